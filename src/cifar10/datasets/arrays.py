@@ -1,0 +1,41 @@
+"""Arrays in `.npz` files: examples and predictions."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from cifar10.contracts import Examples, Predictions
+from cifar10.datasets.artifact import LocalDataset, atomic, never_saved
+
+
+class ExamplesDataset(LocalDataset):
+    """`Examples` as an uncompressed `.npz` with `images` and `labels`: pictures of noise and fur hardly compress."""
+
+    def load(self) -> Examples:
+        """Load both arrays."""
+        with np.load(Path(self._get_load_path()), allow_pickle=False) as arrays:
+            return Examples(arrays["images"], arrays["labels"])
+
+    def save(self, data: Examples) -> None:
+        """Save both arrays."""
+        with atomic(Path(self._get_save_path())) as path, path.open("wb") as file:
+            np.savez(file, images=data.images, labels=data.labels)
+
+
+class PredictionsDataset(LocalDataset):
+    """`Predictions` as an `.npz` with `val`, `test` and the model's `record` as JSON; None if there never were any."""
+
+    OPTIONAL = True  # a run may ask for it before it exists
+
+    def load(self) -> Predictions | None:
+        """Load both arrays and the record."""
+        if never_saved(self):
+            return None
+        with np.load(Path(self._get_load_path()), allow_pickle=False) as arrays:
+            return Predictions(arrays["val"], arrays["test"], json.loads(str(arrays["record"])))
+
+    def save(self, data: Predictions) -> None:
+        """Save both arrays and the record."""
+        with atomic(Path(self._get_save_path())) as path, path.open("wb") as file:
+            np.savez(file, val=data.val, test=data.test, record=np.array(json.dumps(data.record)))

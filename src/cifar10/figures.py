@@ -1,0 +1,129 @@
+"""Every figure of the project, one function each. They draw what they are given and compute nothing else."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from cifar10.contracts import Examples
+
+# Of the palette of Okabe and Ito (2008), which people with any colour vision tell apart.
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"
+
+
+def samples(examples: Examples, class_names: list[str], columns: int = 10) -> Figure:
+    """A row a class: its first pictures."""
+    figure = _figure(columns * 0.62 + 1.4, len(class_names) * 0.62)
+    axes = figure.subplots(len(class_names), columns, squeeze=False)
+    for label, (row, name) in enumerate(zip(axes, class_names, strict=True)):
+        pictures = examples.images[examples.labels == label][:columns]
+        for axis in row:
+            axis.axis("off")
+        for axis, picture in zip(row, pictures, strict=False):
+            axis.imshow(picture, interpolation="nearest")
+        row[0].text(-0.25, 0.5, name, transform=row[0].transAxes, ha="right", va="center")
+    return figure
+
+
+def learning_curves(record: dict[str, Any]) -> Figure:
+    """Accuracy and loss over the epochs of one training, with the epoch that was kept."""
+    history = pd.DataFrame(record["history"])
+    figure = _figure(9, 3.6)
+    figure.suptitle(
+        f"{record['architecture']}: epoch {record['best_epoch']} kept, validation accuracy {record['val_accuracy']:.2%}"
+    )
+    for axis, metric in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
+        axis.plot(history.epoch, history[metric], color=GREY, marker=".", label="training, augmented")
+        axis.plot(history.epoch, history[f"val_{metric}"], color=BLUE, marker=".", label="validation")
+        axis.axvline(record["best_epoch"], color=ORANGE, linestyle="--", linewidth=1, label="kept")
+        axis.set(xlabel="epoch", ylabel=metric)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axis.grid(alpha=0.3)
+    figure.axes[0].yaxis.set_major_formatter(PercentFormatter(1.0))
+    figure.axes[0].legend(loc="lower right")
+    return figure
+
+
+def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, class_names: list[str], architecture: str) -> Figure:
+    """Counts of test pictures, true classes in rows; the shade is the share of the row."""
+    from sklearn.metrics import confusion_matrix
+
+    counts = confusion_matrix(truth, predicted, labels=np.arange(len(class_names)))
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = _figure(7.2, 6.4)
+    axis = figure.subplots()
+    picture = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        axis.text(
+            column,
+            row,
+            f"{count}",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if shares[row, column] > 0.5 else "black" if count else "lightgrey",
+        )
+    axis.set(
+        title=f"{architecture}: test accuracy {np.trace(counts) / counts.sum():.2%}",
+        xlabel="predicted",
+        ylabel="true",
+        xticks=range(len(class_names)),
+        yticks=range(len(class_names)),
+        yticklabels=class_names,
+    )
+    axis.set_xticklabels(class_names, rotation=45, ha="right", rotation_mode="anchor")
+    figure.colorbar(picture, label="share of the true class", format=PercentFormatter(1.0), shrink=0.8)
+    return figure
+
+
+def comparison(leaderboard: pd.DataFrame) -> Figure:
+    """The leaderboard, best on top: accuracy with its 95% interval, and what it cost."""
+    figure = _figure(10, 1.9 + 0.42 * len(leaderboard))
+    accuracy, minutes, size = figure.subplots(1, 3, sharey=True, width_ratios=(2.2, 1, 1))
+    places = np.arange(len(leaderboard))
+
+    test, val = leaderboard.accuracy, leaderboard.val_accuracy
+    low, high = wilson_interval(test, leaderboard.test_pictures)
+    accuracy.errorbar(
+        test,
+        places,
+        xerr=(test - low, high - test),
+        fmt="o",
+        color=BLUE,
+        capsize=3,
+        label="test, 95% interval",
+    )
+    accuracy.plot(val, places, "d", color=ORANGE, markerfacecolor="none", label="validation, which ranks")
+    accuracy.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    accuracy.xaxis.set_major_formatter(PercentFormatter(1.0))
+    accuracy.set(xlabel="accuracy", yticks=places, yticklabels=leaderboard.architecture, ylim=(len(places) - 0.5, -0.5))
+    figure.legend(*accuracy.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+
+    _bars(minutes, places, leaderboard.training_seconds / 60, "training, minutes", "{:,.1f}")
+    _bars(size, places, leaderboard.parameters / 1e6, "parameters, millions", "{:,.2f}")
+    for axis in figure.axes:
+        axis.grid(axis="x", alpha=0.3)
+        axis.set_axisbelow(True)
+    return figure
+
+
+def wilson_interval(accuracy: pd.Series, pictures: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """95% score interval of a share of that many pictures (Wilson 1927)."""
+    z = 1.959964
+    centre = (accuracy + z**2 / (2 * pictures)) / (1 + z**2 / pictures)
+    half = z / (1 + z**2 / pictures) * np.sqrt(accuracy * (1 - accuracy) / pictures + (z / (2 * pictures)) ** 2)
+    return centre - half, centre + half
+
+
+def _bars(axis: Any, places: np.ndarray, values: pd.Series, label: str, form: str) -> None:
+    bars = axis.barh(places, values, height=0.6, color=GREY)
+    axis.bar_label(bars, labels=[form.format(value) for value in values], padding=3, fontsize=8)
+    axis.set(xlabel=label, xlim=(0, max(values.max() * 1.35, 1e-9)))
+    axis.tick_params(left=False)
+
+
+def _figure(width: float, height: float) -> Figure:
+    """A figure of that many inches. Not through pyplot: nothing is shown, and nothing outlives the node."""
+    return Figure(figsize=(width, height), dpi=150, layout="constrained")

@@ -1,0 +1,62 @@
+"""What is checked before a run, so that a mistake is told before anything heavy starts."""
+
+from typing import Any
+
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.framework.project import pipelines
+from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
+
+from cifar10 import parameters
+from cifar10.errors import InputError
+
+
+class ProjectHooks:
+    """Checks of the parameters, and of the data that a run starts from."""
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Check every parameter, those of other pipelines too."""
+        parameters.check(context.config_loader["parameters"])
+
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """See that what the run reads is there.
+
+        Raises:
+            InputError: something has not been made yet; names the pipelines that make it.
+        """
+        missing = _not_made_yet(pipeline, catalog)
+        if missing:
+            environment = f" --env={run_params['env']}" if run_params["env"] else ""
+            raise InputError(
+                f"{', '.join(missing)} must be made first: "
+                f"kedro run{environment} --pipelines={','.join(_makers(missing, catalog))}"
+            )
+
+
+def _not_made_yet(pipeline: Pipeline, catalog: DataCatalog) -> list[str]:
+    """Inputs that some pipeline makes and that are not there. Raw data speak for themselves when they are read."""
+    return [
+        name
+        for name in sorted(pipeline.inputs())
+        if not name.startswith("params:")
+        and _maker(name)
+        and not getattr(catalog.get(name), "OPTIONAL", False)
+        and not catalog.exists(name)
+    ]
+
+
+def _maker(dataset: str) -> str | None:
+    stages = (name for name in pipelines if name != "__default__")
+    return next((name for name in stages if dataset in pipelines[name].all_outputs()), None)
+
+
+def _makers(missing: list[str], catalog: DataCatalog) -> list[str]:
+    """The pipelines that make these datasets, after those that make what they need in turn."""
+    makers: list[str] = []
+    for dataset in missing:
+        if maker := _maker(dataset):
+            makers += [*_makers(_not_made_yet(pipelines[maker], catalog), catalog), maker]
+    return list(dict.fromkeys(makers))

@@ -1,0 +1,58 @@
+"""Every parameter of the project with its type, checked before a run starts."""
+
+import difflib
+from collections.abc import Collection
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from cifar10.architectures import ARCHITECTURES
+from cifar10.errors import InputError
+from cifar10.training.recipe import Recipe
+
+
+class _Shared(BaseModel):
+    """What concerns all architectures."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    data_root: str | None = None  # of the command line only; the catalog reads it
+    class_names: Annotated[list[str], Field(min_length=2, max_length=256)]
+    val_fraction: Annotated[float, Field(gt=0, lt=1)]
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+
+Parameters = create_model("Parameters", __base__=_Shared, **dict.fromkeys(ARCHITECTURES, (Recipe, ...)))
+
+
+def check(parameters: dict[str, Any]) -> None:
+    """Refuse a parameter that is misspelt, missing, or of the wrong type or range.
+
+    Names that begin with an underscore are YAML anchors and not looked at.
+
+    Raises:
+        InputError: naming each parameter at fault and what it should be.
+    """
+    try:
+        Parameters.model_validate({name: value for name, value in parameters.items() if not name.startswith("_")})
+    except ValidationError as error:
+        complaints = [_complaint(each["loc"], each["type"], each["msg"], each["input"]) for each in error.errors()]
+        raise InputError(
+            "The parameters are not valid (conf/*/parameters*.yml, or --params):\n  " + "\n  ".join(complaints)
+        ) from error
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """The names to choose from, the closest one first if there is one."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(known))}."
+
+
+def _complaint(location: tuple[int | str, ...], kind: str, message: str, value: Any) -> str:
+    name = ".".join(map(str, location))
+    if kind == "extra_forbidden":
+        known = Recipe.model_fields if len(location) > 1 else Parameters.model_fields
+        return f"{name}: no such parameter; {did_you_mean(str(location[-1]), known)}"
+    if kind == "missing":
+        return f"{name}: is missing"
+    return f"{name}: {message[0].lower()}{message[1:]}, but it is {value!r}"

@@ -1,0 +1,33 @@
+"""Every pipeline by name. Imports neither TensorFlow nor Keras, so that `kedro registry list` answers at once."""
+
+import warnings
+
+from kedro.pipeline import Pipeline
+
+from cifar10.architectures import ARCHITECTURES
+from cifar10.pipelines import evaluation, ingestion, preprocessing, reporting, training
+
+LAPTOP_RUN = ("simple_cnn", "batchnorm_cnn")  # what `kedro run` trains
+
+
+def register_pipelines() -> dict[str, Pipeline]:
+    """Name -> pipeline: the stages, `train_NAME` for each architecture, and the laptop run as the default."""
+    # Kedro keeps dots for datasets that belong to their node's namespace. These belong to their architecture, so that
+    # `vgg16.model` is one thing to all stages.
+    warnings.filterwarnings("ignore", message="One or more dataset names contain '.' characters")
+    stages = {
+        "ingestion": ingestion.create_pipeline(),
+        "ingestion_csv": ingestion.create_csv_pipeline(),
+        "preprocessing": preprocessing.create_pipeline(),
+        "evaluation": evaluation.create_pipeline(),
+        "reporting": reporting.create_pipeline(),
+    }
+    trainings = {f"train_{name}": training.create_pipeline(name) for name in ARCHITECTURES}
+    laptop_run = (
+        stages["ingestion"]
+        + stages["preprocessing"]
+        + sum((trainings[f"train_{name}"] for name in LAPTOP_RUN), Pipeline([]))
+        + stages["evaluation"]
+        + stages["reporting"]
+    )
+    return {"__default__": laptop_run, **stages, **trainings}

@@ -1,0 +1,21 @@
+"""Two ways in, the same way out."""
+
+from kedro.pipeline import Node, Pipeline
+
+from cifar10.pipelines.ingestion.nodes import read_batches, read_csv
+
+EXAMPLES = ["train_examples", "test_examples"]
+
+
+def create_pipeline() -> Pipeline:
+    """Read the pickle batches."""
+    return _ingestion(Node(read_batches, ["batches", "params:class_names"], EXAMPLES, name="read_batches"))
+
+
+def create_csv_pipeline() -> Pipeline:
+    """Read the CSV pair."""
+    return _ingestion(Node(read_csv, ["train_csv", "test_csv", "params:class_names"], EXAMPLES, name="read_csv"))
+
+
+def _ingestion(node: Node) -> Pipeline:
+    return Pipeline([node], namespace="ingestion", prefix_datasets_with_namespace=False)

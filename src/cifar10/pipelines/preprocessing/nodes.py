@@ -1,0 +1,59 @@
+"""Split the training examples, and measure and picture what came of it."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from cifar10 import figures
+from cifar10.contracts import CHANNELS, Examples, Statistics, data_version
+
+
+def split(train_examples: Examples, val_fraction: float, split_seed: int) -> tuple[Examples, Examples]:
+    """Hold out a share of every class for validation.
+
+    Returns:
+        The training and the validation part, each in an order of its own. The same seed gives the same parts.
+    """
+    from sklearn.model_selection import train_test_split
+
+    indices = train_test_split(
+        np.arange(len(train_examples.labels)),
+        test_size=val_fraction,
+        stratify=train_examples.labels,
+        random_state=split_seed,
+    )
+    train, val = (Examples(train_examples.images[index], train_examples.labels[index]) for index in indices)
+    return train, val
+
+
+def measure(train: Examples, val: Examples, test_examples: Examples) -> Statistics:
+    """Channel statistics of the training part alone, and the version of all three parts."""
+    # Counting the 256 values is exact, and needs no float copy of the pictures.
+    counts = np.stack([np.bincount(train.images[..., channel].ravel(), minlength=256) for channel in range(3)])
+    values = np.arange(256)
+    mean = counts @ values / counts.sum(axis=1)
+    std = np.sqrt(counts @ values**2 / counts.sum(axis=1) - mean**2)
+    return Statistics(tuple(mean.tolist()), tuple(std.tolist()), data_version(train, val, test_examples))
+
+
+def describe(
+    train: Examples, val: Examples, test_examples: Examples, statistics: Statistics, class_names: list[str]
+) -> dict[str, Any]:
+    """The data card: what is in each part, the statistics, and the version to tell these data from others."""
+    parts = {"train": train, "val": val, "test": test_examples}
+    return {
+        "data_version": statistics.data_version,
+        "pictures": {name: len(part.labels) for name, part in parts.items()},
+        "classes": {
+            name: dict(zip(class_names, np.bincount(part.labels, minlength=len(class_names)).tolist(), strict=True))
+            for name, part in parts.items()
+        },
+        "train_mean": dict(zip(CHANNELS, statistics.mean, strict=True)),
+        "train_std": dict(zip(CHANNELS, statistics.std, strict=True)),
+    }
+
+
+def draw_samples(train: Examples, class_names: list[str]) -> Figure:
+    """The first pictures of each class of the training part."""
+    return figures.samples(train, class_names)

@@ -1,0 +1,27 @@
+"""Rank the models, and draw the ranking."""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from cifar10 import figures
+from cifar10.contracts import Statistics
+from cifar10.pipelines.comparable import comparable
+
+
+def rank(statistics: Statistics, *metrics: dict[str, Any] | None) -> pd.DataFrame:
+    """The leaderboard: a row a model, by validation accuracy. Test figures stand beside it and decide nothing.
+
+    Raises:
+        InputError: no model has been evaluated on the data at hand.
+    """
+    table = pd.DataFrame(comparable(metrics, statistics)).drop(columns=["classes", "confusion"])
+    table = table.sort_values(["val_accuracy", "architecture"], ascending=[False, True], ignore_index=True)
+    table.insert(0, "rank", table.index + 1)
+    return table
+
+
+def draw_comparison(leaderboard: pd.DataFrame) -> Figure:
+    """The leaderboard as a picture: how good, how costly."""
+    return figures.comparison(leaderboard)

@@ -1,0 +1,5 @@
+"""One architecture, trained by its recipe."""
+
+from cifar10.pipelines.training.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

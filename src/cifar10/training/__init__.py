@@ -1,0 +1,1 @@
+"""Training in plain Keras: recipes, augmentation, and the fit."""
