@@ -22,7 +22,8 @@ class _Shared(BaseModel):
     split_seed: Annotated[int, Field(ge=0, lt=2**32)]
 
 
-Parameters = create_model("Parameters", __base__=_Shared, **dict.fromkeys(ARCHITECTURES, (Recipe, ...)))
+_recipes: Any = dict.fromkeys(ARCHITECTURES, (Recipe, ...))
+Parameters = create_model("Parameters", __base__=_Shared, **_recipes)
 
 
 def check(parameters: dict[str, Any]) -> None:

@@ -133,6 +133,10 @@ class BatchesDataset(AbstractDataset):
             ) from error
 
 
+class _ForbiddenError(Exception):
+    """A pickle asks for something that is neither an array nor a plain value."""
+
+
 class _Unpickler(pickle.Unpickler):
     """Builds numpy arrays and plain values, and refuses everything else that a pickle can ask for."""
 
@@ -149,7 +153,7 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         if (module_name, global_name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}")
+            raise _ForbiddenError(f"it asks for {module_name}.{global_name}")
         return super().find_class(module_name.replace("numpy.core", "numpy._core"), global_name)
 
 
@@ -157,7 +161,7 @@ def _unpickle(content: bytes, source: str) -> RawBatch:
     try:
         # The official files come from Python 2, whose strings are bytes.
         batch = _Unpickler(io.BytesIO(content), encoding="bytes").load()
-    except pickle.UnpicklingError as error:
+    except _ForbiddenError as error:
         raise InputError(
             f"{source} was refused: {error}, and a batch holds arrays, numbers and text only. Replace the file."
         ) from error
@@ -220,8 +224,8 @@ class PixelCSVDataset(AbstractDataset):
         """The 3,072 pixel columns in the batches' order, whatever they are called."""
         if not self.path.is_file():
             raise InputError(
-                f"{self.path} is missing. Put train.csv and test.csv of the Kaggle data set into {self.path.parent}, or "
-                "read the pickle batches instead: kedro run --pipelines=ingestion"
+                f"{self.path} is missing. Put train.csv and test.csv of the Kaggle data set into {self.path.parent}, "
+                "or read the pickle batches instead: kedro run --pipelines=ingestion"
             )
         try:
             columns = list(pd.read_csv(self.path, nrows=0, index_col=False).columns)

@@ -1,0 +1,87 @@
+"""Small data of the real shapes, and the project as its users run it."""
+
+import os
+import pickle
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+from cifar10.contracts import Examples, Statistics
+from cifar10.datasets.drawn import DrawnBatchesDataset
+from cifar10.datasets.raw import TEST_BATCHES, TRAIN_BATCHES
+from cifar10.pipelines.ingestion.nodes import read_batches
+
+PROJECT = Path(__file__).parents[1]
+CLASS_NAMES = ["disc", "ring", "square", "frame", "diamond", "triangle", "plus", "saltire", "bars", "posts"]
+
+
+class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined]
+    """Writes bytes as Python 2 wrote its strings, which is how the official batches were written."""
+
+    dispatch = pickle._Pickler.dispatch.copy()  # type: ignore[attr-defined]
+
+    def save_bytes(self, text):
+        self.write(pickle.BINSTRING + struct.pack("<i", len(text)) + text)
+        self.memoize(text)
+
+    dispatch[bytes] = save_bytes
+
+
+def write_batch(path, pixels, labels, **entries):
+    with path.open("wb") as file:
+        batch = {b"batch_label": b"a batch", b"labels": labels, b"data": pixels, b"filenames": [b"picture.png"]}
+        Python2Pickler(file, protocol=2).dump({**batch, **{name.encode(): value for name, value in entries.items()}})
+    # The module had another name when the official batches were pickled.
+    path.write_bytes(path.read_bytes().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
+
+
+def raw_pictures(count, seed):
+    generator = np.random.default_rng(seed)
+    return generator.integers(0, 256, (count, 3072), dtype=np.uint8), (np.arange(count) * 7 % 10).tolist()
+
+
+@pytest.fixture
+def batches_folder(tmp_path):
+    """The six batches, of 6 to 11 random pictures each."""
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for number, name in enumerate(TRAIN_BATCHES + TEST_BATCHES):
+        write_batch(folder / name, *raw_pictures(6 + number, seed=number))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def drawn() -> tuple[Examples, Examples]:
+    """400 training and 100 test pictures of the demo."""
+    return read_batches(DrawnBatchesDataset(train=400, test=100, seed=1).load(), CLASS_NAMES)
+
+
+@pytest.fixture(scope="session")
+def statistics() -> Statistics:
+    return Statistics((125.0, 120.0, 110.0), (60.0, 62.0, 65.0), "a data version")
+
+
+def kedro(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`kedro ...` as a user types it, in the project's folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "kedro", *arguments],
+        cwd=PROJECT,
+        env={**os.environ, "COLUMNS": "200", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def run(data_root: Path, *pipelines: str, load_versions: dict[str, str] | None = None, **parameters: object) -> None:
+    """The same in this process, which has Keras loaded already; in the demo's environment."""
+    bootstrap_project(PROJECT)
+    values = {"data_root": str(data_root), **parameters}
+    with KedroSession.create(PROJECT, env="demo", runtime_params=values) as session:
+        session.run(pipeline_names=list(pipelines) or None, load_versions=load_versions)

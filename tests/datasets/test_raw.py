@@ -1,0 +1,280 @@
+import contextlib
+import functools
+import hashlib
+import http.server
+import io
+import os
+import pickle
+import tarfile
+import threading
+
+import numpy as np
+import pytest
+from kedro.io import DatasetError
+
+from cifar10.datasets.raw import PIXELS, BatchesDataset, PixelCSVDataset
+from cifar10.errors import InputError
+from cifar10.pipelines.ingestion.nodes import read_batches, read_csv
+from tests.conftest import CLASS_NAMES, raw_pictures, write_batch
+
+ARCHIVE = "cifar-10-python.tar.gz"
+REFUSED = (InputError, DatasetError)  # Kedro wraps what a dataset raises
+NOWHERE = "http://127.0.0.1:9/" + ARCHIVE
+
+
+def dataset(folder, url=NOWHERE, md5="0" * 32):
+    return BatchesDataset(filepath=str(folder), archive=ARCHIVE, url=url, md5=md5)
+
+
+def pack(folder):
+    archive = folder.with_name(ARCHIVE)
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(folder, arcname=folder.name)
+    return archive
+
+
+def write_csv(path, pixels, labels, label_column=PIXELS, line_end="\n", names=None):
+    names = names or [f"pixel{number}" for number in range(PIXELS)]
+    rows = [names, *pixels.tolist()]
+    cells = [["label", *labels][line : line + 1] for line in range(len(rows))]
+    lines = [[*row[:label_column], *cell, *row[label_column:]] for row, cell in zip(rows, cells, strict=True)]
+    path.write_bytes("".join(",".join(map(str, line)) + line_end for line in lines).encode())
+    return PixelCSVDataset(filepath=str(path))
+
+
+def assert_equal(one, other):
+    for mine, theirs in zip(one, other, strict=True):
+        np.testing.assert_array_equal(mine.images, theirs.images)
+        np.testing.assert_array_equal(mine.labels, theirs.labels)
+
+
+class TestBatches:
+    def test_pictures_come_out_as_they_went_in(self, batches_folder):
+        train, test = read_batches(dataset(batches_folder).load(), CLASS_NAMES)
+
+        pixels, labels = zip(*(raw_pictures(6 + number, seed=number) for number in range(5)), strict=True)
+        planes = np.concatenate(pixels).reshape(-1, 3, 32, 32)
+        assert train.images.dtype == train.labels.dtype == np.uint8
+        np.testing.assert_array_equal(train.images[..., 0], planes[:, 0])  # red
+        np.testing.assert_array_equal(train.images[..., 2], planes[:, 2])  # blue
+        np.testing.assert_array_equal(train.labels, np.concatenate(labels))
+        assert len(test.labels) == 11
+
+    def test_archive_is_read_where_there_is_no_folder(self, batches_folder, tmp_path):
+        expected = read_batches(dataset(batches_folder).load(), CLASS_NAMES)
+        pack(batches_folder)
+        before = set(tmp_path.iterdir())
+        moved = batches_folder.rename(tmp_path / "elsewhere")
+
+        assert_equal(read_batches(dataset(batches_folder).load(), CLASS_NAMES), expected)
+        assert set(tmp_path.iterdir()) == before - {batches_folder} | {moved}  # nothing was unpacked
+
+    @pytest.mark.parametrize("protocol", [4, 5])
+    def test_batches_pickled_by_python_3_are_read_too(self, batches_folder, protocol):
+        pixels, labels = raw_pictures(6, seed=0)
+        (batches_folder / "data_batch_1").write_bytes(pickle.dumps({"data": pixels, "labels": labels}, protocol))
+        np.testing.assert_array_equal(dataset(batches_folder).load()["train"][0].pixels, pixels)
+
+    def test_missing_batch(self, batches_folder):
+        (batches_folder / "data_batch_3").unlink()
+        with pytest.raises(REFUSED, match="cifar-10-batches-py has no data_batch_3. Put"):
+            dataset(batches_folder).load()
+
+    @pytest.mark.parametrize(
+        ("pixels", "labels", "complaint"),
+        [
+            (np.zeros((4, 3071), np.uint8), [0] * 4, r"pixels are uint8 \(4, 3071\)"),
+            (np.zeros((4, 3072), np.float64), [0] * 4, r"pixels are float64 \(4, 3072\)"),
+            (np.zeros((4, 3072), np.uint8), [0, 1, 2], "4 pictures, but labels are"),
+            (np.zeros((4, 3072), np.uint8), [0, 1, 2, 10], "label 10 of picture 4 is not between 0 and 9"),
+            (np.zeros((4, 3072), np.uint8), [0, 1, -1, 3], "label -1 of picture 3"),
+            (np.zeros((4, 3072), np.uint8), [0, 1, 0.5, 3], "should be one whole number a picture"),
+            (np.zeros((4, 3072), np.uint8), [[0], [1, 2]], "not one array"),
+            (np.zeros((0, 3072), np.uint8), [], "has no rows"),
+        ],
+    )
+    def test_batch_that_is_not_what_it_should_be(self, batches_folder, pixels, labels, complaint):
+        write_batch(batches_folder / "data_batch_2", pixels, labels)
+        with pytest.raises(REFUSED, match=complaint) as error:
+            read_batches(dataset(batches_folder).load(), CLASS_NAMES)
+        assert "data_batch_2" in str(error.value)
+
+    @pytest.mark.parametrize("keep", [0, 1, 100, 5_000, -1])
+    def test_truncated_batch(self, batches_folder, keep):
+        path = batches_folder / "test_batch"
+        path.write_bytes(path.read_bytes()[:keep])
+        with pytest.raises(REFUSED, match="test_batch is cut off or no pickle"):
+            dataset(batches_folder).load()
+
+    @pytest.mark.parametrize("content", [b"not a pickle", pickle.dumps([1, 2]), pickle.dumps({"data": 1})])
+    def test_file_that_is_no_batch(self, batches_folder, content):
+        (batches_folder / "data_batch_1").write_bytes(content)
+        with pytest.raises(REFUSED, match="data_batch_1 .*Replace the file"):
+            dataset(batches_folder).load()
+
+    def test_pickle_that_calls_a_function_does_not_get_to(self, batches_folder, tmp_path):
+        class Attack:
+            def __reduce__(self):
+                return os.mkdir, (str(tmp_path / "broken_into"),)
+
+        (batches_folder / "data_batch_1").write_bytes(pickle.dumps({"data": Attack(), "labels": []}))
+        with pytest.raises(REFUSED, match=r"data_batch_1 was refused: it asks for posix\.mkdir"):
+            dataset(batches_folder).load()
+        assert not (tmp_path / "broken_into").exists()
+
+
+class TestArchive:
+    @pytest.mark.parametrize(
+        ("name", "kind", "target"),
+        [
+            ("../outside", tarfile.REGTYPE, ""),
+            ("cifar-10-batches-py/../../outside", tarfile.REGTYPE, ""),
+            ("/outside", tarfile.REGTYPE, ""),
+            ("cifar-10-batches-py/data_batch_6", tarfile.SYMTYPE, "/etc/passwd"),
+            ("cifar-10-batches-py/data_batch_6", tarfile.LNKTYPE, "data_batch_1"),
+        ],
+    )
+    def test_member_that_leads_out(self, batches_folder, name, kind, target):
+        archive = batches_folder.with_name(ARCHIVE)
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = kind, target
+        with tarfile.open(archive, "w:gz") as tar:
+            tar.addfile(member, io.BytesIO())
+            tar.add(batches_folder, arcname=batches_folder.name)
+        for batch in batches_folder.iterdir():
+            batch.unlink()
+
+        with pytest.raises(REFUSED, match="was refused: its member"):
+            dataset(batches_folder).load()
+        assert sorted(path.name for path in batches_folder.parent.iterdir()) == [batches_folder.name, ARCHIVE]
+
+    @pytest.mark.parametrize(
+        "damage", [lambda whole: whole[: len(whole) // 2], lambda whole: b"not gzip", lambda _: b""]
+    )
+    def test_damaged_archive(self, batches_folder, tmp_path, damage):
+        archive = pack(batches_folder)
+        archive.write_bytes(damage(archive.read_bytes()))
+        with pytest.raises(REFUSED, match="is damaged or no .tar.gz"):
+            dataset(tmp_path / "no folder").load()
+
+    def test_incomplete_archive(self, batches_folder, tmp_path):
+        (batches_folder / "data_batch_5").unlink()
+        pack(batches_folder)
+        with pytest.raises(REFUSED, match="has no data_batch_5 in it"):
+            dataset(tmp_path / "no folder").load()
+
+
+class TestDownload:
+    @contextlib.contextmanager
+    def serve(self, folder):
+        class Quiet(http.server.SimpleHTTPRequestHandler):
+            def log_message(self, *_):
+                pass
+
+        handler = functools.partial(Quiet, directory=str(folder))
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            yield f"http://127.0.0.1:{server.server_port}/{ARCHIVE}"
+            server.shutdown()
+
+    def test_archive_is_fetched_checked_and_read(self, batches_folder, tmp_path):
+        archive = pack(batches_folder)
+        md5 = hashlib.md5(archive.read_bytes()).hexdigest()
+        home = tmp_path / "home" / "cifar-10-batches-py"
+        with self.serve(tmp_path) as url:
+            batches = dataset(home, url, md5).load()
+        assert_equal(read_batches(batches, CLASS_NAMES), read_batches(dataset(batches_folder).load(), CLASS_NAMES))
+        assert home.with_name(ARCHIVE).read_bytes() == archive.read_bytes()
+
+    def test_wrong_checksum_leaves_no_archive(self, batches_folder, tmp_path):
+        pack(batches_folder)
+        home = tmp_path / "home" / "cifar-10-batches-py"
+        with self.serve(tmp_path) as url, pytest.raises(REFUSED, match="could not be downloaded"):
+            dataset(home, url, md5="0" * 32).load()
+        assert not list(home.parent.iterdir())
+
+    def test_offline_says_what_to_put_where(self, tmp_path):
+        with pytest.raises(REFUSED, match="no connection") as error:
+            dataset(tmp_path / "cifar-10-batches-py").load()
+        assert str(tmp_path / ARCHIVE) in str(error.value)
+        assert "kedro run --env=demo" in str(error.value)
+
+
+class TestCSV:
+    @pytest.mark.parametrize("label_column", [0, 1500, PIXELS])
+    @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+    def test_equals_the_batches(self, batches_folder, tmp_path, label_column, line_end):
+        pictures = [raw_pictures(6 + number, seed=number) for number in range(6)]
+        pixels = np.concatenate([pixels for pixels, _ in pictures[:5]])
+        labels = [label for _, labels in pictures[:5] for label in labels]
+        train = write_csv(tmp_path / "train.csv", pixels, labels, label_column, line_end)
+        test = write_csv(tmp_path / "test.csv", *pictures[5], label_column, line_end)
+
+        assert_equal(
+            read_csv(train.load(), test.load(), CLASS_NAMES),
+            read_batches(dataset(batches_folder).load(), CLASS_NAMES),
+        )
+
+    def test_pixels_are_found_by_number_in_any_order(self, tmp_path):
+        pixels, labels = raw_pictures(3, seed=0)
+        order = np.random.default_rng(0).permutation(PIXELS)
+        shuffled = write_csv(tmp_path / "a.csv", pixels[:, order], labels, names=[f"pixel{n}" for n in order])
+        (batch,) = shuffled.load()
+        np.testing.assert_array_equal(batch.pixels, pixels)
+
+    def test_pixels_of_other_names_are_taken_in_their_order(self, tmp_path):
+        pixels, labels = raw_pictures(3, seed=0)
+        (batch,) = write_csv(tmp_path / "a.csv", pixels, labels, names=[f"p{n}" for n in range(PIXELS)]).load()
+        np.testing.assert_array_equal(batch.pixels, pixels)
+
+    @pytest.mark.parametrize("cell", ["256", "-1", "3.7", "red", "", "nan"])
+    def test_cell_that_is_no_byte(self, tmp_path, monkeypatch, cell):
+        monkeypatch.setattr(PixelCSVDataset, "ROWS", 3)  # so that the cell is not in the first chunk
+        pixels, labels = raw_pictures(8, seed=0)
+        table = pixels.astype(object)
+        table[6, 17] = cell
+        file = write_csv(tmp_path / "train.csv", table, labels)
+        complaint = rf"train.csv, row 7, column pixel17: '{cell}' is not a whole number from 0 to 255"
+        with pytest.raises(REFUSED, match=complaint):
+            list(file.load())
+
+    def test_label_out_of_range(self, tmp_path):
+        pixels, _ = raw_pictures(3, seed=0)
+        file = write_csv(tmp_path / "train.csv", pixels, [0, 11, 2])
+        with pytest.raises(REFUSED, match="train.csv, rows 1 to 3: label 11 of picture 2"):
+            read_csv(file.load(), file.load(), CLASS_NAMES)
+
+    def test_columns(self, tmp_path):
+        pixels, labels = raw_pictures(2, seed=0)
+        names = [f"pixel{number}" for number in range(PIXELS) if number != 40]
+        with pytest.raises(REFUSED, match="has 3,071 pixel columns where 3,072 should be; pixel40 is missing"):
+            list(write_csv(tmp_path / "a.csv", pixels[:, 1:], labels, names=names).load())
+        (tmp_path / "b.csv").write_text((tmp_path / "a.csv").read_text().replace("label", "class"))
+        with pytest.raises(REFUSED, match="b.csv has no column named 'label'"):
+            list(PixelCSVDataset(filepath=str(tmp_path / "b.csv")).load())
+
+    def test_lines_of_the_wrong_length(self, tmp_path):
+        pixels, labels = raw_pictures(3, seed=0)
+        whole = write_csv(tmp_path / "a.csv", pixels, labels).path.read_text()
+        for number, text in enumerate([whole + "1,2,3\n", whole.rstrip("\n") + ",7\n", whole.replace("\n", ",7\n")]):
+            path = tmp_path / f"{number}.csv"
+            path.write_text(text)
+            with pytest.raises(REFUSED, match=f"{number}.csv"):
+                list(PixelCSVDataset(filepath=str(path)).load())
+
+    def test_no_rows(self, tmp_path):
+        pixels, labels = raw_pictures(1, seed=0)
+        file = write_csv(tmp_path / "train.csv", pixels[:0], labels[:0])
+        with pytest.raises(REFUSED, match="train.csv.* has no rows"):
+            read_csv(file.load(), file.load(), CLASS_NAMES)
+
+    @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n\x00\xff\xfe"])
+    def test_file_that_is_no_csv(self, tmp_path, content):
+        path = tmp_path / "train.csv"
+        path.write_bytes(content)
+        with pytest.raises(REFUSED, match=r"train.csv .*Replace the file"):
+            list(PixelCSVDataset(filepath=str(path)).load())
+
+    def test_missing_file(self, tmp_path):
+        with pytest.raises(REFUSED, match=r"train.csv is missing. Put train.csv and test.csv"):
+            list(PixelCSVDataset(filepath=str(tmp_path / "train.csv")).load())

@@ -1,0 +1,137 @@
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from cifar10.contracts import Examples
+from cifar10.errors import InputError
+from cifar10.training.augmentation import Augmentation
+from cifar10.training.batches import shuffled_batches
+from cifar10.training.fit import AugmentedTraining, _optimizer, fit
+from tests.conftest import PROJECT
+
+
+@pytest.fixture(scope="module")
+def parts(drawn):
+    train = drawn[0]
+    return Examples(train.images[:300], train.labels[:300]), Examples(train.images[300:], train.labels[300:])
+
+
+def quick_fit(parts, statistics, recipe, **changes):
+    changes = {"epochs": 4, "batch_size": 16, "learning_rate": 0.003, **changes}
+    return fit("simple_cnn", *parts, statistics, 10, recipe(**changes))
+
+
+@pytest.fixture(scope="module")
+def fitted(parts, statistics, recipe):
+    return quick_fit(parts, statistics, recipe, seed=3)
+
+
+def test_saved_network_is_that_of_the_best_epoch(fitted, parts):
+    (network, record), history = fitted
+    val = parts[1]
+    accuracy = (network.predict(val.images, verbose=0).argmax(axis=1) == val.labels).mean()
+    assert accuracy == pytest.approx(history.val_accuracy.max(), abs=1e-6)
+    assert record["val_accuracy"] == pytest.approx(accuracy, abs=1e-6)
+    assert record["best_epoch"] == history.epoch[history.val_accuracy.argmax()]
+    assert accuracy > 0.2  # it learns
+
+
+def test_record_says_how_the_model_came_to_be(fitted, statistics):
+    (network, record), history = fitted
+    assert record["architecture"] == "simple_cnn"
+    assert record["recipe"]["seed"] == 3
+    assert record["data_version"] == statistics.data_version
+    assert record["parameters"] == network.count_params()
+    assert record["epochs"] == len(history) == 4
+    assert record["seconds"] >= history.seconds.sum() * 0.9
+    assert {"cifar10", "commit", "python", "keras", keras.backend.backend()} <= record["versions"].keys()
+    assert "cores" in record["hardware"] or "gpu" in record["hardware"].lower()
+    pd.testing.assert_frame_equal(pd.DataFrame(record["history"]), history)
+
+
+def test_history_has_a_row_an_epoch(fitted):
+    _, history = fitted
+    assert list(history.epoch) == [1, 2, 3, 4]
+    assert {"accuracy", "loss", "val_accuracy", "val_loss", "learning_rate", "seconds"} < set(history.columns)
+    assert not history.isna().any().any()
+
+
+def test_same_seed_same_training(fitted, parts, statistics, recipe):
+    again = quick_fit(parts, statistics, recipe, seed=3)[1]
+    other = quick_fit(parts, statistics, recipe, seed=4)[1]
+    pd.testing.assert_frame_equal(again.drop(columns="seconds"), fitted[1].drop(columns="seconds"), atol=1e-4)
+    assert not np.allclose(other.loss, fitted[1].loss)
+
+
+def test_early_stopping_ends_and_plateau_slows(parts, statistics, recipe):
+    changes = {"schedule": "plateau", "plateau_patience": 1, "learning_rate": 4e-6, "epochs": 30, "early_stopping": 3}
+    (_, record), history = quick_fit(parts, statistics, recipe, **changes)
+    assert len(history) == record["best_epoch"] + 3 < 30
+    assert history.learning_rate.iloc[-1] <= 2e-6
+
+
+def test_loss_that_is_no_number_stops_and_names_the_knob(parts, statistics, recipe):
+    with pytest.raises(InputError, match=r"simple_cnn: the loss is no longer a number.*learning_rate \(now 1e\+30\)"):
+        quick_fit(parts, statistics, recipe, learning_rate=1e30, optimizer="sgd")
+
+
+def test_cosine_rises_then_falls_to_zero(recipe):
+    schedule = _optimizer(recipe(schedule="cosine", epochs=10, warmup_epochs=2, learning_rate=0.4), 5)._learning_rate
+    rates = [float(schedule(step)) for step in range(51)]
+    assert rates[0] == 0
+    assert rates[10] == pytest.approx(0.4)
+    assert rates[5] == pytest.approx(0.2)
+    assert rates[30] == pytest.approx(0.2)
+    assert rates[50] == pytest.approx(0, abs=1e-7)
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_weight_decay_shrinks_kernels_alone(recipe, name):
+    network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.BatchNormalization()])
+    optimizer = _optimizer(recipe(optimizer=name, weight_decay=0.5, learning_rate=0.1), 1)
+    before = [keras.ops.convert_to_numpy(weight) for weight in network.trainable_weights]
+    gradients = [keras.ops.zeros(weight.shape) for weight in network.trainable_weights]
+    optimizer.apply(gradients, network.trainable_weights)
+    for weight, old in zip(network.trainable_weights, before, strict=True):
+        expected = old * (1 - 0.5 * 0.1) if weight.name == "kernel" else old
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(weight), expected, rtol=1e-5)
+
+
+def test_only_training_augments(statistics, recipe):
+    network = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten()])
+    model = AugmentedTraining(network, Augmentation(recipe(shift=4), (0.0, 0.0, 0.0)))
+    pictures = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    plain = keras.ops.convert_to_numpy(network(pictures.astype("float32")))
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(pictures)), plain)
+    assert (keras.ops.convert_to_numpy(model(pictures, training=True)) != plain).any()
+
+
+def test_batches_hold_every_picture_once_in_a_new_order_each_epoch(parts):
+    train = parts[0]
+    batches = shuffled_batches(train, 10, batch_size=64, seed=0)
+    epochs = [[(np.asarray(images), np.asarray(labels)) for images, labels in batches] for _ in range(2)]
+    assert [len(labels) for _, labels in epochs[0]] == [64, 64, 64, 64, 44]
+    first, second = (np.concatenate([images for images, _ in epoch]) for epoch in epochs)
+    assert first.dtype == np.uint8
+    assert (first != second).any()
+    key = train.images.reshape(len(train.images), -1).sum(axis=1)
+    for epoch in epochs:
+        order = {
+            int(images.sum()): int(label.argmax()) for batch in epoch for images, label in zip(*batch, strict=True)
+        }
+        assert order == dict(zip(key.tolist(), train.labels.tolist(), strict=True))
+
+
+@pytest.mark.slow
+def test_jax_trains_and_predicts_too():
+    pytest.importorskip("jax", reason='needs the extra: pip install -e ".[jax]"')
+    command = [sys.executable, "-m", "pytest", "-q", "-k", "not jax", "tests/training", "tests/architectures"]
+    result = subprocess.run(
+        command, cwd=PROJECT, env={**os.environ, "KERAS_BACKEND": "jax"}, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout[-3000:]

@@ -1,0 +1,27 @@
+import yaml
+
+from cifar10.architectures import ARCHITECTURES
+from cifar10.pipeline_registry import register_pipelines
+from cifar10.training.recipe import Recipe
+from tests.conftest import PROJECT
+
+
+def test_table_blocks_and_pipelines_agree():
+    blocks = yaml.safe_load((PROJECT / "conf/base/parameters_architectures.yml").read_text())
+    recipes = [name for name in blocks if not name.startswith("_")]
+    trainings = [name.removeprefix("train_") for name in register_pipelines() if name.startswith("train_")]
+    assert recipes == list(ARCHITECTURES) == trainings
+
+
+def test_every_block_is_a_recipe():
+    blocks = yaml.safe_load((PROJECT / "conf/base/parameters_architectures.yml").read_text())
+    for name in ARCHITECTURES:
+        Recipe.model_validate(blocks[name])
+
+
+def test_batchnorm_cnn_is_trained_as_agreed():
+    blocks = yaml.safe_load((PROJECT / "conf/base/parameters_architectures.yml").read_text())
+    recipe = Recipe.model_validate(blocks["batchnorm_cnn"])
+    assert (recipe.optimizer, recipe.learning_rate, recipe.batch_size, recipe.epochs) == ("adam", 0.001, 64, 30)
+    assert (recipe.schedule, recipe.plateau_patience, recipe.plateau_factor) == ("plateau", 3, 0.5)
+    assert recipe.early_stopping
