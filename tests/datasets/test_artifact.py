@@ -117,9 +117,14 @@ def test_model_knows_its_version_and_keeps_its_record(tmp_path):
 def test_interrupted_write_keeps_the_file_that_was_there(tmp_path):
     target = tmp_path / "file"
     target.write_text("before")
-    with pytest.raises(KeyboardInterrupt), atomic(target) as path:
-        path.write_text("half of it")
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with atomic(target) as path:
+            path.write_text("half of it")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert files(tmp_path) == {target: b"before"}
 
 

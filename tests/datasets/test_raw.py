@@ -77,7 +77,7 @@ class TestBatches:
 
     def test_missing_batch(self, batches_folder):
         (batches_folder / "data_batch_3").unlink()
-        with pytest.raises(REFUSED, match="cifar-10-batches-py has no data_batch_3. Put"):
+        with pytest.raises(REFUSED, match=r"cifar-10-batches-py has no data_batch_3. Put"):
             dataset(batches_folder).load()
 
     @pytest.mark.parametrize(
@@ -103,13 +103,13 @@ class TestBatches:
     def test_truncated_batch(self, batches_folder, keep):
         path = batches_folder / "test_batch"
         path.write_bytes(path.read_bytes()[:keep])
-        with pytest.raises(REFUSED, match="test_batch is cut off or no pickle"):
+        with pytest.raises(REFUSED, match=r"test_batch is cut off or no pickle"):
             dataset(batches_folder).load()
 
     @pytest.mark.parametrize("content", [b"not a pickle", pickle.dumps([1, 2]), pickle.dumps({"data": 1})])
     def test_file_that_is_no_batch(self, batches_folder, content):
         (batches_folder / "data_batch_1").write_bytes(content)
-        with pytest.raises(REFUSED, match="data_batch_1 .*Replace the file"):
+        with pytest.raises(REFUSED, match=r"data_batch_1 .*Replace the file"):
             dataset(batches_folder).load()
 
     def test_pickle_that_calls_a_function_does_not_get_to(self, batches_folder, tmp_path):
@@ -144,7 +144,7 @@ class TestArchive:
         for batch in batches_folder.iterdir():
             batch.unlink()
 
-        with pytest.raises(REFUSED, match="was refused: its member"):
+        with pytest.raises(REFUSED, match=r"was refused: its member"):
             dataset(batches_folder).load()
         assert sorted(path.name for path in batches_folder.parent.iterdir()) == [batches_folder.name, ARCHIVE]
 
@@ -154,13 +154,13 @@ class TestArchive:
     def test_damaged_archive(self, batches_folder, tmp_path, damage):
         archive = pack(batches_folder)
         archive.write_bytes(damage(archive.read_bytes()))
-        with pytest.raises(REFUSED, match="is damaged or no .tar.gz"):
+        with pytest.raises(REFUSED, match=r"is damaged or no .tar.gz"):
             dataset(tmp_path / "no folder").load()
 
     def test_incomplete_archive(self, batches_folder, tmp_path):
         (batches_folder / "data_batch_5").unlink()
         pack(batches_folder)
-        with pytest.raises(REFUSED, match="has no data_batch_5 in it"):
+        with pytest.raises(REFUSED, match=r"has no data_batch_5 in it"):
             dataset(tmp_path / "no folder").load()
 
 
@@ -189,12 +189,12 @@ class TestDownload:
     def test_wrong_checksum_leaves_no_archive(self, batches_folder, tmp_path):
         pack(batches_folder)
         home = tmp_path / "home" / "cifar-10-batches-py"
-        with self.serve(tmp_path) as url, pytest.raises(REFUSED, match="could not be downloaded"):
+        with self.serve(tmp_path) as url, pytest.raises(REFUSED, match=r"could not be downloaded"):
             dataset(home, url, md5="0" * 32).load()
         assert not list(home.parent.iterdir())
 
     def test_offline_says_what_to_put_where(self, tmp_path):
-        with pytest.raises(REFUSED, match="no connection") as error:
+        with pytest.raises(REFUSED, match=r"no connection") as error:
             dataset(tmp_path / "cifar-10-batches-py").load()
         assert str(tmp_path / ARCHIVE) in str(error.value)
         assert "kedro run --env=demo" in str(error.value)
@@ -241,16 +241,16 @@ class TestCSV:
     def test_label_out_of_range(self, tmp_path):
         pixels, _ = raw_pictures(3, seed=0)
         file = write_csv(tmp_path / "train.csv", pixels, [0, 11, 2])
-        with pytest.raises(REFUSED, match="train.csv, rows 1 to 3: label 11 of picture 2"):
+        with pytest.raises(REFUSED, match=r"train.csv, rows 1 to 3: label 11 of picture 2"):
             read_csv(file.load(), file.load(), CLASS_NAMES)
 
     def test_columns(self, tmp_path):
         pixels, labels = raw_pictures(2, seed=0)
         names = [f"pixel{number}" for number in range(PIXELS) if number != 40]
-        with pytest.raises(REFUSED, match="has 3,071 pixel columns where 3,072 should be; pixel40 is missing"):
+        with pytest.raises(REFUSED, match=r"has 3,071 pixel columns where 3,072 should be; pixel40 is missing"):
             list(write_csv(tmp_path / "a.csv", pixels[:, 1:], labels, names=names).load())
         (tmp_path / "b.csv").write_text((tmp_path / "a.csv").read_text().replace("label", "class"))
-        with pytest.raises(REFUSED, match="b.csv has no column named 'label'"):
+        with pytest.raises(REFUSED, match=r"b.csv has no column named 'label'"):
             list(PixelCSVDataset(filepath=str(tmp_path / "b.csv")).load())
 
     def test_lines_of_the_wrong_length(self, tmp_path):
@@ -259,13 +259,13 @@ class TestCSV:
         for number, text in enumerate([whole + "1,2,3\n", whole.rstrip("\n") + ",7\n", whole.replace("\n", ",7\n")]):
             path = tmp_path / f"{number}.csv"
             path.write_text(text)
-            with pytest.raises(REFUSED, match=f"{number}.csv"):
+            with pytest.raises(REFUSED, match=rf"{number}\.csv"):
                 list(PixelCSVDataset(filepath=str(path)).load())
 
     def test_no_rows(self, tmp_path):
         pixels, labels = raw_pictures(1, seed=0)
         file = write_csv(tmp_path / "train.csv", pixels[:0], labels[:0])
-        with pytest.raises(REFUSED, match="train.csv.* has no rows"):
+        with pytest.raises(REFUSED, match=r"train.csv.* has no rows"):
             read_csv(file.load(), file.load(), CLASS_NAMES)
 
     @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n\x00\xff\xfe"])

@@ -1,0 +1,161 @@
+"""The project as its users run it, from pictures to leaderboard, on a demo smaller than the demo."""
+
+import json
+import shutil
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from kedro.io import DatasetError
+
+from cifar10.errors import InputError
+from tests.conftest import kedro, run
+
+TINY = {"epochs": 2, "batch_size": 64}
+
+
+def versions(path):
+    return sorted(folder.name for folder in path.iterdir())
+
+
+def latest(path):
+    return path / versions(path)[-1] / path.name
+
+
+def metrics(data, architecture):
+    return json.loads(latest(data / f"08_reporting/{architecture}_metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """The data folder after one default run."""
+    folder = tmp_path_factory.mktemp("data")
+    run(folder, simple_cnn=TINY, batchnorm_cnn=TINY)
+    return folder
+
+
+@pytest.fixture
+def copy(data, tmp_path):
+    return shutil.copytree(data, tmp_path / "data")
+
+
+def test_default_run_ends_with_a_leaderboard(data):
+    leaderboard = pd.read_csv(latest(data / "08_reporting/leaderboard.csv"))
+    assert sorted(leaderboard.architecture) == ["batchnorm_cnn", "simple_cnn"]
+    assert leaderboard.val_accuracy.is_monotonic_decreasing
+    for row in leaderboard.itertuples():
+        assert row.accuracy == metrics(data, row.architecture)["accuracy"]
+
+
+def test_every_artifact_is_there_under_one_version(data):
+    pictures = {path.name for path in data.rglob("*.png") if path.is_file()}
+    tables = {path.name for path in data.rglob("*.csv") if path.is_file()}
+    both = ("simple_cnn", "batchnorm_cnn")
+    assert pictures == {
+        f"{name}_{figure}.png" for name in both for figure in ("learning_curves", "confusion_matrix")
+    } | {
+        "samples.png",
+        "comparison.png",
+    }
+    assert tables == {f"{name}_{table}.csv" for name in both for table in ("history", "layers")} | {"leaderboard.csv"}
+    assert len({path.parent.name for path in data.rglob("*.*") if path.is_file() and "T" in path.parent.name}) == 1
+
+
+def test_saved_model_needs_nothing_but_keras(data):
+    model = keras.saving.load_model(latest(data / "06_models/simple_cnn.keras"))
+    with np.load(data / "02_intermediate/test_examples.npz") as test:
+        probabilities = model.predict(test["images"], verbose=0)
+        accuracy = (probabilities.argmax(axis=1) == test["labels"]).mean()
+    assert accuracy == pytest.approx(metrics(data, "simple_cnn")["accuracy"])
+    layers = pd.read_csv(latest(data / "06_models/simple_cnn_layers.csv"))
+    assert layers.parameters.sum() == model.count_params() == layers.trained.sum()
+
+
+def test_second_evaluation_gives_equal_metrics_in_a_new_version(copy):
+    before = metrics(copy, "simple_cnn")
+    run(copy, "evaluation")
+    assert len(versions(copy / "08_reporting/simple_cnn_metrics.json")) == 2
+    assert metrics(copy, "simple_cnn") == before
+
+
+def test_older_model_is_evaluated_with_its_own_record(copy):
+    before = metrics(copy, "simple_cnn")
+    (first,) = versions(copy / "06_models/simple_cnn.keras")
+    run(copy, "train_simple_cnn", "evaluation", simple_cnn={**TINY, "epochs": 1, "seed": 5})
+    newer = metrics(copy, "simple_cnn")
+    assert (newer["seed"], newer["epochs"]) == (5, 1)
+    assert newer["model_version"] > before["model_version"]
+
+    run(copy, "evaluation", load_versions={"simple_cnn.model": first})
+    assert metrics(copy, "simple_cnn") == before
+    with np.load(latest(copy / "07_model_output/simple_cnn_predictions.npz")) as predictions:
+        history = json.loads(str(predictions["record"]))["history"]
+    table = pd.read_csv(copy / f"06_models/simple_cnn_history.csv/{first}/simple_cnn_history.csv")
+    pd.testing.assert_frame_equal(pd.DataFrame(history), table)
+
+    with pytest.raises(DatasetError, match=r"simple_cnn.keras has no version 1999: it has"):
+        run(copy, "evaluation", load_versions={"simple_cnn.model": "1999"})
+
+
+def test_models_of_other_data_are_left_out(copy, caplog):
+    run(copy, "preprocessing", split_seed=1)
+    run(copy, "train_simple_cnn", simple_cnn={**TINY, "epochs": 1})
+    caplog.clear()
+    run(copy, "evaluation", "reporting")
+    said = [record.message for record in caplog.records if "left out" in record.message]
+    assert sum("batchnorm_cnn: left out, it was trained on data" in line for line in said) >= 1
+    assert sum("vgg16: left out, it has not been trained" in line for line in said) == 1
+    assert list(pd.read_csv(latest(copy / "08_reporting/leaderboard.csv")).architecture) == ["simple_cnn"]
+    assert len(versions(copy / "08_reporting/batchnorm_cnn_metrics.json")) == 1
+
+
+def test_evaluating_before_training_says_what_to_run(copy):
+    shutil.rmtree(copy / "06_models")
+    shutil.rmtree(copy / "07_model_output")
+    shutil.rmtree(copy / "08_reporting")
+    with pytest.raises(InputError, match="kedro run --pipelines=train_simple_cnn,evaluation"):
+        run(copy, "evaluation")
+
+
+def test_registry_lists_every_pipeline_without_tensorflow():
+    result = kedro("registry", "list", PYTHONPROFILEIMPORTTIME="1")
+    assert result.returncode == 0
+    assert {"- __default__", "- ingestion_csv", "- train_vgg16"} <= set(result.stdout.splitlines())
+    imported = {line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines()}
+    assert "cifar10.pipelines" in imported  # so these are the imports indeed
+    assert not imported & {"tensorflow", "keras", "jax", "sklearn"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--pipelines=train_vgg61"], "There is no pipeline train_vgg61; did you mean train_vgg16?"),
+        (["--pipeline=train_vgg61"], "did you mean train_vgg16?"),
+        (["--params=val_fraction=1.2"], "val_fraction: input should be less than 1, but it is 1.2"),
+        (["--params=val_fractoin=0.2"], "val_fractoin: no such parameter; did you mean val_fraction?"),
+        (["--params=vgg16.epoch=3"], "vgg16.epoch: no such parameter; did you mean epochs?"),
+        (["--params=vgg61.epochs=3"], "vgg61: no such parameter; did you mean vgg16?"),
+        (["--params=vgg16.optimizer=adamm"], "vgg16.optimizer: input should be 'adam' or 'sgd', but it is 'adamm'"),
+        (["--env=dmo"], "conf/dmo"),
+        (["--pipelines=train_vgg16"], "must be made first: kedro run --pipelines=ingestion,preprocessing"),
+        (["--env=demo", "--pipelines=reporting"], "kedro run --env=demo --pipelines=ingestion,preprocessing"),
+        (["--pipelines=ingestion_csv"], "train.csv is missing. Put train.csv and test.csv"),
+    ],
+)
+def test_mistake_ends_in_one_clear_message(tmp_path, arguments, message):
+    parameters = [argument for argument in arguments if argument.startswith("--params=")] or ["--params="]
+    others = [argument for argument in arguments if not argument.startswith("--params=")]
+    root = f"{parameters[0]}{',' if parameters[0] != '--params=' else ''}data_root={tmp_path}"
+    result = kedro("run", *others, root)
+    assert result.returncode == 1
+    assert result.stderr.count("Error: ") == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_old_option_still_runs_a_pipeline(tmp_path):
+    result = kedro("run", "--env=demo", "--pipeline=ingestion", f"--params=data_root={tmp_path}")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "02_intermediate/train_examples.npz").exists()
