@@ -21,10 +21,10 @@ PROJECT = Path(__file__).parents[1]
 CLASS_NAMES = ["disc", "ring", "square", "frame", "diamond", "triangle", "plus", "saltire", "bars", "posts"]
 
 
-class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined]
+class Python2Pickler(pickle._Pickler):
     """Writes bytes as Python 2 wrote its strings, which is how the official batches were written."""
 
-    dispatch = pickle._Pickler.dispatch.copy()  # type: ignore[attr-defined]
+    dispatch = pickle._Pickler.dispatch.copy()
 
     def save_bytes(self, text):
         self.write(pickle.BINSTRING + struct.pack("<i", len(text)) + text)

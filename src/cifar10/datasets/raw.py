@@ -183,14 +183,14 @@ class PixelCSVDataset(AbstractDataset):
     """One file of the Kaggle CSV pair: a column a pixel, in the batches' order, and a column `label` anywhere."""
 
     LABEL = "label"
-    ROWS = 2_000  # at a time: 25 MB of text
+    ROWS = 5_000  # at a time: 55 MB of text, 15 MB of pixels
 
     def __init__(self, *, filepath: str, metadata: dict | None = None) -> None:
         self.path = Path(filepath)
         self.metadata = metadata
 
     def load(self) -> Iterator[RawBatch]:
-        """Read the file a few thousand rows at a time, so that it never stands in memory as text or as a table.
+        """Read a few thousand rows at a time, so that the file never stands in memory as text or as one table.
 
         Raises:
             InputError: while iterating, at the first thing in the file that is not as it should be.
