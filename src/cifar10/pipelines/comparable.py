@@ -32,8 +32,10 @@ def if_trained(function: Callable, architecture: str, *, log: Callable[..., None
     return node
 
 
-def comparable(metrics: tuple[dict[str, Any] | None, ...], statistics: Statistics) -> list[dict[str, Any]]:
-    """Those metrics that exist and are of models trained on the data at hand; the others of them are logged.
+def comparable(
+    metrics: tuple[dict[str, Any] | None, ...], statistics: Statistics, *, log: Callable[..., None] = logger.debug
+) -> list[dict[str, Any]]:
+    """Those metrics that exist and are of models trained on the data at hand; metrics of other data are logged.
 
     Raises:
         InputError: none are left.
@@ -41,7 +43,7 @@ def comparable(metrics: tuple[dict[str, Any] | None, ...], statistics: Statistic
     evaluated = [each for each in metrics if each is not None]
     for each in evaluated:
         if each["data_version"] != statistics.data_version:
-            logger.info(*_other_data(each["architecture"], each["data_version"], statistics))
+            log(*_other_data(each["architecture"], each["data_version"], statistics))
     kept = [each for each in evaluated if each["data_version"] == statistics.data_version]
     if not kept:
         raise InputError(

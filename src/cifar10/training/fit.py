@@ -13,6 +13,7 @@ from cifar10.contracts import Examples, Statistics, TrainedModel
 from cifar10.errors import InputError
 from cifar10.training.augmentation import Augmentation
 from cifar10.training.batches import one_hot, shuffled_batches
+from cifar10.training.device import jit_compile
 from cifar10.training.provenance import provenance
 from cifar10.training.recipe import Recipe
 
@@ -142,12 +143,6 @@ def fit(
         "history": history.to_dict(orient="records"),
     }
     return TrainedModel(_with_softmax(network), record), history
-
-
-def jit_compile() -> bool | str:
-    """Whether to compile with XLA: Keras decides, but for TensorFlow on a CPU, where XLA's convolutions are slower."""
-    on_cpu = not keras.distribution.list_devices("gpu")
-    return False if keras.backend.backend() == "tensorflow" and on_cpu else "auto"
 
 
 def _optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:

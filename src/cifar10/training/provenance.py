@@ -1,16 +1,15 @@
 """What a figure was made with: code, libraries, hardware."""
 
 import importlib.metadata
-import os
 import pathlib
 import platform
 import subprocess
-import sys
 from typing import Any
 
 import keras
 
 import cifar10
+from cifar10.training.device import hardware
 
 
 def provenance() -> dict[str, Any]:
@@ -24,7 +23,7 @@ def provenance() -> dict[str, Any]:
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in libraries},
         },
-        "hardware": _hardware(),
+        "hardware": hardware(),
         "precision": keras.mixed_precision.global_policy().name,
     }
 
@@ -42,23 +41,3 @@ def _commit() -> str | None:
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def _hardware() -> str:
-    gpus = keras.distribution.list_devices("gpu")
-    return ", ".join(gpus) if gpus else f"{_processor()}, {_cores()} cores"
-
-
-def _cores() -> int:
-    """The cores this process may use, which on a shared machine can be fewer than it has."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
-def _processor() -> str:
-    """The processor's model name; on Linux `platform.processor()` has none."""
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

@@ -18,6 +18,9 @@ BATCH_SIZE = 500
 
 def predict(trained: TrainedModel, val: Examples, test_examples: Examples) -> Predictions:
     """The model's probabilities on the validation and the test pictures."""
+    from cifar10.training.device import jit_compile
+
+    trained.network.jit_compile = jit_compile()
     val_probabilities, test_probabilities = (
         trained.network.predict(part.images, batch_size=BATCH_SIZE, verbose=0) for part in (val, test_examples)
     )

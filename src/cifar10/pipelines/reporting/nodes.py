@@ -1,5 +1,6 @@
 """Rank the models, and draw the ranking."""
 
+import logging
 from typing import Any
 
 import pandas as pd
@@ -9,6 +10,8 @@ from cifar10 import figures
 from cifar10.contracts import Statistics
 from cifar10.pipelines.comparable import comparable
 
+logger = logging.getLogger(__name__)
+
 
 def rank(statistics: Statistics, *metrics: dict[str, Any] | None) -> pd.DataFrame:
     """The leaderboard: a row a model, by validation accuracy. Test figures stand beside it and decide nothing.
@@ -16,7 +19,7 @@ def rank(statistics: Statistics, *metrics: dict[str, Any] | None) -> pd.DataFram
     Raises:
         InputError: no model has been evaluated on the data at hand.
     """
-    table = pd.DataFrame(comparable(metrics, statistics)).drop(columns=["classes", "confusion"])
+    table = pd.DataFrame(comparable(metrics, statistics, log=logger.info)).drop(columns=["classes", "confusion"])
     table = table.sort_values(["val_accuracy", "architecture"], ascending=[False, True], ignore_index=True)
     table.insert(0, "rank", table.index + 1)
     return table
