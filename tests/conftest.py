@@ -64,7 +64,8 @@ def drawn() -> tuple[Examples, Examples]:
 
 @pytest.fixture(scope="session")
 def statistics() -> Statistics:
-    return Statistics((125.0, 120.0, 110.0), (60.0, 62.0, 65.0), "a data version")
+    """Of no particular pictures."""
+    return Statistics((125.0, 120.0, 110.0), (60.0, 62.0, 65.0), {}, "a data version")
 
 
 def kedro(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

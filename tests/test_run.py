@@ -7,10 +7,13 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
 from kedro.io import DatasetError
 
 from cifar10.errors import InputError
-from tests.conftest import kedro, run
+from cifar10.pipeline_registry import register_pipelines
+from tests.conftest import PROJECT, kedro, run
 
 TINY = {"epochs": 2, "batch_size": 64}
 
@@ -31,7 +34,7 @@ def metrics(data, architecture):
 def data(tmp_path_factory):
     """The data folder after one default run."""
     folder = tmp_path_factory.mktemp("data")
-    run(folder, simple_cnn=TINY, batchnorm_cnn=TINY)
+    run(folder, batchnorm_cnn=TINY)
     return folder
 
 
@@ -46,6 +49,10 @@ def test_default_run_ends_with_a_leaderboard(data):
     assert leaderboard.val_accuracy.is_monotonic_decreasing
     for row in leaderboard.itertuples():
         assert row.accuracy == metrics(data, row.architecture)["accuracy"]
+
+
+def test_demo_is_learnable_and_not_trivial(data):
+    assert 0.5 < metrics(data, "simple_cnn")["accuracy"] < 0.995
 
 
 def test_every_artifact_is_there_under_one_version(data):
@@ -110,6 +117,17 @@ def test_models_of_other_data_are_left_out(copy, caplog):
     assert len(versions(copy / "08_reporting/batchnorm_cnn_metrics.json")) == 1
 
 
+def test_pictures_that_changed_under_a_model_are_refused(copy):
+    """Ingested anew, but not preprocessed: the statistics, and so the data version, are still the old ones."""
+    examples = copy / "02_intermediate/test_examples.npz"
+    with np.load(examples) as test:
+        np.savez(examples, images=test["images"][::-1], labels=test["labels"][::-1])
+    before = versions(copy / "08_reporting/simple_cnn_metrics.json")
+    with pytest.raises(InputError, match="The test pictures have changed since preprocessing"):
+        run(copy, "evaluation")
+    assert versions(copy / "08_reporting/simple_cnn_metrics.json") == before
+
+
 def test_evaluating_before_training_says_what_to_run(copy):
     shutil.rmtree(copy / "06_models")
     shutil.rmtree(copy / "07_model_output")
@@ -133,13 +151,17 @@ def test_registry_lists_every_pipeline_without_tensorflow():
         (["--pipelines=train_vgg61"], "There is no pipeline train_vgg61; did you mean train_vgg16?"),
         (["--pipeline=train_vgg61"], "did you mean train_vgg16?"),
         (["--params=val_fraction=1.2"], "val_fraction: input should be less than 1, but it is 1.2"),
+        (["--params=split_seed=1.0"], "split_seed: input should be a valid integer, but it is 1.0"),
         (["--params=val_fractoin=0.2"], "val_fractoin: no such parameter; did you mean val_fraction?"),
         (["--params=vgg16.epoch=3"], "vgg16.epoch: no such parameter; did you mean epochs?"),
         (["--params=vgg61.epochs=3"], "vgg61: no such parameter; did you mean vgg16?"),
         (["--params=vgg16.optimizer=adamm"], "vgg16.optimizer: input should be 'adam' or 'sgd', but it is 'adamm'"),
         (["--env=dmo"], "conf/dmo"),
         (["--pipelines=train_vgg16"], "must be made first: kedro run --pipelines=ingestion,preprocessing"),
-        (["--env=demo", "--pipelines=reporting"], "kedro run --env=demo --pipelines=ingestion,preprocessing"),
+        (
+            ["--env=demo", "--pipelines=reporting"],
+            "kedro run --pipelines=ingestion,preprocessing --env=demo --params=data_root=",
+        ),
         (["--pipelines=ingestion_csv"], "train.csv is missing. Put train.csv and test.csv"),
     ],
 )
@@ -153,6 +175,49 @@ def test_mistake_ends_in_one_clear_message(tmp_path, arguments, message):
     assert message in result.stderr
     assert "Traceback" not in result.stdout + result.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "name", "content", "message"),
+    [
+        ("ingestion", "cifar-10-batches-py/data_batch_1", b"", "has no data_batch_2, data_batch_3"),
+        ("ingestion", "cifar-10-python.tar.gz", b"no archive", "is damaged or no .tar.gz"),
+        ("ingestion_csv", "cifar10-csv/train.csv", b"pixel0,label\n1,1\n", "has 1 columns besides 'label'"),
+        ("preprocessing", "readme.txt", b"", "must be made first: kedro run --pipelines=ingestion "),
+    ],
+)
+def test_bad_file_ends_in_one_clear_message(tmp_path, pipeline, name, content, message):
+    path = tmp_path / "01_raw" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    result = kedro("run", f"--pipelines={pipeline}", f"--params=data_root={tmp_path}")
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert result.stderr.count("Error: ") == 1
+    assert "Traceback" not in result.stdout + result.stderr
+    assert "WARNING" not in result.stdout
+    assert [each.name for each in tmp_path.iterdir()] == ["01_raw"]
+
+
+def test_pinned_version_from_the_command_line(data):
+    result = kedro("run", "--env=demo", "--pipelines=evaluation", f"--params=data_root={data}",
+                   "--load-versions=simple_cnn.model:1999-01-01")  # fmt: skip
+    assert result.returncode == 1
+    assert "simple_cnn.keras has no version 1999-01-01: it has 2" in result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+
+
+def test_every_dataset_has_a_layer_and_every_node_a_stage():
+    bootstrap_project(PROJECT)
+    with KedroSession.create(PROJECT) as session:
+        catalog = session.load_context().catalog
+    pipelines = register_pipelines()
+    for pipeline in pipelines.values():
+        for name in pipeline.datasets():
+            if not name.startswith("params:"):
+                assert catalog.get(name).metadata["kedro-viz"]["layer"], name
+    stages = {node.namespace.split(".")[0] for node in pipelines["__default__"].nodes}
+    assert stages == {"ingestion", "preprocessing", "training", "evaluation", "reporting"}
 
 
 def test_old_option_still_runs_a_pipeline(tmp_path):

@@ -4,5 +4,5 @@ import os
 
 __version__ = "0.1.0"
 
-# TensorFlow's C++ start-up chatter says nothing that a user of this project can act on.
+# Less of TensorFlow's start-up chatter. What it logs before it reads this cannot be kept back.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import click
+import yaml
 from kedro.config import MissingConfigException
 from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.project import pipelines
@@ -24,12 +25,13 @@ def cli() -> None:
 
 @functools.wraps(kedro_run.callback)  # type: ignore[arg-type]
 def _run(**options: Any) -> Any:
-    # The message below says it all; Kedro would log the same error as the node's before it.
+    # The message below says it all. Kedro would log the same error before it, and after it advice that does not help.
     logging.getLogger("kedro.pipeline.node").addFilter(lambda record: record.levelno < logging.ERROR)
+    logging.getLogger("kedro.runner.sequential_runner").addFilter(lambda record: record.levelno < logging.WARNING)
     try:
         _check_names([*options["pipelines"], *filter(None, [options["pipeline"]])])
         return kedro_run.callback(**options)  # type: ignore[misc]
-    except (InputError, DatasetError, MissingConfigException) as error:
+    except (InputError, DatasetError, MissingConfigException, yaml.YAMLError) as error:
         logger.debug("Where it happened:", exc_info=True)
         raise click.ClickException(_message(error)) from error
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from cifar10.errors import InputError
+
 if TYPE_CHECKING:
     import keras
 
@@ -29,11 +31,13 @@ class Statistics(NamedTuple):
     Attributes:
         mean: per channel, of the training part, in units of 0-255.
         std: per channel, of the training part, in units of 0-255.
-        data_version: SHA-256 over the training, validation and test arrays, hexadecimal.
+        digests: `digest` of the parts `train`, `val` and `test`.
+        data_version: SHA-256 over the three digests: what tells these data from any others.
     """
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    digests: dict[str, str]
     data_version: str
 
 
@@ -64,10 +68,24 @@ class Predictions(NamedTuple):
     record: dict[str, Any]
 
 
-def data_version(*parts: Examples) -> str:
-    """SHA-256 over dtype, shape and bytes of every array, in the order given."""
-    digest = hashlib.sha256()
-    for array in (array for part in parts for array in part):
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+def digest(examples: Examples) -> str:
+    """SHA-256 over dtype, shape and bytes of images and labels, hexadecimal."""
+    sha = hashlib.sha256()
+    for array in examples:
+        sha.update(f"{array.dtype.str}{array.shape}".encode())
+        sha.update(np.ascontiguousarray(array).data)
+    return sha.hexdigest()
+
+
+def verify(digests: dict[str, str], **parts: Examples) -> None:
+    """See that parts are those whose digests were taken: they lie in files of their own, which can be replaced singly.
+
+    Raises:
+        InputError: a part is another one.
+    """
+    for name, part in parts.items():
+        if digest(part) != digests[name]:
+            raise InputError(
+                f"The {name} pictures have changed since preprocessing was last completed. Run it again, then train on "
+                "what it makes: kedro run --pipelines=preprocessing (with the same --env and --params)"
+            )

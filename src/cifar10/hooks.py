@@ -29,11 +29,12 @@ class ProjectHooks:
         """
         missing = _not_made_yet(pipeline, catalog)
         if missing:
-            environment = f" --env={run_params['env']}" if run_params["env"] else ""
-            raise InputError(
-                f"{', '.join(missing)} must be made first: "
-                f"kedro run{environment} --pipelines={','.join(_makers(missing, catalog))}"
-            )
+            command = ["kedro run", f"--pipelines={','.join(_makers(missing, catalog))}"]
+            if run_params["env"]:
+                command.append(f"--env={run_params['env']}")
+            if data_root := run_params["runtime_params"].get("data_root"):
+                command.append(f"--params=data_root={data_root}")
+            raise InputError(f"{', '.join(missing)} must be made first: {' '.join(command)}")
 
 
 def _not_made_yet(pipeline: Pipeline, catalog: DataCatalog) -> list[str]:
@@ -43,9 +44,15 @@ def _not_made_yet(pipeline: Pipeline, catalog: DataCatalog) -> list[str]:
         for name in sorted(pipeline.inputs())
         if not name.startswith("params:")
         and _maker(name)
-        and not getattr(catalog.get(name), "OPTIONAL", False)
+        and not (getattr(catalog.get(name), "OPTIONAL", False) and _can_do_without(pipeline, name))
         and not catalog.exists(name)
     ]
+
+
+def _can_do_without(pipeline: Pipeline, dataset: str) -> bool:
+    """Training works on the model of its architecture; the other stages on whatever models there are."""
+    readers = pipeline.only_nodes_with_inputs(dataset).nodes
+    return not any(str(node.namespace).startswith("training.") for node in readers)
 
 
 def _maker(dataset: str) -> str | None:

@@ -14,7 +14,7 @@ from cifar10.training.recipe import Recipe
 class _Shared(BaseModel):
     """What concerns all architectures."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)  # what is checked is what is used, so nothing is converted
 
     data_root: str | None = None  # of the command line only; the catalog reads it
     class_names: Annotated[list[str], Field(min_length=2, max_length=256)]

@@ -7,7 +7,7 @@ from kedro.pipeline import Pipeline
 from cifar10.architectures import ARCHITECTURES
 from cifar10.pipelines import evaluation, ingestion, preprocessing, reporting, training
 
-LAPTOP_RUN = ("simple_cnn", "batchnorm_cnn")  # what `kedro run` trains
+LAPTOP_RUN = ("simple_cnn", "batchnorm_cnn")  # what `kedro run` trains and compares
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -19,15 +19,15 @@ def register_pipelines() -> dict[str, Pipeline]:
         "ingestion": ingestion.create_pipeline(),
         "ingestion_csv": ingestion.create_csv_pipeline(),
         "preprocessing": preprocessing.create_pipeline(),
-        "evaluation": evaluation.create_pipeline(),
-        "reporting": reporting.create_pipeline(),
+        "evaluation": evaluation.create_pipeline(ARCHITECTURES),
+        "reporting": reporting.create_pipeline(ARCHITECTURES),
     }
     trainings = {f"train_{name}": training.create_pipeline(name) for name in ARCHITECTURES}
     laptop_run = (
         stages["ingestion"]
         + stages["preprocessing"]
         + sum((trainings[f"train_{name}"] for name in LAPTOP_RUN), Pipeline([]))
-        + stages["evaluation"]
-        + stages["reporting"]
+        + evaluation.create_pipeline(LAPTOP_RUN)
+        + reporting.create_pipeline(LAPTOP_RUN)
     )
     return {"__default__": laptop_run, **stages, **trainings}

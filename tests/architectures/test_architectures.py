@@ -36,7 +36,7 @@ def test_scaling_is_inside(name, statistics, pictures):
 def test_predicting_changes_no_variable(name, statistics, pictures):
     network = build(name, 10, statistics)
     before = [keras.ops.convert_to_numpy(variable) for variable in network.variables]
-    network(pictures, training=False)
+    network(pictures)
     for variable, value in zip(network.variables, before, strict=True):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
 
@@ -63,8 +63,8 @@ def test_learns_a_small_batch(name, statistics, drawn):
     network.compile(
         keras.optimizers.Adam(3e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False
     )
-    losses = [network.train_on_batch(images, labels) for _ in range(12)]
-    assert min(losses[-3:]) < losses[0]
+    losses = [network.train_on_batch(images, labels) for _ in range(25)]
+    assert min(losses[-3:]) < losses[0] / 2
 
 
 def test_vgg16_is_column_d(statistics):

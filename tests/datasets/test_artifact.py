@@ -30,7 +30,7 @@ def trained(weight: float = 1.0) -> TrainedModel:
 SAVES = [
     (ExamplesDataset, EXAMPLES, "npz"),
     (PredictionsDataset, PREDICTIONS, "npz"),
-    (StatisticsDataset, Statistics((1.0, 2.0, 3.0), (4.0, 5.0, 6.0), "abc"), "json"),
+    (StatisticsDataset, Statistics((1.0, 2.0, 3.0), (4.0, 5.0, 6.0), {"train": "abc"}, "def"), "json"),
     (JSONDataset, {"a": [1, 2]}, "json"),
     (MetricsDataset, {"accuracy": 0.5}, "json"),
     (CSVDataset, pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.25]}), "csv"),

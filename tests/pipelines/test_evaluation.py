@@ -5,11 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cifar10.contracts import Examples, Predictions
+from cifar10.contracts import Examples, Predictions, digest
 from cifar10.errors import InputError
 from cifar10.figures import wilson_interval
 from cifar10.pipelines.comparable import if_trained
-from cifar10.pipelines.evaluation.nodes import score, sum_up
+from cifar10.pipelines.evaluation.nodes import draw_confusion, score, sum_up
 from cifar10.pipelines.reporting.nodes import draw_comparison, rank
 
 NAMES = ["cat", "dog", "ship"]
@@ -24,6 +24,9 @@ RECORD = {
     "recipe": {"seed": 5},
     "versions": {"commit": "abc"},
     "hardware": "a machine",
+    "precision": "float32",
+    "initialisation": "random",
+    "image_size": 32,
 }
 
 
@@ -36,7 +39,9 @@ def metrics():
     """Cats are recognised, one dog of two is taken for a cat, ships are never named."""
     test = np.array([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.5, 0.4, 0.1]], np.float32)
     val = np.array([[0.9, 0.05, 0.05], [0.2, 0.5, 0.3]], np.float32)
-    return score(Predictions(val, test, RECORD), labelled([0, 1]), labelled([0, 1, 1, 2]), NAMES)
+    parts = {"val": labelled([0, 1]), "test": labelled([0, 1, 1, 2])}
+    record = {**RECORD, "digests": {name: digest(part) for name, part in parts.items()}}
+    return score(Predictions(val, test, record), *parts.values(), NAMES)
 
 
 def test_scores_by_hand(metrics):
@@ -97,6 +102,13 @@ def test_untrained_and_foreign_models_yield_nothing(statistics, caplog):
         "vgg16: left out, it has not been trained (kedro run --pipelines=train_vgg16)",
         "vgg16: left out, it was trained on data f00 and the data at hand are a data versi",
     ]
+
+
+def test_confusion_is_drawn_with_every_class_named(metrics):
+    axis = draw_confusion(metrics).axes[0]
+    assert [label.get_text() for label in axis.get_xticklabels()] == NAMES
+    assert [label.get_text() for label in axis.get_yticklabels()] == NAMES
+    assert [text.get_text() for text in axis.texts] == list("100110100")
 
 
 def test_wilson_interval():

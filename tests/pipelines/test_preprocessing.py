@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from cifar10.contracts import Examples, data_version
+from cifar10.contracts import Examples, digest, verify
+from cifar10.errors import InputError
 from cifar10.pipelines.preprocessing.nodes import describe, measure, split
 from tests.conftest import CLASS_NAMES
 
@@ -26,19 +27,29 @@ def test_statistics_are_those_of_the_training_part(drawn):
     statistics = measure(train, val, drawn[1])
     np.testing.assert_allclose(statistics.mean, train.images.mean(axis=(0, 1, 2)), rtol=1e-9)
     np.testing.assert_allclose(statistics.std, train.images.std(axis=(0, 1, 2)), rtol=1e-9)
-    assert statistics.data_version == data_version(train, val, drawn[1])
+    assert statistics.digests == {"train": digest(train), "val": digest(val), "test": digest(drawn[1])}
 
 
 @pytest.mark.parametrize("part", [0, 1, 2])
 @pytest.mark.parametrize("field", ["images", "labels"])
 def test_data_version_changes_with_any_byte(drawn, part, field):
     parts = [*split(drawn[0], 0.25, split_seed=0), drawn[1]]
-    before = data_version(*parts)
+    before = measure(*parts)
     array = getattr(parts[part], field).copy()
     array.flat[-1] ^= 1
     changed = [*parts]
     changed[part] = parts[part]._replace(**{field: array})
-    assert data_version(*parts) == before != data_version(*changed)
+    assert measure(*parts).data_version == before.data_version != measure(*changed).data_version
+    name = ("train", "val", "test")[part]
+    verify(before.digests, **{name: parts[part]})
+    with pytest.raises(InputError, match=f"The {name} pictures have changed"):
+        verify(before.digests, **{name: changed[part]})
+
+
+@pytest.mark.parametrize("val_fraction", [0.001, 0.999])
+def test_too_few_pictures_for_every_class_in_both_parts(drawn, val_fraction):
+    with pytest.raises(InputError, match=f"400 training .* rarest class 40, .*val_fraction {val_fraction}"):
+        split(drawn[0], val_fraction, split_seed=0)
 
 
 def test_data_card_counts_every_class_of_every_part(drawn):

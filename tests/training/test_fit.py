@@ -9,6 +9,7 @@ import pytest
 
 from cifar10.contracts import Examples
 from cifar10.errors import InputError
+from cifar10.pipelines.preprocessing.nodes import measure
 from cifar10.training.augmentation import Augmentation
 from cifar10.training.batches import shuffled_batches
 from cifar10.training.fit import AugmentedTraining, _optimizer, fit
@@ -19,6 +20,11 @@ from tests.conftest import PROJECT
 def parts(drawn):
     train = drawn[0]
     return Examples(train.images[:300], train.labels[:300]), Examples(train.images[300:], train.labels[300:])
+
+
+@pytest.fixture(scope="module")
+def statistics(parts, drawn):
+    return measure(*parts, drawn[1])
 
 
 def quick_fit(parts, statistics, recipe, **changes):
@@ -50,7 +56,8 @@ def test_record_says_how_the_model_came_to_be(fitted, statistics):
     assert record["epochs"] == len(history) == 4
     assert record["seconds"] >= history.seconds.sum() * 0.9
     assert {"cifar10", "commit", "python", "keras", keras.backend.backend()} <= record["versions"].keys()
-    assert "cores" in record["hardware"] or "gpu" in record["hardware"].lower()
+    assert keras.distribution.list_devices("gpu") or record["hardware"].endswith(" cores")
+    assert (record["initialisation"], record["image_size"]) == ("random", 32)
     pd.testing.assert_frame_equal(pd.DataFrame(record["history"]), history)
 
 
@@ -80,8 +87,16 @@ def test_loss_that_is_no_number_stops_and_names_the_knob(parts, statistics, reci
         quick_fit(parts, statistics, recipe, learning_rate=1e30, optimizer="sgd")
 
 
+def test_parts_that_do_not_belong_together_are_refused(parts, statistics, recipe):
+    """As after a preprocessing that was cut off between its files."""
+    train, val = parts
+    for changed in ((val, train), (Examples(train.images, train.labels[::-1]), val), (train, train)):
+        with pytest.raises(InputError, match="pictures have changed since preprocessing was last completed"):
+            quick_fit(changed, statistics, recipe)
+
+
 def test_cosine_rises_then_falls_to_zero(recipe):
-    schedule = _optimizer(recipe(schedule="cosine", epochs=10, warmup_epochs=2, learning_rate=0.4), 5)._learning_rate
+    schedule = _optimizer(recipe(schedule="cosine", epochs=10, warmup=0.2, learning_rate=0.4), 5)._learning_rate
     rates = [float(schedule(step)) for step in range(51)]
     assert rates[0] == 0
     assert rates[10] == pytest.approx(0.4)

@@ -1,6 +1,6 @@
 """What all networks share: raw pictures in, standardised per channel; and how fast batch norm forgets."""
 
-from keras import Input, layers
+from keras import Input, KerasTensor, layers
 
 from cifar10.contracts import Statistics
 
@@ -8,7 +8,7 @@ IMAGE_SHAPE = (32, 32, 3)
 BATCHNORM_MOMENTUM = 0.9  # as in PyTorch; at the 0.99 of Keras, validation lags for the first thousand steps
 
 
-def picture() -> "layers.InputLayer":
+def picture() -> KerasTensor:
     """Raw RGB 0-255, (n, 32, 32, 3)."""
     return Input(IMAGE_SHAPE, name="picture")
 

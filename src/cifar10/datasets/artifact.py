@@ -1,9 +1,8 @@
 """How this project's artefacts are written and found: whole or not at all, and never by accident."""
 
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,7 +21,7 @@ def atomic(target: Path) -> Iterator[Path]:
     Raises:
         InputError: the disk is full, or the folder cannot be written to.
     """
-    made = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
+    made = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]  # innermost first
     unfinished = target.with_name(f".unfinished-{target.name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -32,8 +31,9 @@ def atomic(target: Path) -> Iterator[Path]:
         unfinished.replace(target)
     except BaseException as error:
         unfinished.unlink(missing_ok=True)
-        for folder in made:
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # another run may have put something there meanwhile
+            for folder in made:
+                folder.rmdir()
         if isinstance(error, OSError):
             raise InputError(
                 f"{target} could not be written: {error.strerror or error}. Nothing of it is left behind, and what was "

@@ -36,7 +36,7 @@ class StatisticsDataset(JSONDataset):
     def load(self) -> Statistics:
         """Load the statistics."""
         values = super().load()
-        return Statistics(tuple(values["mean"]), tuple(values["std"]), values["data_version"])
+        return Statistics(tuple(values.pop("mean")), tuple(values.pop("std")), **values)
 
     def save(self, data: Statistics) -> None:
         """Save the statistics."""

@@ -31,7 +31,13 @@ class ModelDataset(LocalDataset):
     def save(self, data: TrainedModel) -> None:
         """Save network and record."""
         target = Path(self._get_save_path())
-        with atomic(target) as network:
-            data.network.save(network)
-            with atomic(target.with_name(RECORD)) as record:
-                record.write_text(json.dumps(data.record, indent=2), encoding="utf-8")
+        record = target.with_name(RECORD)
+        try:
+            with atomic(target) as network:
+                data.network.save(network)
+                with atomic(record) as unfinished:
+                    unfinished.write_text(json.dumps(data.record, indent=2), encoding="utf-8")
+        except BaseException:
+            if not target.exists():
+                record.unlink(missing_ok=True)
+            raise

@@ -4,6 +4,7 @@ Each dataset turns its files into `RawBatch`es and refuses a file that is not wh
 program; these are read by an unpickler that knows arrays and plain values and nothing else.
 """
 
+import gzip
 import io
 import pickle
 import re
@@ -91,7 +92,7 @@ class BatchesDataset(AbstractDataset):
         """Read the batches out of the archive in one pass; nothing is unpacked to disk."""
         batches = {}
         try:
-            with tarfile.open(self.archive, "r|gz") as archive:
+            with gzip.open(self.archive) as content, tarfile.open(fileobj=content, mode="r|") as archive:
                 for member in archive:
                     path = PurePosixPath(member.name)
                     if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
@@ -101,6 +102,8 @@ class BatchesDataset(AbstractDataset):
                         )
                     if path.name in TRAIN_BATCHES + TEST_BATCHES and (file := archive.extractfile(member)):
                         batches[path.name] = _unpickle(file.read(), f"{self.archive}: {member.name}")
+                while content.read(1 << 20):  # gzip compares its checksum at the end, which tarfile does not read to
+                    pass
         except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
             raise InputError(
                 f"{self.archive} is damaged or no .tar.gz ({error}). Delete it, and the official archive is downloaded "
@@ -125,7 +128,8 @@ class BatchesDataset(AbstractDataset):
                 progressbar=True,
             )
         except (OSError, ValueError) as error:
-            reason = "no connection" if isinstance(error, requests.ConnectionError) else _reason(error)
+            # The text of a connection error is a nest of addresses; its kind says as much: ConnectTimeout, SSLError.
+            reason = type(error).__name__ if isinstance(error, requests.ConnectionError) else _reason(error)
             raise InputError(
                 f"CIFAR-10 is neither at {self.archive} nor at {self.folder}, and could not be downloaded from "
                 f"{self.url}: {reason}. Put the archive or its batches where named. The demo needs neither: "
@@ -165,6 +169,8 @@ def _unpickle(content: bytes, source: str) -> RawBatch:
         raise InputError(
             f"{source} was refused: {error}, and a batch holds arrays, numbers and text only. Replace the file."
         ) from error
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise InputError(f"{source} is cut off or no pickle ({_reason(error)}). Replace the file.") from error
     if not isinstance(batch, dict):
@@ -208,7 +214,8 @@ class PixelCSVDataset(AbstractDataset):
                     yield RawBatch(source, chunk[pixels].to_numpy(), chunk[self.LABEL].to_numpy())
                     row += len(chunk)
         except (ValueError, OverflowError, pd.errors.ParserWarning) as error:  # parser errors are ValueErrors
-            raise InputError(f"{self._complaint(row) or f'{self.path}: {error}'} Replace the file.") from error
+            complaint = self._complaint(row) or f"{self.path}, after row {row}: {' '.join(str(error).split())}."
+            raise InputError(f"{complaint} Replace the file.") from error
 
     def save(self, data: Any) -> None:
         """Raw data are never written."""
@@ -235,22 +242,33 @@ class PixelCSVDataset(AbstractDataset):
             raise InputError(f"{self.path} has no column named {self.LABEL!r} in its first line. Replace the file.")
         columns.remove(self.LABEL)
         numbered = [f"pixel{number}" for number in range(PIXELS)]
+        if set(columns) == set(numbered):
+            return numbered
         missing = [name for name in numbered if name not in columns]
-        if len(columns) == PIXELS:
-            return columns if missing else numbered
+        if len(columns) == len(missing) == PIXELS:  # other names altogether
+            return columns
+        surplus = [name for name in columns if name not in numbered] if len(missing) < PIXELS else []
         raise InputError(
-            f"{self.path} has {len(columns):,} pixel columns where {PIXELS:,} should be"
+            f"{self.path} has {len(columns):,} columns besides {self.LABEL!r}, where {PIXELS:,} pixels should be"
             + (f"; {missing[0]} is missing" if 0 < len(missing) < PIXELS else "")
+            + (f"; {surplus[0]} is no pixel" if surplus else "")
             + ". Replace the file."
         )
 
     def _complaint(self, first_row: int) -> str | None:
         """Say which cell of the chunk after `first_row` is no byte; the reader itself does not tell."""
         try:
-            chunk = pd.read_csv(
-                self.path, dtype=str, skiprows=range(1, first_row + 1), nrows=self.ROWS, keep_default_na=False
-            )
-        except ValueError:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", pd.errors.ParserWarning)
+                chunk = pd.read_csv(
+                    self.path,
+                    dtype=str,
+                    skiprows=range(1, first_row + 1),
+                    nrows=self.ROWS,
+                    keep_default_na=False,
+                    index_col=False,
+                )
+        except (ValueError, pd.errors.ParserWarning):  # rows of the wrong length, as the reader has said already
             return None
         bad = ~chunk.apply(lambda column: column.str.fullmatch(r"\s*0*(\d\d?|1\d\d|2[0-4]\d|25[0-5])\s*")).to_numpy(
             bool

@@ -11,22 +11,18 @@ logger = logging.getLogger(__name__)
 
 
 def if_trained(function: Callable, architecture: str, *, log: Callable[..., None] = logger.debug) -> Callable:
-    """Make a node function of one that needs a model, or its predictions, as its first input.
+    """Make a node function of one whose first input is a model, or its predictions, or its metrics.
 
     The node takes that, the statistics of the data at hand, and the function's other inputs. It yields the function's
     result, or nothing where the architecture has not been trained or was trained on other data: then it logs why.
     """
 
-    def node(made: TrainedModel | Predictions | None, statistics: Statistics, *inputs: Any) -> Iterator[Any]:
+    def node(
+        made: TrainedModel | Predictions | dict[str, Any] | None, statistics: Statistics, *inputs: Any
+    ) -> Iterator[Any]:
         if made is None:
-            log(
-                "%s: left out, it has not been trained (kedro run --pipelines=train_%s)",
-                architecture,
-                architecture,
-            )
-        elif made.record["data_version"] != statistics.data_version:
-            log(*_other_data(architecture, made.record["data_version"], statistics))
-        else:
+            log("%s: left out, it has not been trained (kedro run --pipelines=train_%s)", architecture, architecture)
+        elif _is_of(statistics, made if isinstance(made, dict) else made.record, log):
             yield function(made, *inputs)
 
     return node
@@ -35,28 +31,29 @@ def if_trained(function: Callable, architecture: str, *, log: Callable[..., None
 def comparable(
     metrics: tuple[dict[str, Any] | None, ...], statistics: Statistics, *, log: Callable[..., None] = logger.debug
 ) -> list[dict[str, Any]]:
-    """Those metrics that exist and are of models trained on the data at hand; metrics of other data are logged.
+    """Those metrics that exist and are of models trained on the data at hand, best validation accuracy first.
 
     Raises:
-        InputError: none are left.
+        InputError: there are none.
     """
-    evaluated = [each for each in metrics if each is not None]
-    for each in evaluated:
-        if each["data_version"] != statistics.data_version:
-            log(*_other_data(each["architecture"], each["data_version"], statistics))
-    kept = [each for each in evaluated if each["data_version"] == statistics.data_version]
+    kept = [each for each in metrics if each is not None and _is_of(statistics, each, log)]
     if not kept:
         raise InputError(
             "No model has been trained and evaluated on the data at hand, so there is nothing to compare. Train one "
-            "and evaluate it, for example: kedro run --pipelines=train_simple_cnn,evaluation"
+            "and evaluate it, with the same --env and --params, for example: "
+            "kedro run --pipelines=train_simple_cnn,evaluation"
         )
-    return kept
+    return sorted(kept, key=lambda each: (-each["val_accuracy"], each["architecture"]))
 
 
-def _other_data(architecture: str, data_version: str, statistics: Statistics) -> tuple[str, ...]:
-    return (
+def _is_of(statistics: Statistics, record: dict[str, Any], log: Callable[..., None]) -> bool:
+    """Whether a record or metrics are of a model trained on these data; log it if not."""
+    if record["data_version"] == statistics.data_version:
+        return True
+    log(
         "%s: left out, it was trained on data %s and the data at hand are %s",
-        architecture,
-        data_version[:12],
+        record["architecture"],
+        record["data_version"][:12],
         statistics.data_version[:12],
     )
+    return False

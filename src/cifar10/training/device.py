@@ -15,11 +15,26 @@ def jit_compile() -> bool | str:
 
 def hardware() -> str:
     """The GPUs, or else the processor and the number of cores that this process may use."""
-    return ", ".join(_gpus()) or f"{_processor()}, {_cores()} cores"
+    return ", ".join(_gpu_names()) or f"{_processor()}, {_cores()} cores"
 
 
 def _gpus() -> list[str]:
     return keras.distribution.list_devices("gpu")
+
+
+def _gpu_names() -> list[str]:
+    """What the GPUs are called; Keras only counts them."""
+    if not _gpus():
+        return []
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return [device.device_kind for device in jax.devices("gpu")]
+
+    import tensorflow as tf
+
+    details = (tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU"))
+    return [each.get("device_name", "GPU") for each in details]
 
 
 def _cores() -> int:

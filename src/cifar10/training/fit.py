@@ -9,7 +9,7 @@ import keras
 import pandas as pd
 
 from cifar10.architectures import build
-from cifar10.contracts import Examples, Statistics, TrainedModel
+from cifar10.contracts import Examples, Statistics, TrainedModel, verify
 from cifar10.errors import InputError
 from cifar10.training.augmentation import Augmentation
 from cifar10.training.batches import one_hot, shuffled_batches
@@ -69,8 +69,10 @@ def fit(
         pictures, while the weights still move), val_accuracy, val_loss, learning_rate and seconds.
 
     Raises:
-        InputError: the loss is no longer a number.
+        InputError: the parts are not those that `statistics` is of, or the loss is no longer a number.
     """
+    verify(statistics.digests, train=train, val=val)
+    origin = provenance()  # now: the code may be changed while it trains
     keras.utils.set_random_seed(recipe.seed)
     network = build(name, num_classes, statistics)
     model = AugmentedTraining(network, Augmentation(recipe, fill=statistics.mean))
@@ -115,7 +117,7 @@ def fit(
             raise
         raise InputError(
             f"{name}: the loss is no longer a number, so training stopped and nothing was saved. "
-            f"Lower {name}.learning_rate (now {recipe.learning_rate:g}) or lengthen {name}.warmup_epochs."
+            f"Lower {name}.learning_rate (now {recipe.learning_rate:g}) or raise {name}.warmup."
         ) from error
     seconds = time.perf_counter() - started
 
@@ -133,13 +135,16 @@ def fit(
     record = {
         "architecture": name,
         "recipe": recipe.model_dump(),
+        "initialisation": "random",
+        "image_size": network.input_shape[1],
         "data_version": statistics.data_version,
+        "digests": statistics.digests,
         "parameters": network.count_params(),
         "epochs": len(history),
         "best_epoch": int(chosen.epoch),
         "val_accuracy": float(chosen.val_accuracy),
         "seconds": round(seconds, 1),
-        **provenance(),
+        **origin,
         "history": history.to_dict(orient="records"),
     }
     return TrainedModel(_with_softmax(network), record), history
@@ -148,10 +153,11 @@ def fit(
 def _optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     learning_rate: Any = recipe.learning_rate
     if recipe.schedule == "cosine":
-        warmup_steps = recipe.warmup_epochs * steps_per_epoch
+        steps = recipe.epochs * steps_per_epoch
+        warmup_steps = round(recipe.warmup * steps)
         learning_rate = keras.optimizers.schedules.CosineDecay(
             0.0 if warmup_steps else recipe.learning_rate,
-            decay_steps=max(recipe.epochs * steps_per_epoch - warmup_steps, 1),
+            decay_steps=max(steps - warmup_steps, 1),
             warmup_target=recipe.learning_rate if warmup_steps else None,
             warmup_steps=warmup_steps,
         )

@@ -15,13 +15,12 @@ from cifar10.training.device import hardware
 def provenance() -> dict[str, Any]:
     """Versions of the code and of the libraries that compute, and the machine they compute on."""
     backend = keras.backend.backend()
-    libraries = dict.fromkeys(["keras", backend, "numpy"])  # each once, in this order
     return {
         "versions": {
             "cifar10": cifar10.__version__,
             "commit": _commit(),
             "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in libraries},
+            **{name: importlib.metadata.version(name) for name in ("keras", backend, "numpy")},
         },
         "hardware": hardware(),
         "precision": keras.mixed_precision.global_policy().name,

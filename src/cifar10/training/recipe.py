@@ -18,7 +18,7 @@ class Recipe(BaseModel):
     learning_rate: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)]
     schedule: Literal["constant", "plateau", "cosine"]
-    warmup_epochs: Annotated[int, Field(ge=0)]
+    warmup: Fraction
     plateau_patience: Annotated[int, Field(ge=1)]
     plateau_factor: Annotated[float, Field(gt=0, lt=1)]
     early_stopping: Annotated[int, Field(ge=1)] | None

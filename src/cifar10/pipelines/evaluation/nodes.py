@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cifar10 import figures
-from cifar10.contracts import Examples, Predictions, Statistics, TrainedModel
+from cifar10.contracts import Examples, Predictions, Statistics, TrainedModel, verify
 from cifar10.pipelines.comparable import comparable
 
 logger = logging.getLogger(__name__)
@@ -17,9 +17,10 @@ BATCH_SIZE = 500
 
 
 def predict(trained: TrainedModel, val: Examples, test_examples: Examples) -> Predictions:
-    """The model's probabilities on the validation and the test pictures."""
+    """The model's probabilities on the validation and the test pictures, which must be those of its data version."""
     from cifar10.training.device import jit_compile
 
+    verify(trained.record["digests"], val=val, test=test_examples)
     trained.network.jit_compile = jit_compile()
     val_probabilities, test_probabilities = (
         trained.network.predict(part.images, batch_size=BATCH_SIZE, verbose=0) for part in (val, test_examples)
@@ -34,6 +35,8 @@ def score(predictions: Predictions, val: Examples, test_examples: Examples, clas
         `accuracy`, `precision`, `recall` and `f1` as fractions (the latter three macro-averaged and per class),
         `loss` as cross-entropy in nats a picture, `confusion` as counts, true classes in rows.
     """
+    verify(predictions.record["digests"], val=val, test=test_examples)
+
     from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, precision_recall_fscore_support
 
     classes = np.arange(len(class_names))
@@ -56,8 +59,11 @@ def score(predictions: Predictions, val: Examples, test_examples: Examples, clas
         "seed": record["recipe"]["seed"],
         "model_version": record["version"],
         "data_version": record["data_version"],
+        "initialisation": record["initialisation"],
+        "image_size": record["image_size"],
         "commit": record["versions"]["commit"],
         "hardware": record["hardware"],
+        "precision_policy": record["precision"],
         "test_pictures": len(truth),
         "classes": {
             name: {"precision": p, "recall": r, "f1": f, "support": n}
@@ -70,11 +76,9 @@ def score(predictions: Predictions, val: Examples, test_examples: Examples, clas
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in metrics.items()}
 
 
-def draw_confusion(predictions: Predictions, test_examples: Examples, class_names: list[str]) -> Figure:
+def draw_confusion(metrics: dict[str, Any]) -> Figure:
     """Which classes are taken for which on test."""
-    return figures.confusion_matrix(
-        test_examples.labels, predictions.test.argmax(axis=1), class_names, predictions.record["architecture"]
-    )
+    return figures.confusion_matrix(metrics)
 
 
 def sum_up(statistics: Statistics, *metrics: dict[str, Any] | None) -> None:
@@ -85,5 +89,4 @@ def sum_up(statistics: Statistics, *metrics: dict[str, Any] | None) -> None:
     """
     columns = ["architecture", "val_accuracy", "accuracy", "loss", "f1", "model_version"]
     table = pd.DataFrame(comparable(metrics, statistics), columns=columns)
-    table = table.sort_values("val_accuracy", ascending=False)
     logger.info("Evaluated so far, on these data:\n%s", table.round(4).to_string(index=False))

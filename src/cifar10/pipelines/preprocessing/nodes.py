@@ -1,12 +1,14 @@
 """Split the training examples, and measure and picture what came of it."""
 
+import hashlib
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from cifar10 import figures
-from cifar10.contracts import CHANNELS, Examples, Statistics, data_version
+from cifar10.contracts import CHANNELS, Examples, Statistics, digest
+from cifar10.errors import InputError
 
 
 def split(train_examples: Examples, val_fraction: float, split_seed: int) -> tuple[Examples, Examples]:
@@ -14,27 +16,36 @@ def split(train_examples: Examples, val_fraction: float, split_seed: int) -> tup
 
     Returns:
         The training and the validation part, each in an order of its own. The same seed gives the same parts.
+
+    Raises:
+        InputError: there are too few pictures for a share of every class in both parts.
     """
     from sklearn.model_selection import train_test_split
 
-    indices = train_test_split(
-        np.arange(len(train_examples.labels)),
-        test_size=val_fraction,
-        stratify=train_examples.labels,
-        random_state=split_seed,
-    )
+    labels = train_examples.labels
+    try:
+        indices = train_test_split(
+            np.arange(len(labels)), test_size=val_fraction, stratify=labels, random_state=split_seed
+        )
+    except ValueError as error:
+        raise InputError(
+            f"{len(labels)} training pictures, of the rarest class {np.unique(labels, return_counts=True)[1].min()}, "
+            f"cannot be split with val_fraction {val_fraction}: {error} Change val_fraction, or ingest more pictures."
+        ) from error
     train, val = (Examples(train_examples.images[index], train_examples.labels[index]) for index in indices)
     return train, val
 
 
 def measure(train: Examples, val: Examples, test_examples: Examples) -> Statistics:
-    """Channel statistics of the training part alone, and the version of all three parts."""
+    """Channel statistics of the training part alone, and what identifies each part and all three."""
     # Counting the 256 values is exact, and needs no float copy of the pictures.
     counts = np.stack([np.bincount(train.images[..., channel].ravel(), minlength=256) for channel in range(3)])
     values = np.arange(256)
     mean = counts @ values / counts.sum(axis=1)
     std = np.sqrt(counts @ values**2 / counts.sum(axis=1) - mean**2)
-    return Statistics(tuple(mean.tolist()), tuple(std.tolist()), data_version(train, val, test_examples))
+    digests = {"train": digest(train), "val": digest(val), "test": digest(test_examples)}
+    data_version = hashlib.sha256("".join(digests.values()).encode()).hexdigest()
+    return Statistics(tuple(mean.tolist()), tuple(std.tolist()), digests, data_version)
 
 
 def describe(

@@ -20,7 +20,6 @@ def rank(statistics: Statistics, *metrics: dict[str, Any] | None) -> pd.DataFram
         InputError: no model has been evaluated on the data at hand.
     """
     table = pd.DataFrame(comparable(metrics, statistics, log=logger.info)).drop(columns=["classes", "confusion"])
-    table = table.sort_values(["val_accuracy", "architecture"], ascending=[False, True], ignore_index=True)
     table.insert(0, "rank", table.index + 1)
     return table
 
