@@ -56,7 +56,7 @@ def test_record_says_how_the_model_came_to_be(fitted, statistics):
     assert record["epochs"] == len(history) == 4
     assert record["seconds"] >= history.seconds.sum() * 0.9
     assert {"cifar10", "commit", "python", "keras", keras.backend.backend()} <= record["versions"].keys()
-    assert keras.distribution.list_devices("gpu") or record["hardware"].endswith(" cores")
+    assert keras.distribution.list_devices()[0].startswith("gpu") or record["hardware"].endswith(" cores")
     assert (record["initialisation"], record["image_size"]) == ("random", 32)
     pd.testing.assert_frame_equal(pd.DataFrame(record["history"]), history)
 

@@ -19,7 +19,8 @@ def hardware() -> str:
 
 
 def _gpus() -> list[str]:
-    return keras.distribution.list_devices("gpu")
+    # Asked for GPUs by name, JAX raises where it has none.
+    return [device for device in keras.distribution.list_devices() if device.lower().startswith(("gpu", "cuda"))]
 
 
 def _gpu_names() -> list[str]:
@@ -29,7 +30,7 @@ def _gpu_names() -> list[str]:
     if keras.backend.backend() == "jax":
         import jax
 
-        return [device.device_kind for device in jax.devices("gpu")]
+        return [device.device_kind for device in jax.devices()]
 
     import tensorflow as tf
 

@@ -32,6 +32,10 @@ class AugmentedTraining(keras.Model):
         self.network = network
         self.augmentation = augmentation
 
+    def build(self, input_shape):
+        """Nothing is left to build: the network comes built, and the augmentation has no weights."""
+        self.built = True
+
     def call(self, images, training=False):
         """Raw RGB 0-255, uint8 or float (n, 32, 32, 3), to logits."""
         images = self.augmentation(images) if training else keras.ops.cast(images, "float32")
