@@ -206,12 +206,15 @@ class PixelCSVDataset(AbstractDataset):
         try:
             with (
                 warnings.catch_warnings(),
-                pd.read_csv(self.path, dtype=np.uint8, chunksize=self.ROWS, index_col=False) as chunks,
+                pd.read_csv(self.path, dtype=np.uint8, chunksize=self.ROWS, index_col=False, na_filter=False) as chunks,
             ):
                 warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
                 for chunk in chunks:
                     source = f"{self.path}, rows {row + 1} to {row + len(chunk)}"
-                    yield RawBatch(source, chunk[pixels].to_numpy(), chunk[self.LABEL].to_numpy())
+                    labels = chunk.pop(self.LABEL)
+                    if list(chunk.columns) != pixels:
+                        chunk = chunk[pixels]
+                    yield RawBatch(source, chunk.to_numpy(), labels.to_numpy())
                     row += len(chunk)
         except (ValueError, OverflowError, pd.errors.ParserWarning) as error:  # parser errors are ValueErrors
             complaint = self._complaint(row) or f"{self.path}, after row {row}: {' '.join(str(error).split())}."

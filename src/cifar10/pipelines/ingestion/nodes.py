@@ -57,5 +57,5 @@ def _part(batch: RawBatch, num_classes: int) -> Examples:
             f"{source}: label {labels[wrong[0]]} of picture {wrong[0] + 1} is not between 0 and {num_classes - 1}. "
             "Replace the file."
         )
-    planes = pixels.reshape(-1, 3, 32, 32)
-    return Examples(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels.astype(np.uint8))
+    images = np.stack(np.split(pixels, 3, axis=1), axis=-1)  # plane by plane: several times as fast as a transposition
+    return Examples(images.reshape(-1, 32, 32, 3), labels.astype(np.uint8))
