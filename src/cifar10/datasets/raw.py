@@ -247,16 +247,14 @@ class PixelCSVDataset(AbstractDataset):
         numbered = [f"pixel{number}" for number in range(PIXELS)]
         if set(columns) == set(numbered):
             return numbered
-        missing = [name for name in numbered if name not in columns]
-        if len(columns) == len(missing) == PIXELS:  # other names altogether
+        otherwise_named = set(columns).isdisjoint(numbered)
+        if otherwise_named and len(columns) == PIXELS:
             return columns
-        surplus = [name for name in columns if name not in numbered] if len(missing) < PIXELS else []
-        raise InputError(
-            f"{self.path} has {len(columns):,} columns besides {self.LABEL!r}, where {PIXELS:,} pixels should be"
-            + (f"; {missing[0]} is missing" if 0 < len(missing) < PIXELS else "")
-            + (f"; {surplus[0]} is no pixel" if surplus else "")
-            + ". Replace the file."
-        )
+        faults = [f"{len(columns):,} columns besides {self.LABEL!r}, where {PIXELS:,} pixels should be"]
+        if not otherwise_named:
+            faults += [f"{name} is missing" for name in numbered if name not in columns][:1]
+            faults += [f"{name} is no pixel" for name in columns if name not in numbered][:1]
+        raise InputError(f"{self.path} has {'; '.join(faults)}. Replace the file.")
 
     def _complaint(self, first_row: int) -> str | None:
         """Say which cell of the chunk after `first_row` is no byte; the reader itself does not tell."""
