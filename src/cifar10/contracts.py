@@ -31,12 +31,15 @@ class Statistics(NamedTuple):
     Attributes:
         mean: per channel, of the training part, in units of 0-255.
         std: per channel, of the training part, in units of 0-255.
+        patch_covariance: (12, 12), of the 2x2 patches of the training part in units of 0-255 squared; its axes run over
+            rows, columns and channels of a patch.
         digests: `digest` of the parts `train`, `val` and `test`.
         data_version: SHA-256 over the three digests: what tells these data from any others.
     """
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    patch_covariance: tuple[tuple[float, ...], ...]
     digests: dict[str, str]
     data_version: str
 
@@ -61,11 +64,17 @@ class Predictions(NamedTuple):
         val: float32 (n, classes), probabilities on the validation part.
         test: float32 (n, classes), probabilities on the test part.
         record: that of the model, its version included.
+        views: which test-time augmentation the following were made with, or `none`.
+        val_averaged: as `val`, averaged over the views of each picture; None without test-time augmentation.
+        test_averaged: as `test`, likewise.
     """
 
     val: np.ndarray
     test: np.ndarray
     record: dict[str, Any]
+    views: str = "none"
+    val_averaged: np.ndarray | None = None
+    test_averaged: np.ndarray | None = None
 
 
 def digest(examples: Examples) -> str:

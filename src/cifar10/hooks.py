@@ -10,10 +10,11 @@ from kedro.pipeline import Pipeline
 
 from cifar10 import parameters
 from cifar10.errors import InputError
+from cifar10.training.recipe import RECIPES, TransferRecipe
 
 
 class ProjectHooks:
-    """Checks of the parameters, and of the data that a run starts from."""
+    """Checks of the parameters, of the weights that a training starts from, and of the data that a run starts from."""
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -25,7 +26,8 @@ class ProjectHooks:
         """See that what the run reads is there.
 
         Raises:
-            InputError: something has not been made yet; names the pipelines that make it.
+            InputError: something has not been made yet, and the message names the pipelines that make it; or the
+                weights of a backbone cannot be had.
         """
         missing = _not_made_yet(pipeline, catalog)
         if missing:
@@ -35,6 +37,16 @@ class ProjectHooks:
             if data_root := run_params["runtime_params"].get("data_root"):
                 command.append(f"--params=data_root={data_root}")
             raise InputError(f"{', '.join(missing)} must be made first: {' '.join(command)}")
+        _check_backbones(pipeline, catalog)
+
+
+def _check_backbones(pipeline: Pipeline, catalog: DataCatalog) -> None:
+    """Build each network that starts from weights, once, before any data is loaded or any other network trained."""
+    for name, recipe in RECIPES.items():
+        if issubclass(recipe, TransferRecipe) and f"{name}.model" in pipeline.all_outputs():
+            from cifar10.architectures.imagenet import check_weights
+
+            check_weights(name, **recipe.model_validate(catalog.load(f"params:{name}")).knobs())
 
 
 def _not_made_yet(pipeline: Pipeline, catalog: DataCatalog) -> list[str]:

@@ -2,13 +2,12 @@
 
 import difflib
 from collections.abc import Collection
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from cifar10.architectures import ARCHITECTURES
 from cifar10.errors import InputError
-from cifar10.training.recipe import Recipe
+from cifar10.training.recipe import RECIPES
 
 
 class _Shared(BaseModel):
@@ -20,9 +19,10 @@ class _Shared(BaseModel):
     class_names: Annotated[list[str], Field(min_length=2, max_length=256)]
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     split_seed: Annotated[int, Field(ge=0, lt=2**32)]
+    test_time_augmentation: Literal["none", "flip", "flip_and_shift"]
 
 
-_recipes: Any = dict.fromkeys(ARCHITECTURES, (Recipe, ...))
+_recipes: Any = {name: (recipe, ...) for name, recipe in RECIPES.items()}
 Parameters = create_model("Parameters", __base__=_Shared, **_recipes)
 
 
@@ -52,8 +52,10 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
 def _complaint(location: tuple[int | str, ...], kind: str, message: str, value: Any) -> str:
     name = ".".join(map(str, location))
     if kind == "extra_forbidden":
-        known = Recipe.model_fields if len(location) > 1 else Parameters.model_fields
-        return f"{name}: no such parameter; {did_you_mean(str(location[-1]), known)}"
+        fields = RECIPES[str(location[0])].model_fields if len(location) > 1 else Parameters.model_fields
+        return f"{name}: no such parameter; {did_you_mean(str(location[-1]), fields)}"
     if kind == "missing":
         return f"{name}: is missing"
+    if kind == "value_error":
+        return f"{name}: {message.removeprefix('Value error, ')}"
     return f"{name}: {message[0].lower()}{message[1:]}, but it is {value!r}"

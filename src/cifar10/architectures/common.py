@@ -1,6 +1,7 @@
-"""What all networks share: raw pictures in, standardised per channel; and how fast batch norm forgets."""
+"""What the networks share: raw pictures in, the pieces that every family is made of, logits out."""
 
-from keras import Input, KerasTensor, layers
+import keras
+from keras import KerasTensor, layers
 
 from cifar10.contracts import Statistics
 
@@ -10,7 +11,7 @@ BATCHNORM_MOMENTUM = 0.9  # as in PyTorch; at the 0.99 of Keras, validation lags
 
 def picture() -> KerasTensor:
     """Raw RGB 0-255, (n, 32, 32, 3)."""
-    return Input(IMAGE_SHAPE, name="picture")
+    return keras.Input(IMAGE_SHAPE, name="picture")
 
 
 def standardise(statistics: Statistics) -> layers.Layer:
@@ -21,3 +22,45 @@ def standardise(statistics: Statistics) -> layers.Layer:
     scale = [1.0 / std for std in statistics.std]
     offset = [-mean / std for mean, std in zip(statistics.mean, statistics.std, strict=True)]
     return layers.Rescaling(scale, offset, name="standardise")
+
+
+def convolution(x: KerasTensor, filters: int, kernel_size: int, strides: int = 1, *, name: str) -> KerasTensor:
+    """A convolution without bias, for a batch norm comes with its own; He initialisation (2015, arXiv 1502.01852)."""
+    return layers.Conv2D(
+        filters,
+        kernel_size,
+        strides,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+        name=f"{name}_conv",
+    )(x)
+
+
+def norm(x: KerasTensor, activation: str | None = None, *, name: str) -> KerasTensor:
+    """Batch norm (Ioffe and Szegedy 2015, arXiv 1502.03167), then the activation, if there is one."""
+    x = layers.BatchNormalization(momentum=BATCHNORM_MOMENTUM, name=f"{name}_norm")(x)
+    return layers.Activation(activation, name=f"{name}_{activation}")(x) if activation else x
+
+
+def convolution_norm(
+    x: KerasTensor,
+    filters: int,
+    kernel_size: int,
+    strides: int = 1,
+    *,
+    activation: str | None = "relu",
+    name: str,
+) -> KerasTensor:
+    """Convolution, batch norm, activation."""
+    return norm(convolution(x, filters, kernel_size, strides, name=name), activation, name=name)
+
+
+def classifier(
+    inputs: KerasTensor, x: KerasTensor, num_classes: int, *, dropout: float = 0.0, name: str
+) -> keras.Model:
+    """Average over the picture (the layer `features`), and one dense layer to the logits."""
+    x = layers.GlobalAveragePooling2D(name="features")(x)
+    if dropout:
+        x = layers.Dropout(dropout, name="dropout")(x)
+    return keras.Model(inputs, layers.Dense(num_classes, name="logits")(x), name=name)

@@ -3,7 +3,13 @@
 import keras
 from keras import layers
 
-from cifar10.architectures.common import BATCHNORM_MOMENTUM, picture, standardise
+from cifar10.architectures.common import (
+    BATCHNORM_MOMENTUM,
+    classifier,
+    convolution_norm,
+    picture,
+    standardise,
+)
 from cifar10.contracts import Statistics
 
 
@@ -44,3 +50,15 @@ def batchnorm_cnn(num_classes: int, statistics: Statistics) -> keras.Model:
         layers.Dense(num_classes, name="logits"),
     ]
     return keras.Sequential(network, name="batchnorm_cnn")
+
+
+def deep_cnn(num_classes: int, statistics: Statistics) -> keras.Model:
+    """Seven convolutions with batch norm in four stages, max-pooling between them, averaged at the end."""
+    inputs = picture()
+    x = standardise(statistics)(inputs)
+    for stage, (filters, depth) in enumerate(((32, 1), (64, 2), (128, 2), (256, 2)), start=1):
+        if stage > 1:
+            x = layers.MaxPooling2D(name=f"stage{stage}_pool")(x)
+        for block in range(1, depth + 1):
+            x = convolution_norm(x, filters, 3, name=f"stage{stage}_block{block}")
+    return classifier(inputs, x, num_classes, dropout=0.2, name="deep_cnn")

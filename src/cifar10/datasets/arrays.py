@@ -24,18 +24,21 @@ class ExamplesDataset(LocalDataset):
 
 
 class PredictionsDataset(LocalDataset):
-    """`Predictions` as an `.npz` with `val`, `test` and the model's `record` as JSON; None if there never were any."""
+    """`Predictions` as an `.npz` of its arrays, the `record` as JSON; None if there never were any."""
 
     OPTIONAL = True  # a run may ask for it before it exists
 
     def load(self) -> Predictions | None:
-        """Load both arrays and the record."""
+        """Load the arrays and the record."""
         if never_saved(self):
             return None
         with np.load(Path(self._get_load_path()), allow_pickle=False) as arrays:
-            return Predictions(arrays["val"], arrays["test"], json.loads(str(arrays["record"])))
+            values = dict(arrays)
+        texts = {"record": json.loads(str(values["record"])), "views": str(values["views"])}
+        return Predictions(**{**values, **texts})
 
     def save(self, data: Predictions) -> None:
-        """Save both arrays and the record."""
+        """Save the arrays and the record."""
+        values = {name: value for name, value in data._asdict().items() if value is not None}
         with atomic(Path(self._get_save_path())) as path, path.open("wb") as file:
-            np.savez(file, val=data.val, test=data.test, record=np.array(json.dumps(data.record)))
+            np.savez(file, **{**values, "record": json.dumps(data.record)})

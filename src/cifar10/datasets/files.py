@@ -6,6 +6,7 @@ from kedro_datasets import json, matplotlib, pandas
 
 from cifar10.contracts import Statistics
 from cifar10.datasets.artifact import AtomicSave, never_saved
+from cifar10.errors import InputError
 
 
 class CSVDataset(AtomicSave, pandas.CSVDataset):
@@ -34,9 +35,19 @@ class StatisticsDataset(JSONDataset):
     """`Statistics` as JSON."""
 
     def load(self) -> Statistics:
-        """Load the statistics."""
+        """Load the statistics.
+
+        Raises:
+            InputError: an earlier version of this project wrote them, which measured less.
+        """
         values = super().load()
-        return Statistics(tuple(values.pop("mean")), tuple(values.pop("std")), **values)
+        if set(values) != set(Statistics._fields):
+            raise InputError(
+                f"{self._filepath} was not written by this version of the project. Run the preprocessing again: "
+                "kedro run --pipelines=preprocessing (with the same --env and --params)"
+            )
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        return Statistics(**{**values, "patch_covariance": tuple(map(tuple, values["patch_covariance"]))})
 
     def save(self, data: Statistics) -> None:
         """Save the statistics."""

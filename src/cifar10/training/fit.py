@@ -1,58 +1,25 @@
 """Fit one architecture by its recipe, and keep the epoch that validation likes best."""
 
+import hashlib
 import logging
-import sys
-import time
-from typing import Any
+from pathlib import Path
 
 import keras
+import numpy as np
 import pandas as pd
 
 from cifar10.architectures import build
 from cifar10.contracts import Examples, Statistics, TrainedModel, verify
 from cifar10.errors import InputError
 from cifar10.training.augmentation import Augmentation
-from cifar10.training.batches import one_hot, shuffled_batches
-from cifar10.training.device import jit_compile
+from cifar10.training.batches import one_hot
+from cifar10.training.model import AugmentedTraining
+from cifar10.training.phase import Phase, optimise
 from cifar10.training.provenance import provenance
-from cifar10.training.recipe import Recipe
+from cifar10.training.recipe import Recipe, TransferRecipe
+from cifar10.training.transfer import fine_tune, train_head
 
 logger = logging.getLogger(__name__)
-
-SGD_MOMENTUM = 0.9
-VALIDATION_BATCH_SIZE = 500
-MIN_LEARNING_RATE = 1e-6  # where the plateau schedule ends
-
-
-class AugmentedTraining(keras.Model):
-    """The network as it is trained: it sees augmented pictures in `fit`, and the pictures as they are elsewhere."""
-
-    def __init__(self, network: keras.Model, augmentation: Augmentation) -> None:
-        super().__init__(name=f"{network.name}_training")
-        self.network = network
-        self.augmentation = augmentation
-
-    def build(self, input_shape):
-        """Nothing is left to build: the network comes built, and the augmentation has no weights."""
-        self.built = True
-
-    def call(self, images, training=False):
-        """Raw RGB 0-255, uint8 or float (n, 32, 32, 3), to logits."""
-        images = self.augmentation(images) if training else keras.ops.cast(images, "float32")
-        return self.network(images, training=training)
-
-
-class EpochLog(keras.callbacks.Callback):
-    """Add what Keras leaves out of the history: the learning rate that an epoch ended with, and its seconds."""
-
-    def on_epoch_begin(self, epoch, logs=None):
-        """Start the clock."""
-        self.started = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Add both to the epoch's logs, which the history and the progress bar read after this callback."""
-        logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        logs["seconds"] = time.perf_counter() - self.started
 
 
 def fit(
@@ -64,118 +31,107 @@ def fit(
         name: the architecture.
         train: the training part.
         val: the validation part, which chooses the epoch (and, with `schedule: plateau`, the learning rate).
-        statistics: channel statistics of `train`, and the version of the data.
+        statistics: of `train`, and the version of the data.
         num_classes: length of the logits.
         recipe: everything else.
 
     Returns:
-        The trained model, and its history: a row an epoch with epoch (from 1), accuracy and loss (on the augmented
-        pictures, while the weights still move), val_accuracy, val_loss, learning_rate and seconds.
+        The trained model, and its history: a row an epoch with phase, epoch (from 1), accuracy and loss (on the
+        augmented pictures, while the weights still move), val_accuracy, val_loss, learning_rate and seconds.
 
     Raises:
-        InputError: the parts are not those that `statistics` is of, or the loss is no longer a number.
+        InputError: the parts are not those that `statistics` is of, there are fewer examples than the recipe asks for,
+            the weights of a backbone cannot be had, or the loss is no longer a number.
     """
     verify(statistics.digests, train=train, val=val)
     origin = provenance()  # now: the code may be changed while it trains
     keras.utils.set_random_seed(recipe.seed)
-    network = build(name, num_classes, statistics)
-    model = AugmentedTraining(network, Augmentation(recipe, fill=statistics.mean))
-    model.compile(
-        optimizer=_optimizer(recipe, steps_per_epoch=-(-len(train.labels) // recipe.batch_size)),
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
-        metrics=["accuracy"],
-        jit_compile=jit_compile(),
+    train = _some(train, recipe, name)
+    network = build(name, num_classes, statistics, **recipe.knobs())
+    logger.info(
+        "%s: %s parameters, %s training pictures", name, f"{network.count_params():,}", f"{len(train.labels):,}"
     )
-    best = keras.callbacks.EarlyStopping(
-        monitor="val_accuracy",
-        mode="max",
-        patience=recipe.early_stopping or recipe.epochs,
-        restore_best_weights=True,
-    )
-    callbacks = [EpochLog(), keras.callbacks.TerminateOnNaN(raise_error=True), best]
-    if recipe.schedule == "plateau":
-        callbacks.append(
-            keras.callbacks.ReduceLROnPlateau(
-                monitor="val_accuracy",
-                mode="max",
-                patience=recipe.plateau_patience,
-                factor=recipe.plateau_factor,
-                min_lr=MIN_LEARNING_RATE,
-            )
-        )
+    phases = _train(network, train, val, statistics, num_classes, recipe)
 
-    logger.info("%s: %s parameters, %d epochs at most", name, f"{network.count_params():,}", recipe.epochs)
-    started = time.perf_counter()
-    try:
-        epochs = model.fit(
-            shuffled_batches(train, num_classes, recipe.batch_size, recipe.seed),
-            epochs=recipe.epochs,
-            validation_data=(val.images, one_hot(val.labels, num_classes)),
-            validation_batch_size=VALIDATION_BATCH_SIZE,
-            shuffle=False,  # the batches come shuffled
-            callbacks=callbacks,
-            verbose=1 if sys.stdout.isatty() else 2,  # a log file gets a line an epoch, not every redrawing of the bar
-        )
-    except RuntimeError as error:
-        if "NaN" not in str(error):
-            raise
-        raise InputError(
-            f"{name}: the loss is no longer a number, so training stopped and nothing was saved. "
-            f"Lower {name}.learning_rate (now {recipe.learning_rate:g}) or raise {name}.warmup."
-        ) from error
-    seconds = time.perf_counter() - started
-
-    history = pd.DataFrame(epochs.history)
-    history.insert(0, "epoch", range(1, len(history) + 1))
-    chosen = history.iloc[best.best_epoch]
+    history = pd.concat([phase.history for phase in phases], ignore_index=True)
+    history["epoch"] = range(1, len(history) + 1)
+    kept = max(range(len(phases)), key=lambda place: (phases[place].val_accuracy, place))
+    best_epoch = phases[kept].best_epoch + sum(len(phase.history) for phase in phases[:kept])
+    val_accuracy, seconds = phases[kept].val_accuracy, sum(phase.seconds for phase in phases)
     logger.info(
         "%s: kept epoch %d of %d, validation accuracy %.4f, %.0f s",
         name,
-        chosen.epoch,
+        best_epoch,
         len(history),
-        chosen.val_accuracy,
+        val_accuracy,
         seconds,
     )
     record = {
         "architecture": name,
         "recipe": recipe.model_dump(),
-        "initialisation": "random",
-        "image_size": network.input_shape[1],
+        "initialisation": _initialisation(recipe),
+        "image_size": recipe.image_size if isinstance(recipe, TransferRecipe) else network.input_shape[1],
+        "training_pictures": len(train.labels),
         "data_version": statistics.data_version,
         "digests": statistics.digests,
         "parameters": network.count_params(),
         "epochs": len(history),
-        "best_epoch": int(chosen.epoch),
-        "val_accuracy": float(chosen.val_accuracy),
+        "best_epoch": best_epoch,
+        "val_accuracy": val_accuracy,
         "seconds": round(seconds, 1),
+        "phases": {
+            phase.history.phase[0]: {
+                "epochs": len(phase.history),
+                "val_accuracy": phase.val_accuracy,
+                "seconds": round(phase.seconds, 1),
+            }
+            for phase in phases
+        },
         **origin,
         "history": history.to_dict(orient="records"),
     }
     return TrainedModel(_with_softmax(network), record), history
 
 
-def _optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    learning_rate: Any = recipe.learning_rate
-    if recipe.schedule == "cosine":
-        steps = recipe.epochs * steps_per_epoch
-        warmup_steps = round(recipe.warmup * steps)
-        learning_rate = keras.optimizers.schedules.CosineDecay(
-            0.0 if warmup_steps else recipe.learning_rate,
-            decay_steps=max(steps - warmup_steps, 1),
-            warmup_target=recipe.learning_rate if warmup_steps else None,
-            warmup_steps=warmup_steps,
+def _train(
+    network: keras.Model, train: Examples, val: Examples, statistics: Statistics, num_classes: int, recipe: Recipe
+) -> list[Phase]:
+    """All phases, one after the other; the network then has the weights of the best epoch of all."""
+    augmentation = Augmentation(recipe, fill=statistics.mean)
+    parts = [(part.images, one_hot(part.labels, num_classes)) for part in (train, val)]
+    if not isinstance(recipe, TransferRecipe):
+        return [optimise(AugmentedTraining(network, augmentation, recipe), *parts, recipe, name="training")]
+
+    phases = [train_head(network, augmentation, *parts, recipe)]
+    if recipe.unfreeze:
+        weights = network.get_weights()
+        phases.append(fine_tune(network, augmentation, *parts, recipe))
+        if phases[1].val_accuracy < phases[0].val_accuracy:
+            logger.warning("%s: fine-tuning did not better it, so the weights before it are kept", network.name)
+            network.set_weights(weights)
+    return phases
+
+
+def _some(train: Examples, recipe: Recipe, name: str) -> Examples:
+    """The examples to train on: all, or so many drawn at random."""
+    if recipe.examples is None:
+        return train
+    if recipe.examples > len(train.labels):
+        raise InputError(
+            f"{name}.examples asks for {recipe.examples:,} training pictures, but there are {len(train.labels):,}."
         )
-    weight_decay = recipe.weight_decay or None
-    optimizer = {
-        "adam": lambda: keras.optimizers.Adam(learning_rate, weight_decay=weight_decay),
-        "sgd": lambda: keras.optimizers.SGD(
-            learning_rate, momentum=SGD_MOMENTUM, nesterov=True, weight_decay=weight_decay
-        ),
-    }[recipe.optimizer]()
-    if weight_decay:
-        # Shrinking a bias or a batch norm's scale regularises nothing (He et al. 2018, arXiv 1812.01187).
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer
+    index = np.random.default_rng(recipe.seed).permutation(len(train.labels))[: recipe.examples]
+    return Examples(train.images[index], train.labels[index])
+
+
+def _initialisation(recipe: Recipe) -> str:
+    """Where the weights were before the training; a file by its name and the beginning of its SHA-256."""
+    if not isinstance(recipe, TransferRecipe):
+        return "random"
+    if recipe.weights == "imagenet":
+        return "imagenet"
+    path = Path(recipe.weights)
+    return f"{path.name} ({hashlib.sha256(path.read_bytes()).hexdigest()[:12]})"
 
 
 def _with_softmax(network: keras.Model) -> keras.Model:

@@ -1,10 +1,15 @@
 """How one network is trained, as written in `conf/base/parameters_architectures.yml`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from cifar10.architectures import ARCHITECTURES
+
+Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 
 
 class Recipe(BaseModel):
@@ -12,20 +17,71 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    epochs: Annotated[int, Field(ge=1)]
-    batch_size: Annotated[int, Field(ge=1)]
-    optimizer: Literal["adam", "sgd"]
-    learning_rate: Annotated[float, Field(gt=0)]
-    weight_decay: Annotated[float, Field(ge=0)]
-    schedule: Literal["constant", "plateau", "cosine"]
+    KNOBS: ClassVar[frozenset[str]] = frozenset()  # the fields that the builder of the network takes
+
+    epochs: Count
+    batch_size: Count
+    optimizer: Literal["sgd", "adam", "adamw"]
+    learning_rate: Positive
+    weight_decay: NotNegative
+    gradient_clip: Positive | None
+    schedule: Literal["constant", "plateau", "cosine", "triangular"]
     warmup: Fraction
-    plateau_patience: Annotated[int, Field(ge=1)]
+    plateau_patience: Count
     plateau_factor: Annotated[float, Field(gt=0, lt=1)]
-    early_stopping: Annotated[int, Field(ge=1)] | None
+    early_stopping: Count | None
     label_smoothing: Fraction
     flip: bool
     shift: Annotated[int, Field(ge=0, le=16)]
     cutout: Annotated[int, Field(ge=0, le=32)]
     rotation: Annotated[float, Field(ge=0, le=180)]
     zoom: Fraction
+    mixup: NotNegative
+    cutmix: NotNegative
+    examples: Count | None
     seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.weight_decay and self.optimizer == "adam":
+            raise ValueError("optimizer adam has no weight_decay (adamw has)")
+        if self.mixup and self.cutmix:
+            raise ValueError("mixup and cutmix exclude each other, so one of them should be 0")
+        return self
+
+    def knobs(self) -> dict[str, Any]:
+        """What the builder of the network is given."""
+        return self.model_dump(include=set(self.KNOBS))
+
+    def augments(self) -> bool:
+        """Whether a picture looks different from one epoch to the next."""
+        return self.flip or any((self.shift, self.cutout, self.rotation, self.zoom))
+
+
+class TransferRecipe(Recipe):
+    """The same for a backbone with weights from ImageNet, which is trained twice: its head, then its last layers."""
+
+    KNOBS = frozenset({"weights", "image_size", "head_units", "head_l2", "head_dropout"})
+
+    weights: Annotated[str, Field(min_length=1)]
+    image_size: Annotated[int, Field(ge=32, le=512)]
+    head_units: Count
+    head_l2: NotNegative
+    head_dropout: Fraction
+    head_epochs: Count
+    head_learning_rate: Positive
+    feature_copies: Count
+    unfreeze: Annotated[int, Field(ge=0)]
+
+
+class MobileNetTransferRecipe(TransferRecipe):
+    """The same for the backbone that comes in several widths."""
+
+    KNOBS = TransferRecipe.KNOBS | {"alpha"}
+
+    alpha: Positive
+
+
+RECIPES: dict[str, type[Recipe]] = {
+    name: TransferRecipe if module == "imagenet" else Recipe for name, module in ARCHITECTURES.items()
+} | {"mobilenetv2_imagenet": MobileNetTransferRecipe}

@@ -15,21 +15,48 @@ logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 500
 
+# The views of test-time augmentation: pixels that a picture is moved by, down and to the right, and the weight of that.
+# Each is shown mirrored too. The second is that of airbench94 (Jordan 2024, arXiv 2404.00498).
+VIEWS = {"flip": ((0, 1.0),), "flip_and_shift": ((0, 0.5), (-1, 0.25), (1, 0.25))}
 
-def predict(trained: TrainedModel, val: Examples, test_examples: Examples) -> Predictions:
-    """The model's probabilities on the validation and the test pictures, which must be those of its data version."""
+
+def predict(trained: TrainedModel, val: Examples, test_examples: Examples, test_time_augmentation: str) -> Predictions:
+    """The model's probabilities on the validation and the test pictures, which must be those of its data version.
+
+    With `test_time_augmentation` (a key of `VIEWS`, or `none`) there are, beside them, those averaged over views.
+    """
+    verify(trained.record["digests"], val=val, test=test_examples)
+    plain = [_probabilities(trained, part.images) for part in (val, test_examples)]
+    if test_time_augmentation == "none":
+        return Predictions(*plain, trained.record)
+    averaged = [_averaged(trained, part.images, test_time_augmentation) for part in (val, test_examples)]
+    return Predictions(*plain, trained.record, test_time_augmentation, *averaged)
+
+
+def _averaged(trained: TrainedModel, images: np.ndarray, views: str) -> np.ndarray:
+    """The mean of the probabilities over the views of each picture, whose border is mirrored."""
+    total = np.zeros((len(images), trained.network.output_shape[-1]), np.float32)
+    for shift, weight in VIEWS[views]:
+        margin = abs(shift)
+        padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)), mode="reflect")
+        start = slice(margin - shift, margin - shift + images.shape[1])
+        view = padded[:, start, start]
+        total += weight / 2 * (_probabilities(trained, view) + _probabilities(trained, view[:, :, ::-1]))
+    return total
+
+
+def _probabilities(trained: TrainedModel, images: np.ndarray) -> np.ndarray:
+    from cifar10.training.batches import ordered_batches
     from cifar10.training.device import jit_compile
 
-    verify(trained.record["digests"], val=val, test=test_examples)
-    trained.network.jit_compile = jit_compile()
-    val_probabilities, test_probabilities = (
-        trained.network.predict(part.images, batch_size=BATCH_SIZE, verbose=0) for part in (val, test_examples)
-    )
-    return Predictions(val_probabilities, test_probabilities, trained.record)
+    trained.network.compile(jit_compile=jit_compile())
+    return trained.network.predict(ordered_batches(images, batch_size=BATCH_SIZE), verbose=0)
 
 
 def score(predictions: Predictions, val: Examples, test_examples: Examples, class_names: list[str]) -> dict[str, Any]:
     """Test metrics, the validation figures that rank the models, and what the model's record says of it.
+
+    Figures with test-time augmentation stand beside the plain ones, as `averaged_*`, and decide nothing.
 
     Returns:
         `accuracy`, `precision`, `recall` and `f1` as fractions (the latter three macro-averaged and per class),
@@ -52,7 +79,11 @@ def score(predictions: Predictions, val: Examples, test_examples: Examples, clas
         "f1": f1.mean(),
         "val_accuracy": accuracy_score(val.labels, predictions.val.argmax(axis=1)),
         "val_loss": log_loss(val.labels, predictions.val, labels=classes),
+        "views": predictions.views,
+        "averaged_accuracy": _accuracy(truth, predictions.test_averaged),
+        "averaged_val_accuracy": _accuracy(val.labels, predictions.val_averaged),
         "parameters": record["parameters"],
+        "training_pictures": record["training_pictures"],
         "training_seconds": record["seconds"],
         "epochs": record["epochs"],
         "best_epoch": record["best_epoch"],
@@ -74,6 +105,10 @@ def score(predictions: Predictions, val: Examples, test_examples: Examples, clas
         "confusion": confusion_matrix(truth, predicted, labels=classes).tolist(),
     }
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in metrics.items()}
+
+
+def _accuracy(labels: np.ndarray, probabilities: np.ndarray | None) -> float | None:
+    return None if probabilities is None else float((probabilities.argmax(axis=1) == labels).mean())
 
 
 def draw_confusion(metrics: dict[str, Any]) -> Figure:

@@ -26,7 +26,13 @@ def _judge(architecture: str) -> Pipeline:
         [
             Node(
                 if_trained(predict, architecture, log=logging.getLogger(__name__).info),
-                [f"{architecture}.model", "statistics", "val", "test_examples"],
+                [
+                    f"{architecture}.model",
+                    "statistics",
+                    "val",
+                    "test_examples",
+                    "params:test_time_augmentation",
+                ],
                 predictions,
                 name="predict",
             ),

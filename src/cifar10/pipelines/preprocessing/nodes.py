@@ -37,7 +37,7 @@ def split(train_examples: Examples, val_fraction: float, split_seed: int) -> tup
 
 
 def measure(train: Examples, val: Examples, test_examples: Examples) -> Statistics:
-    """Channel statistics of the training part alone, and what identifies each part and all three."""
+    """Statistics of the training part alone, and what identifies each part and all three."""
     # Counting the 256 values is exact, and needs no float copy of the pictures.
     counts = np.stack([np.bincount(train.images[..., channel].ravel(), minlength=256) for channel in range(3)])
     values = np.arange(256)
@@ -45,7 +45,24 @@ def measure(train: Examples, val: Examples, test_examples: Examples) -> Statisti
     std = np.sqrt(counts @ values**2 / counts.sum(axis=1) - mean**2)
     digests = {"train": digest(train), "val": digest(val), "test": digest(test_examples)}
     data_version = hashlib.sha256("".join(digests.values()).encode()).hexdigest()
-    return Statistics(tuple(mean.tolist()), tuple(std.tolist()), digests, data_version)
+    covariance = _patch_covariance(train.images, mean)
+    return Statistics(
+        tuple(mean.tolist()), tuple(std.tolist()), tuple(map(tuple, covariance.tolist())), digests, data_version
+    )
+
+
+def _patch_covariance(images: np.ndarray, mean: np.ndarray, side: int = 2) -> np.ndarray:
+    """Covariance of all patches of that side about the channel means, float64 (side * side * 3,) * 2."""
+    total = np.zeros((side**2 * 3,) * 2)
+    height, width = (size - side + 1 for size in images.shape[1:3])
+    for batch in np.array_split(images, -(-len(images) // 1000)):  # a float copy of so many at a time
+        centred = batch - mean.astype(np.float32)
+        patches = [
+            centred[:, row : row + height, column : column + width] for row in range(side) for column in range(side)
+        ]
+        flat = np.concatenate(patches, axis=-1).reshape(-1, len(total))
+        total += flat.T @ flat
+    return total / (len(images) * height * width)
 
 
 def describe(
