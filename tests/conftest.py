@@ -1,5 +1,6 @@
 """Small data of the real shapes, and the project as its users run it."""
 
+import functools
 import os
 import pickle
 import struct
@@ -19,6 +20,16 @@ from cifar10.pipelines.ingestion.nodes import read_batches
 
 PROJECT = Path(__file__).parents[1]
 CLASS_NAMES = ["disc", "ring", "square", "frame", "diamond", "triangle", "plus", "saltire", "bars", "posts"]
+REFERENCES = {
+    "vgg16": "VGG16",
+    "vgg19": "VGG19",
+    "resnet50": "ResNet50",
+    "resnet101": "ResNet101",
+    "densenet121": "DenseNet121",
+    "efficientnetb0": "EfficientNetB0",
+    "nasnetmobile": "NASNetMobile",
+    "mobilenetv2": "MobileNetV2",
+}
 
 
 class Python2Pickler(pickle._Pickler):
@@ -65,7 +76,45 @@ def drawn() -> tuple[Examples, Examples]:
 @pytest.fixture(scope="session")
 def statistics() -> Statistics:
     """Of no particular pictures."""
-    return Statistics((125.0, 120.0, 110.0), (60.0, 62.0, 65.0), {}, "a data version")
+    covariance = 3000 * np.eye(12) + 600
+    return Statistics(
+        (125.0, 120.0, 110.0), (60.0, 62.0, 65.0), tuple(map(tuple, covariance.tolist())), {}, "a data version"
+    )
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """Give the network of keras.applications that a name of ours is after: 32x32, without weights and without top."""
+
+    @functools.cache
+    def make(name):
+        import keras
+
+        constructor = getattr(keras.applications, REFERENCES[name.removesuffix("_imagenet")])
+        return constructor(include_top=False, weights=None, input_shape=(32, 32, 3))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def knobs(reference, tmp_path_factory):
+    """Give what the builder of that name takes besides classes and statistics; weights from a file made for it."""
+
+    @functools.cache
+    def make(name):
+        if not name.endswith("_imagenet"):
+            return {}
+        weights = tmp_path_factory.mktemp("weights") / f"{name}.weights.h5"
+        backbone = reference(name)
+        if name.startswith("vgg"):  # without batch norm, Keras's initial weights let next to nothing through
+            for variable in backbone.trainable_variables:
+                variable.assign(variable * 1.4)
+        backbone.save_weights(weights)
+        width = {"alpha": 1.0} if name == "mobilenetv2_imagenet" else {}
+        head = {"head_units": 16, "head_l2": 1e-4, "head_dropout": 0.1}
+        return {"weights": str(weights), "image_size": 32, **head, **width}
+
+    return make
 
 
 def kedro(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -11,8 +11,9 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DatasetError
 
+from cifar10.architectures import ARCHITECTURES
 from cifar10.errors import InputError
-from cifar10.pipeline_registry import register_pipelines
+from cifar10.pipeline_registry import LAPTOP_RUN, register_pipelines
 from tests.conftest import PROJECT, kedro, run
 
 TINY = {"epochs": 2, "batch_size": 64}
@@ -105,6 +106,41 @@ def test_older_model_is_evaluated_with_its_own_record(copy):
         run(copy, "evaluation", load_versions={"simple_cnn.model": "1999"})
 
 
+def test_network_from_imagenet_joins_the_leaderboard(copy, knobs):
+    name = "mobilenetv2_imagenet"
+    recipe = {**TINY, **knobs(name), "examples": 128, "head_epochs": 1, "epochs": 1}
+    run(copy, f"train_{name}", "evaluation", "reporting", test_time_augmentation="flip", **{name: recipe})
+    leaderboard = pd.read_csv(latest(copy / "08_reporting/leaderboard.csv")).set_index("architecture")
+    assert set(leaderboard.index) == {"simple_cnn", "batchnorm_cnn", name}
+    assert leaderboard.initialisation[name].startswith(f"{name}.weights.h5")
+    assert leaderboard.training_pictures[name] == 128
+    assert list(leaderboard.views.unique()) == ["flip"]
+    assert (abs(leaderboard.averaged_accuracy - leaderboard.accuracy) < 0.2).all()
+    layers = pd.read_csv(latest(copy / f"06_models/{name}_layers.csv")).set_index("layer")
+    assert 0 < layers.trained["backbone"] < layers.parameters["backbone"]
+
+
+def test_weights_are_missed_before_any_data_is_loaded(data):
+    arguments = ["--env=demo", "--pipelines=train_vgg16_imagenet"]
+    result = kedro("run", *arguments, f"--params=data_root={data},vgg16_imagenet.weights=nowhere.weights.h5")
+    assert result.returncode == 1
+    assert "Error: vgg16_imagenet: there is no file nowhere.weights.h5" in result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    assert "Completed" not in result.stdout
+    assert not (data / "06_models/vgg16_imagenet.keras").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in LAPTOP_RUN])
+def test_every_architecture_trains_and_is_judged(copy, knobs, name):
+    """As `kedro run --env=demo --pipelines=train_NAME,evaluation`, with backbones from files that the tests make."""
+    transfer = {"head_epochs": 1, "feature_copies": 1} if knobs(name) else {}
+    recipe = {"epochs": 1, "batch_size": 32, "examples": 64, **knobs(name), **transfer}
+    run(copy, f"train_{name}", "evaluation", **{name: recipe})
+    assert metrics(copy, name)["training_pictures"] == 64
+    assert latest(copy / f"08_reporting/{name}_learning_curves.png").stat().st_size > 10_000
+
+
 def test_models_of_other_data_are_left_out(copy, caplog):
     run(copy, "preprocessing", split_seed=1)
     run(copy, "train_simple_cnn", simple_cnn={**TINY, "epochs": 1})
@@ -148,14 +184,20 @@ def test_registry_lists_every_pipeline_without_tensorflow():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--pipelines=train_vgg61"], "There is no pipeline train_vgg61; did you mean train_vgg16?"),
-        (["--pipeline=train_vgg61"], "did you mean train_vgg16?"),
+        (["--pipelines=train_resnet5"], "There is no pipeline train_resnet5; did you mean train_resnet50?"),
+        (["--pipeline=train_resnet5"], "did you mean train_resnet50?"),
         (["--params=val_fraction=1.2"], "val_fraction: input should be less than 1, but it is 1.2"),
         (["--params=split_seed=1.0"], "split_seed: input should be a valid integer, but it is 1.0"),
         (["--params=val_fractoin=0.2"], "val_fractoin: no such parameter; did you mean val_fraction?"),
         (["--params=vgg16.epoch=3"], "vgg16.epoch: no such parameter; did you mean epochs?"),
-        (["--params=vgg61.epochs=3"], "vgg61: no such parameter; did you mean vgg16?"),
-        (["--params=vgg16.optimizer=adamm"], "vgg16.optimizer: input should be 'adam' or 'sgd', but it is 'adamm'"),
+        (["--params=resnet5.epochs=3"], "resnet5: no such parameter; did you mean resnet50?"),
+        (
+            ["--params=vgg16.optimizer=adamm"],
+            "vgg16.optimizer: input should be 'sgd', 'adam' or 'adamw', but it is 'adamm'",
+        ),
+        (["--params=vgg16.weight_decay=0.1,vgg16.optimizer=adam"], "vgg16: optimizer adam has no weight_decay"),
+        (["--params=vgg16_imagenet.alpha=0.5"], "vgg16_imagenet.alpha: no such parameter; did you mean "),
+        (["--params=test_time_augmentation=flop"], "test_time_augmentation: input should be 'none', 'flip' or"),
         (["--env=dmo"], "conf/dmo"),
         (["--pipelines=train_vgg16"], "must be made first: kedro run --pipelines=ingestion,preprocessing"),
         (

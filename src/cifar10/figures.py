@@ -38,6 +38,8 @@ def learning_curves(record: dict[str, Any]) -> Figure:
         axis.plot(history.epoch, history[metric], color=GREY, marker=".", label="training, augmented")
         axis.plot(history.epoch, history[f"val_{metric}"], color=BLUE, marker=".", label="validation")
         axis.axvline(record["best_epoch"], color=ORANGE, linestyle="--", linewidth=1, label="kept")
+        for last in history.epoch[history.phase != history.phase.shift(-1)][:-1]:
+            axis.axvspan(0.5, last + 0.5, color=GREY, alpha=0.15, linewidth=0, label=f"the {history.phase[0]} alone")
         axis.set(xlabel="epoch", ylabel=metric)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.grid(alpha=0.3)

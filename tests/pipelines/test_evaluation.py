@@ -5,11 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cifar10.contracts import Examples, Predictions, digest
+from cifar10.contracts import Examples, Predictions, TrainedModel, digest
 from cifar10.errors import InputError
 from cifar10.figures import wilson_interval
 from cifar10.pipelines.comparable import if_trained
-from cifar10.pipelines.evaluation.nodes import draw_confusion, score, sum_up
+from cifar10.pipelines.evaluation.nodes import draw_confusion, predict, score, sum_up
 from cifar10.pipelines.reporting.nodes import draw_comparison, rank
 
 NAMES = ["cat", "dog", "ship"]
@@ -27,6 +27,7 @@ RECORD = {
     "precision": "float32",
     "initialisation": "random",
     "image_size": 32,
+    "training_pictures": 8,
 }
 
 
@@ -62,6 +63,55 @@ def test_metrics_say_which_model_they_are_of(metrics):
     assert (metrics["model_version"], metrics["data_version"]) == ("2026-01-01", "a data version")
     assert (metrics["parameters"], metrics["training_seconds"], metrics["seed"]) == (7, 1.5, 5)
     assert (metrics["epochs"], metrics["best_epoch"], metrics["hardware"]) == (3, 2, "a machine")
+
+
+def test_test_time_augmentation_stands_beside_the_plain_figures(metrics):
+    assert (metrics["views"], metrics["averaged_accuracy"], metrics["averaged_val_accuracy"]) == ("none", None, None)
+    val, test = np.eye(3, dtype=np.float32)[[0, 0]], np.eye(3, dtype=np.float32)[[0, 1, 1, 2]]
+    plain = np.eye(3, dtype=np.float32)[[1, 1, 1, 1]]
+    parts = {"val": labelled([0, 1]), "test": labelled([0, 1, 1, 2])}
+    record = {**RECORD, "digests": {name: digest(part) for name, part in parts.items()}}
+    with_views = score(Predictions(plain[:2], plain, record, "flip", val, test), *parts.values(), NAMES)
+    assert (with_views["accuracy"], with_views["val_accuracy"]) == (0.5, 0.5)
+    assert (with_views["averaged_accuracy"], with_views["averaged_val_accuracy"]) == (1.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("views", "shares"),
+    [
+        ("flip", {(0, False): 0.5, (0, True): 0.5}),
+        (
+            "flip_and_shift",
+            {
+                (0, False): 0.25,
+                (0, True): 0.25,
+                (-1, False): 0.125,
+                (-1, True): 0.125,
+                (1, False): 0.125,
+                (1, True): 0.125,
+            },
+        ),
+    ],
+)
+def test_views_are_averaged_by_their_weights(views, shares):
+    """Shown by a network that reports the red and the green of the first pixel."""
+    import keras
+
+    inputs = keras.Input((32, 32, 3))
+    network = keras.Model(inputs, keras.layers.Flatten()(inputs)[:, :2])
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    part = Examples(images, np.zeros(5, np.uint8))
+    digests = {"val": digest(part), "test": digest(part)}
+    predictions = predict(TrainedModel(network, {"digests": digests}), part, part, views)
+
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect").astype(np.float32)
+    expected = sum(
+        share * padded[:, 1 - shift : 33 - shift, 1 - shift : 33 - shift][:, 0, 31 if mirrored else 0, :2]
+        for (shift, mirrored), share in shares.items()
+    )
+    np.testing.assert_allclose(predictions.test_averaged, expected, rtol=1e-5)
+    np.testing.assert_array_equal(predictions.test, images[:, 0, 0, :2])
+    assert predictions.views == views
 
 
 def test_validation_ranks_and_test_does_not(metrics, statistics):

@@ -10,9 +10,7 @@ import pytest
 from cifar10.contracts import Examples
 from cifar10.errors import InputError
 from cifar10.pipelines.preprocessing.nodes import measure
-from cifar10.training.augmentation import Augmentation
-from cifar10.training.batches import shuffled_batches
-from cifar10.training.fit import AugmentedTraining, _optimizer, fit
+from cifar10.training.fit import fit
 from tests.conftest import PROJECT
 
 
@@ -57,7 +55,9 @@ def test_record_says_how_the_model_came_to_be(fitted, statistics):
     assert record["seconds"] >= history.seconds.sum() * 0.9
     assert {"cifar10", "commit", "python", "keras", keras.backend.backend()} <= record["versions"].keys()
     assert keras.distribution.list_devices()[0].startswith("gpu") or record["hardware"].endswith(" cores")
-    assert (record["initialisation"], record["image_size"]) == ("random", 32)
+    assert (record["initialisation"], record["image_size"], record["training_pictures"]) == ("random", 32, 300)
+    phase = record["phases"]["training"]
+    assert (phase["epochs"], phase["val_accuracy"]) == (8, record["val_accuracy"])
     pd.testing.assert_frame_equal(pd.DataFrame(record["history"]), history)
 
 
@@ -83,8 +83,17 @@ def test_early_stopping_ends_and_plateau_slows(parts, statistics, recipe):
 
 
 def test_loss_that_is_no_number_stops_and_names_the_knob(parts, statistics, recipe):
-    with pytest.raises(InputError, match=r"simple_cnn: the loss is no longer a number.*learning_rate \(now 1e\+30\)"):
+    with pytest.raises(InputError, match=r"The loss is no longer a number.* learning rate \(now 1e\+30\)"):
         quick_fit(parts, statistics, recipe, learning_rate=1e30, optimizer="sgd")
+
+
+def test_fewer_examples_are_drawn_at_random_and_told(parts, statistics, recipe):
+    (_, record), history = quick_fit(parts, statistics, recipe, epochs=1, examples=48)
+    (_, again), same = quick_fit(parts, statistics, recipe, epochs=1, examples=48)
+    assert record["training_pictures"] == again["training_pictures"] == record["recipe"]["examples"] == 48
+    assert history.loss[0] == pytest.approx(same.loss[0], rel=1e-4)
+    with pytest.raises(InputError, match=r"simple_cnn\.examples asks for 301 training pictures, but there are 300"):
+        quick_fit(parts, statistics, recipe, examples=301)
 
 
 def test_parts_that_do_not_belong_together_are_refused(parts, statistics, recipe):
@@ -95,58 +104,7 @@ def test_parts_that_do_not_belong_together_are_refused(parts, statistics, recipe
             quick_fit(changed, statistics, recipe)
 
 
-def test_cosine_rises_then_falls_to_zero(recipe):
-    schedule = _optimizer(recipe(schedule="cosine", epochs=10, warmup=0.2, learning_rate=0.4), 5)._learning_rate
-    rates = [float(schedule(step)) for step in range(51)]
-    assert rates[0] == 0
-    assert rates[10] == pytest.approx(0.4)
-    assert rates[5] == pytest.approx(0.2)
-    assert rates[30] == pytest.approx(0.2)
-    assert rates[50] == pytest.approx(0, abs=1e-7)
-
-
-@pytest.mark.parametrize("name", ["adam", "sgd"])
-def test_weight_decay_shrinks_kernels_alone(recipe, name):
-    network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.BatchNormalization()])
-    optimizer = _optimizer(recipe(optimizer=name, weight_decay=0.5, learning_rate=0.1), 1)
-    before = [keras.ops.convert_to_numpy(weight) for weight in network.trainable_weights]
-    gradients = [keras.ops.zeros(weight.shape) for weight in network.trainable_weights]
-    optimizer.apply(gradients, network.trainable_weights)
-    for weight, old in zip(network.trainable_weights, before, strict=True):
-        expected = old * (1 - 0.5 * 0.1) if weight.name == "kernel" else old
-        np.testing.assert_allclose(keras.ops.convert_to_numpy(weight), expected, rtol=1e-5)
-
-
-def test_only_training_augments(statistics, recipe):
-    network = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten()])
-    model = AugmentedTraining(network, Augmentation(recipe(shift=4), (0.0, 0.0, 0.0)))
-    pictures = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
-    plain = keras.ops.convert_to_numpy(network(pictures.astype("float32")))
-    np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(pictures)), plain)
-    assert (keras.ops.convert_to_numpy(model(pictures, training=True)) != plain).any()
-
-
-def test_batches_hold_every_picture_once_in_a_new_order_each_epoch(parts):
-    train = parts[0]
-    batches = shuffled_batches(train, 10, batch_size=64, seed=0)
-    epochs = []
-    for _ in range(2):
-        epochs.append([(np.asarray(images), np.asarray(labels)) for images, labels in batches])
-        if isinstance(batches, keras.utils.PyDataset):
-            batches.on_epoch_end()  # as `fit` does
-    assert [len(labels) for _, labels in epochs[0]] == [64, 64, 64, 64, 44]
-    first, second = (np.concatenate([images for images, _ in epoch]) for epoch in epochs)
-    assert first.dtype == np.uint8
-    assert (first != second).any()
-    key = train.images.reshape(len(train.images), -1).sum(axis=1)
-    for epoch in epochs:
-        order = {
-            int(images.sum()): int(label.argmax()) for batch in epoch for images, label in zip(*batch, strict=True)
-        }
-        assert order == dict(zip(key.tolist(), train.labels.tolist(), strict=True))
-
-
-@pytest.mark.slow
+@pytest.mark.jax
 def test_jax_trains_and_predicts_too():
     pytest.importorskip("jax", reason='needs the extra: pip install -e ".[jax]"')
     command = [sys.executable, "-m", "pytest", "-q", "-k", "not jax", "tests/training", "tests/architectures"]

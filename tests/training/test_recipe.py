@@ -1,8 +1,10 @@
+import pytest
 import yaml
+from pydantic import ValidationError
 
 from cifar10.architectures import ARCHITECTURES
 from cifar10.pipeline_registry import register_pipelines
-from cifar10.training.recipe import Recipe
+from cifar10.training.recipe import RECIPES, Recipe
 from tests.conftest import PROJECT
 
 
@@ -16,7 +18,7 @@ def test_table_blocks_and_pipelines_agree():
 def test_every_block_is_a_recipe():
     blocks = yaml.safe_load((PROJECT / "conf/base/parameters_architectures.yml").read_text())
     for name in ARCHITECTURES:
-        Recipe.model_validate(blocks[name])
+        RECIPES[name].model_validate(blocks[name])
 
 
 def test_batchnorm_cnn_is_trained_as_agreed():
@@ -25,3 +27,18 @@ def test_batchnorm_cnn_is_trained_as_agreed():
     assert (recipe.optimizer, recipe.learning_rate, recipe.batch_size, recipe.epochs) == ("adam", 0.001, 64, 30)
     assert (recipe.schedule, recipe.plateau_patience, recipe.plateau_factor) == ("plateau", 3, 0.5)
     assert recipe.early_stopping
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimizer": "adam", "weight_decay": 0.1}, "adam has no weight_decay"),
+        ({"mixup": 0.2, "cutmix": 1.0}, "exclude each other"),
+        ({"mixup": -1.0}, "greater than or equal to 0"),
+        ({"examples": 0}, "greater than or equal to 1"),
+        ({"unfreeze": 3}, "Extra inputs are not permitted"),
+    ],
+)
+def test_recipes_that_make_no_sense_are_refused(recipe, changes, message):
+    with pytest.raises(ValidationError, match=message):
+        recipe(**changes)

@@ -5,6 +5,7 @@ always runs as in inference, so that the statistics of its batch norms stay thos
 """
 
 import math
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,18 +130,24 @@ def _transfer(
 
 
 def _load(name: str, backbone: Callable[..., keras.Model], weights: str, image_size: int) -> keras.Model:
-    advice = f"Give {name}.weights the path of a file that holds them ({', '.join(FORMATS)})"
+    file = f"Give {name}.weights the path of a file that holds them ({', '.join(FORMATS)})"
     if weights == "imagenet":
-        advice = f"Connect to the internet, once; or g{advice[1:]}."
-        problem = "The ImageNet weights could not be downloaded"
+        problem, advice = "the ImageNet weights cannot be had", f"Connect to the internet, once. Or: g{file[1:]}."
     else:
-        problem = f"{weights} does not hold the weights of this backbone (without its top)"
-        advice += ", or 'imagenet' to download them."
+        problem = f"{weights} does not hold the weights of this backbone, in this width and without its top"
+        advice = f"{file}, or 'imagenet' to download them."
         if not Path(weights).is_file():
             raise InputError(f"{name}: there is no file {weights}. {advice}")
         if not weights.endswith(FORMATS):
             raise InputError(f"{name}: {weights} is not a file of weights. {advice}")
     try:
-        return backbone(include_top=False, weights=weights, input_shape=(image_size, image_size, 3), name=BACKBONE)
+        with warnings.catch_warnings():
+            # Keras only warns of layers that it found no weights for in a file; and, where it downloads them, of a size
+            # of pictures that has none of its own, for which those of the usual size are taken.
+            warnings.simplefilter("ignore" if weights == "imagenet" else "error", UserWarning)
+            return backbone(include_top=False, weights=weights, input_shape=(image_size, image_size, 3), name=BACKBONE)
+    except UserWarning as error:
+        raise InputError(f"{name}: {problem}. {advice}") from error
     except Exception as error:  # Keras and its readers have no kind of their own for this
-        raise InputError(f"{name}: {problem}: {str(error).strip().splitlines()[0]} {advice}") from error
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise InputError(f"{name}: {problem} ({reason}). {advice}") from error

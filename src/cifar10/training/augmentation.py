@@ -36,7 +36,7 @@ class Augmentation(keras.layers.Layer):
         if recipe.rotation or recipe.zoom:
             images = _bilinear(images, *self._geometry(images, *self._turn(images)))
         elif recipe.flip or recipe.shift:
-            rows, columns = self._geometry(images, *_grid())
+            rows, columns = self._geometry(images, *grid())
             images = _pixels(images, ops.cast(rows, "int32"), ops.cast(columns, "int32"))
         return self._cutout(images) if recipe.cutout else images
 
@@ -46,7 +46,7 @@ class Augmentation(keras.layers.Layer):
 
     def _turn(self, images):
         """Where each pixel comes from, rotated and zoomed about the centre: rows, columns, (n, 32, 32)."""
-        rows, columns = (axis - (SIZE - 1) / 2 for axis in _grid())
+        rows, columns = (axis - (SIZE - 1) / 2 for axis in grid())
         angle = self._uniform(images, -1.0, 1.0) * math.radians(self.recipe.rotation)
         scale = 1.0 / self._uniform(images, 1.0 - self.recipe.zoom, 1.0 + self.recipe.zoom)
         sine, cosine = ops.sin(angle) * scale, ops.cos(angle) * scale
@@ -64,7 +64,7 @@ class Augmentation(keras.layers.Layer):
         return rows, columns
 
     def _cutout(self, images):
-        rows, columns = _grid()
+        rows, columns = grid()
         half = self.recipe.cutout / 2
         # A pixel spans [i, i + 1); centres on its grid lines give squares of exactly `cutout` pixels.
         row, column = (ops.floor(self._uniform(images, 0.0, SIZE)) + half % 1 for _ in range(2))
@@ -72,7 +72,7 @@ class Augmentation(keras.layers.Layer):
         return ops.where(inside[..., None], ops.convert_to_tensor(self.fill, "float32"), images)
 
 
-def _grid():
+def grid():
     """Row and column of every pixel, float32 (1, 32, 32) each."""
     rows, columns = ops.meshgrid(ops.arange(SIZE, dtype="float32"), ops.arange(SIZE, dtype="float32"), indexing="ij")
     return rows[None], columns[None]

@@ -1,8 +1,8 @@
 """Feed the arrays to Keras, a batch at a time.
 
-On TensorFlow, Keras would wrap the arrays in a `tf.data` pipeline whose autotuner holds up the end of an epoch until its
-timer runs out, at 5, 10, 20, 41 s ... : an epoch of 42 s was seen to take 85 s. A pipeline with the autotuner off does
-not wait.
+On TensorFlow, Keras would wrap the arrays in a `tf.data` pipeline whose autotuner holds up the end of an epoch until
+its timer runs out, at 5, 10, 20, 41 s ... : an epoch of 42 s was seen to take 85 s. A pipeline with the autotuner off
+does not wait.
 """
 
 from typing import Any

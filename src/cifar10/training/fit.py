@@ -98,14 +98,15 @@ def _train(
 ) -> list[Phase]:
     """All phases, one after the other; the network then has the weights of the best epoch of all."""
     augmentation = Augmentation(recipe, fill=statistics.mean)
-    parts = [(part.images, one_hot(part.labels, num_classes)) for part in (train, val)]
+    shown, chosen_by = ((part.images, one_hot(part.labels, num_classes)) for part in (train, val))
     if not isinstance(recipe, TransferRecipe):
-        return [optimise(AugmentedTraining(network, augmentation, recipe), *parts, recipe, name="training")]
+        model = AugmentedTraining(network, augmentation, recipe)
+        return [optimise(model, shown, chosen_by, recipe, name="training")]
 
-    phases = [train_head(network, augmentation, *parts, recipe)]
+    phases = [train_head(network, augmentation, shown, chosen_by, recipe)]
     if recipe.unfreeze:
         weights = network.get_weights()
-        phases.append(fine_tune(network, augmentation, *parts, recipe))
+        phases.append(fine_tune(network, augmentation, shown, chosen_by, recipe))
         if phases[1].val_accuracy < phases[0].val_accuracy:
             logger.warning("%s: fine-tuning did not better it, so the weights before it are kept", network.name)
             network.set_weights(weights)

@@ -3,10 +3,8 @@
 import keras
 from keras import ops
 
-from cifar10.training.augmentation import Augmentation
+from cifar10.training.augmentation import SIZE, Augmentation, grid
 from cifar10.training.recipe import Recipe
-
-SIZE = 32
 
 
 class AugmentedTraining(keras.Model):
@@ -53,9 +51,9 @@ class AugmentedTraining(keras.Model):
         if self.recipe.mixup:
             self.share.assign(share)
             return share * images + (1 - share) * others
-        rows, columns = ops.arange(SIZE)[:, None], ops.arange(SIZE)[None, :]
+        rows, columns = grid()
         half = ops.sqrt(1 - share) * SIZE / 2
         centre = keras.random.uniform((2,), 0, SIZE, seed=self.generator)
         inside = (ops.abs(rows + 0.5 - centre[0]) < half) & (ops.abs(columns + 0.5 - centre[1]) < half)
         self.share.assign(1 - ops.mean(ops.cast(inside, "float32")))  # the patch may be cut off at the border
-        return ops.where(inside[None, ..., None], others, images)
+        return ops.where(inside[..., None], others, images)

@@ -32,6 +32,7 @@ def train_head(
     costs; an epoch of the head goes over all copies.
     """
     started = time.perf_counter()
+    network.get_layer(BACKBONE).trainable = False
     features = keras.Model(network.input, network.get_layer("features").output, name="features")
     copies = recipe.feature_copies if recipe.augments() else 1
     augmented = keras.Sequential([augmentation, features])
@@ -59,6 +60,7 @@ def fine_tune(
 ) -> Phase:
     """Train the head and the last `unfreeze` layers of the backbone, its batch norms excepted."""
     backbone = network.get_layer(BACKBONE)
+    backbone.trainable = True
     for place, layer in enumerate(reversed(backbone.layers)):
         layer.trainable = place < recipe.unfreeze and not isinstance(layer, keras.layers.BatchNormalization)
     return optimise(AugmentedTraining(network, augmentation, recipe), train, val, recipe, name="fine-tuning")

@@ -26,11 +26,13 @@ def predict(trained: TrainedModel, val: Examples, test_examples: Examples, test_
     With `test_time_augmentation` (a key of `VIEWS`, or `none`) there are, beside them, those averaged over views.
     """
     verify(trained.record["digests"], val=val, test=test_examples)
-    plain = [_probabilities(trained, part.images) for part in (val, test_examples)]
+    val_plain, test_plain = (_probabilities(trained, part.images) for part in (val, test_examples))
     if test_time_augmentation == "none":
-        return Predictions(*plain, trained.record)
-    averaged = [_averaged(trained, part.images, test_time_augmentation) for part in (val, test_examples)]
-    return Predictions(*plain, trained.record, test_time_augmentation, *averaged)
+        return Predictions(val_plain, test_plain, trained.record)
+    val_averaged, test_averaged = (
+        _averaged(trained, part.images, test_time_augmentation) for part in (val, test_examples)
+    )
+    return Predictions(val_plain, test_plain, trained.record, test_time_augmentation, val_averaged, test_averaged)
 
 
 def _averaged(trained: TrainedModel, images: np.ndarray, views: str) -> np.ndarray:

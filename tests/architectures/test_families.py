@@ -1,0 +1,197 @@
+"""Each network is the one whose name it bears: its parameters, its stages, its tables."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from cifar10.architectures import build
+from cifar10.architectures.googlenet import STAGES
+from cifar10.pipelines.preprocessing.nodes import measure
+
+# What keras.applications counts with `include_top=False`.
+PUBLISHED = {
+    "vgg16": 14_714_688,
+    "vgg19": 20_024_384,
+    "resnet50": 23_587_712,
+    "resnet101": 42_658_176,
+    "densenet121": 7_037_504,
+    "efficientnetb0": 4_049_571,
+    "nasnetmobile": 4_269_716,
+    "mobilenetv2": 2_257_984,
+}
+
+
+def count(layers):
+    return sum(layer.count_params() for layer in layers)
+
+
+def convolutions(network):
+    return [layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
+
+
+def without_biases(theirs):
+    """No bias before a batch norm."""
+    return -sum(layer.filters for layer in convolutions(theirs) if layer.use_bias)
+
+
+def small_stem(theirs, name, channels=3):
+    """A stem of 3x3 in place of 7x7."""
+    filters = theirs.get_layer(name).filters
+    return (3 * 3 - 7 * 7) * channels * filters
+
+
+def vgg(theirs):
+    """Batch norm after every convolution: four numbers a filter."""
+    return without_biases(theirs) + 4 * sum(layer.filters for layer in convolutions(theirs))
+
+
+def resnet(theirs):
+    return without_biases(theirs) + small_stem(theirs, "conv1_conv")
+
+
+def densenet(theirs):
+    """And no batch norm between the stem and the first block, which begins with one."""
+    return small_stem(theirs, "conv1_conv") - theirs.get_layer("conv1_bn").count_params()
+
+
+def efficientnet(theirs):
+    """The pictures are scaled by constants: mean, variance and count are no weights."""
+    normalization = next(layer for layer in theirs.layers if isinstance(layer, keras.layers.Normalization))
+    return -normalization.count_params()
+
+
+def nasnet(theirs):
+    """No reduction cells in the stem, so the first two cells see its 32 channels where there were 44 and 88."""
+    stem_cells = count(layer for layer in theirs.layers if "stem_1" in layer.name or "stem_2" in layer.name)
+    filters, stem = 44, 32
+    first_cell = (stem - 2 * filters) * filters  # its input: the second stem cell gave four times 22 channels
+    first_previous = (stem - filters) * filters  # the first stem cell gave four times 11
+    second_previous = (stem - 2 * filters) * filters
+    return -stem_cells + first_cell + first_previous + second_previous
+
+
+DIFFERENCES = {
+    "vgg16": vgg,
+    "vgg19": vgg,
+    "resnet50": resnet,
+    "resnet101": resnet,
+    "densenet121": densenet,
+    "efficientnetb0": efficientnet,
+    "nasnetmobile": nasnet,
+    "mobilenetv2": lambda theirs: 0,
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameters_are_the_published_ones_but_for_named_differences(name, statistics, reference):
+    theirs, ours = reference(name), build(name, 10, statistics)
+    assert theirs.count_params() == PUBLISHED[name]
+    head = ours.get_layer("logits").count_params()
+    assert ours.count_params() - head == PUBLISHED[name] + DIFFERENCES[name](theirs)
+
+
+# Side of the picture at the end of each stage.
+SIZES = {
+    "deep_cnn": (32, 16, 8, 4),
+    "airbench94": (15, 7, 3),
+    "vgg16": (16, 8, 4, 2, 1),
+    "vgg19": (16, 8, 4, 2, 1),
+    "resnet50": (32, 16, 8, 4),
+    "resnet101": (32, 16, 8, 4),
+    "googlenet": (32, 16, 8),
+    "densenet121": (32, 16, 8, 4),
+    "efficientnetb0": (32, 32, 16, 8, 8, 4, 4),
+    "nasnetmobile": (32, 16, 8),
+    "mobilenetv2": (32, 32, 16, 8, 8, 4, 4),
+}
+DEPTHS = {
+    "deep_cnn": (1, 2, 2, 2),
+    "airbench94": (2, 2, 2),
+    "vgg16": (2, 2, 3, 3, 3),
+    "vgg19": (2, 2, 4, 4, 4),
+    "resnet50": (3, 4, 6, 3),
+    "resnet101": (3, 4, 23, 3),
+    "googlenet": (2, 5, 2),
+    "densenet121": (6, 12, 24, 16),
+    "efficientnetb0": (1, 2, 2, 3, 3, 4, 1),
+    "nasnetmobile": (4, 4, 4),
+    "mobilenetv2": (1, 2, 3, 4, 3, 3, 1),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_stages_have_their_blocks_and_sizes(name, statistics):
+    sizes, blocks = {}, {}
+    for layer in build(name, 10, statistics).layers:
+        stage, *rest = layer.name.split("_")
+        if stage.startswith("stage"):
+            if "squeeze" not in rest:  # whose average is beside the road
+                sizes[stage] = layer.output.shape[1]
+            blocks.setdefault(stage, set()).update(part for part in rest if part.startswith("block"))
+    assert tuple(sizes.values()) == SIZES[name]
+    assert tuple(map(len, blocks.values())) == DEPTHS[name]
+    assert all(size > 1 for size in SIZES[name][:-1])
+
+
+# The paper's Table 1, modules 3a to 5b: channels that come out, and parameters in units of 1,024.
+GOOGLENET = (
+    *((256, 159), (480, 380)),
+    *((512, 364), (512, 437), (512, 463), (528, 580), (832, 840)),
+    *((832, 1072), (1024, 1388)),
+)
+
+
+def test_googlenet_is_that_of_the_papers_table(statistics):
+    """The parameters are near the printed ones only, which do not follow from the filters printed beside them."""
+    network = build("googlenet", 10, statistics)
+    names = [f"stage{stage}_block{block}" for stage, depth in enumerate((2, 5, 2), 1) for block in range(1, depth + 1)]
+    assert len(names) == sum(map(len, STAGES)) == 9
+    for name, (channels, thousands) in zip(names, GOOGLENET, strict=True):
+        assert network.get_layer(f"{name}_concat").output.shape[-1] == channels
+        kernels = sum(
+            math.prod(layer.kernel.shape) for layer in convolutions(network) if layer.name.startswith(f"{name}_")
+        )
+        assert kernels / 1024 == pytest.approx(thousands, rel=0.08)
+
+
+def test_airbench94_whitens_patches_and_does_not_learn_to(drawn):
+    """Over the training patches, its first filters are uncorrelated and of variance 1, but for the small constant."""
+    train, rest = drawn
+    network = build("airbench94", 10, measure(train, rest, rest))
+    whitening = network.get_layer("whitening")
+    white = keras.ops.convert_to_numpy(whitening(network.get_layer("standardise")(train.images.astype("float32"))))
+    covariance = np.cov(white[..., :12].reshape(-1, 12), rowvar=False)
+    np.testing.assert_allclose(covariance - np.diag(np.diag(covariance)), 0, atol=0.02)
+    assert np.diag(covariance).max() == pytest.approx(1, abs=0.02)
+    np.testing.assert_allclose(white[..., 12:], -white[..., :12], atol=1e-4)
+    assert [variable.name for variable in whitening.trainable_variables] == ["bias"]
+
+
+def test_airbench94_begins_by_passing_on(statistics):
+    kernel = keras.ops.convert_to_numpy(build("airbench94", 10, statistics).get_layer("stage1_block1_conv").kernel)
+    channels = kernel.shape[2]
+    picture = np.random.default_rng(0).normal(size=(1, 5, 5, channels)).astype("float32")
+    passed = keras.ops.convert_to_numpy(keras.ops.conv(picture, kernel, padding="same"))[..., :channels]
+    np.testing.assert_allclose(passed, picture, atol=1e-5)
+
+
+def test_stochastic_depth_grows_to_its_rate(statistics):
+    """Linearly over sixteen blocks, of which those that change shape have no shortcut to be left alone with."""
+    rates = [layer.rate for layer in build("efficientnetb0", 10, statistics).layers if layer.name.endswith("_drop")]
+    assert rates == pytest.approx([0.2 * block / 16 for block in (2, 4, 6, 7, 9, 10, 12, 13, 14)])
+
+
+def test_batchnorm_cnn_has_the_three_blocks(statistics):
+    layers = build("batchnorm_cnn", 10, statistics).layers
+    assert [type(layer).__name__ for layer in layers[1:13:4]] == ["Conv2D"] * 3
+    assert [layer.rate for layer in layers if isinstance(layer, keras.layers.Dropout)] == [0.25, 0.4, 0.5]
+    assert sum(isinstance(layer, keras.layers.BatchNormalization) for layer in layers) == 3
+
+
+def test_simple_cnn_is_sequential(statistics):
+    network = build("simple_cnn", 10, statistics)
+    assert isinstance(network, keras.Sequential)
+    kinds = {type(layer).__name__ for layer in network.layers[1:]}
+    assert kinds == {"Conv2D", "MaxPooling2D", "Flatten", "Dense", "Dropout"}

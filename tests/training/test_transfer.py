@@ -1,0 +1,139 @@
+import logging
+
+import keras
+import numpy as np
+import pytest
+import yaml
+
+from cifar10.architectures import build
+from cifar10.contracts import Examples
+from cifar10.pipelines.preprocessing.nodes import measure
+from cifar10.training import fit as fit_module
+from cifar10.training.fit import fit
+from cifar10.training.recipe import RECIPES
+from cifar10.training.transfer import fine_tune, head, train_head
+from tests.conftest import PROJECT
+
+NAME = "mobilenetv2_imagenet"
+
+
+@pytest.fixture(scope="module")
+def parts(drawn):
+    train = drawn[0]
+    return Examples(train.images[:96], train.labels[:96]), Examples(train.images[300:], train.labels[300:])
+
+
+@pytest.fixture(scope="module")
+def statistics(parts, drawn):
+    return measure(*parts, drawn[1])
+
+
+@pytest.fixture(scope="module")
+def transfer_recipe(knobs):
+    block = yaml.safe_load((PROJECT / "conf/base/parameters_architectures.yml").read_text())[NAME]
+    quick = {"epochs": 1, "batch_size": 32, "head_epochs": 2, "unfreeze": 20}
+
+    def make(**changes):
+        return RECIPES[NAME](**{**block, **knobs(NAME), **quick, **changes})
+
+    return make
+
+
+@pytest.fixture
+def network(statistics, knobs):
+    return build(NAME, 10, statistics, **knobs(NAME))
+
+
+class Untouched(keras.layers.Layer):
+    """In place of the augmentation; keeps count of the pictures."""
+
+    count = 0
+
+    def call(self, images):
+        Untouched.count += 1
+        return keras.ops.cast(images, "float32")
+
+
+def arrays(part):
+    return part.images, np.eye(10, dtype="float32")[part.labels]
+
+
+def values(variables):
+    return {variable.path: keras.ops.convert_to_numpy(variable) for variable in variables}
+
+
+def changed(before, variables):
+    return {path for path, value in values(variables).items() if not np.array_equal(value, before[path])}
+
+
+def test_head_trains_on_features_and_leaves_the_backbone_alone(network, parts, transfer_recipe):
+    before = values(network.weights)
+    phase = train_head(network, Untouched(), *map(arrays, parts), transfer_recipe())
+    trained = {path.split("/")[0] for path in changed(before, network.weights)}
+    assert trained == {"head_dense", "head_norm", "logits"}
+    assert list(phase.history.phase) == ["head", "head"]
+
+
+def test_head_and_features_are_the_network(network, parts):
+    images = parts[0].images[:4].astype("float32")
+    features = keras.Model(network.input, network.get_layer("features").output)
+    np.testing.assert_allclose(head(network)(features(images)), network(images), atol=1e-5)
+
+
+@pytest.mark.parametrize(("flip", "copies"), [(True, 3), (False, 1)])
+def test_each_copy_is_a_view_of_every_picture(network, parts, transfer_recipe, monkeypatch, flip, copies):
+    """Without augmentation the copies would be the same."""
+    seen = []
+    monkeypatch.setattr(
+        "cifar10.training.transfer.optimise",
+        lambda model, train, val, recipe, name: seen.append((train, val)) or phase,
+    )
+    phase = fit_module.Phase(None, 1, 0.5, 1.0)
+    train_head(network, Untouched(), *map(arrays, parts), transfer_recipe(feature_copies=3, flip=flip, shift=0))
+    (features, targets), (val_features, _) = seen[0]
+    assert len(features) == len(targets) == copies * 96
+    np.testing.assert_allclose(features[:96], features[-96:], atol=1e-5)
+    np.testing.assert_array_equal(targets[:96], targets[-96:])
+    assert len(val_features) == len(parts[1].labels)
+
+
+@pytest.mark.parametrize("unfreeze", [20, 154])
+def test_fine_tuning_trains_the_last_layers_but_no_batch_norm(network, parts, transfer_recipe, unfreeze):
+    backbone = network.get_layer("backbone")
+    before = values(backbone.variables)
+    fine_tune(network, Untouched(), *map(arrays, parts), transfer_recipe(unfreeze=unfreeze, learning_rate=0.01))
+    moved = changed(before, backbone.variables)
+    last = backbone.layers[-unfreeze:]
+    expected = [layer for layer in last if layer.weights and not isinstance(layer, keras.layers.BatchNormalization)]
+    assert moved == {weight.path for layer in expected for weight in layer.weights}
+    assert any(isinstance(layer, keras.layers.BatchNormalization) for layer in last)
+
+
+def test_both_phases_and_their_record(parts, statistics, transfer_recipe):
+    recipe = transfer_recipe(head_epochs=3, epochs=2)
+    (network, record), history = fit(NAME, *parts, statistics, 10, recipe)
+    assert list(history.phase) == ["head"] * 3 + ["fine-tuning"] * 2
+    assert list(history.epoch) == [1, 2, 3, 4, 5]
+    assert record["initialisation"].startswith(f"{NAME}.weights.h5 (")
+    assert (record["image_size"], record["recipe"]["alpha"]) == (32, 1.0)
+    assert record["phases"].keys() == {"head", "fine-tuning"}
+    assert record["val_accuracy"] == max(phase["val_accuracy"] for phase in record["phases"].values())
+    accuracy = (network.predict(parts[1].images, verbose=0).argmax(axis=1) == parts[1].labels).mean()
+    assert record["val_accuracy"] == pytest.approx(accuracy, abs=1e-6)
+    assert history.val_accuracy[record["best_epoch"] - 1] == pytest.approx(accuracy, abs=1e-6)
+
+
+def test_head_alone(parts, statistics, transfer_recipe):
+    _, history = fit(NAME, *parts, statistics, 10, transfer_recipe(unfreeze=0))
+    assert list(history.phase) == ["head"] * 2
+
+
+def test_fine_tuning_that_spoils_it_is_undone(parts, statistics, transfer_recipe, caplog):
+    recipe = transfer_recipe(head_epochs=8, unfreeze=154, learning_rate=10.0, gradient_clip=100.0, warmup=0.0)
+    with caplog.at_level(logging.WARNING, "cifar10"):
+        (network, record), history = fit(NAME, *parts, statistics, 10, recipe)
+    assert "fine-tuning did not better it" in caplog.text
+    assert record["best_epoch"] <= 8
+    assert len(history) == 9
+    accuracy = (network.predict(parts[1].images, verbose=0).argmax(axis=1) == parts[1].labels).mean()
+    assert record["val_accuracy"] == pytest.approx(accuracy, abs=1e-6)
