@@ -20,15 +20,15 @@ from cifar10.pipelines.ingestion.nodes import read_batches
 
 PROJECT = Path(__file__).parents[1]
 CLASS_NAMES = ["disc", "ring", "square", "frame", "diamond", "triangle", "plus", "saltire", "bars", "posts"]
-REFERENCES = {
-    "vgg16": "VGG16",
-    "vgg19": "VGG19",
-    "resnet50": "ResNet50",
-    "resnet101": "ResNet101",
-    "densenet121": "DenseNet121",
-    "efficientnetb0": "EfficientNetB0",
-    "nasnetmobile": "NASNetMobile",
-    "mobilenetv2": "MobileNetV2",
+REFERENCES = {  # name -> module and constructor of keras.applications
+    "vgg16": ("vgg16", "VGG16"),
+    "vgg19": ("vgg19", "VGG19"),
+    "resnet50": ("resnet", "ResNet50"),
+    "resnet101": ("resnet", "ResNet101"),
+    "densenet121": ("densenet", "DenseNet121"),
+    "efficientnetb0": ("efficientnet", "EfficientNetB0"),
+    "nasnetmobile": ("nasnet", "NASNetMobile"),
+    "mobilenetv2": ("mobilenet_v2", "MobileNetV2"),
 }
 
 
@@ -90,8 +90,8 @@ def reference():
     def make(name):
         import keras
 
-        constructor = getattr(keras.applications, REFERENCES[name.removesuffix("_imagenet")])
-        return constructor(include_top=False, weights=None, input_shape=(32, 32, 3))
+        _, constructor = REFERENCES[name.removesuffix("_imagenet")]
+        return getattr(keras.applications, constructor)(include_top=False, weights=None, input_shape=(32, 32, 3))
 
     return make
 
@@ -105,16 +105,31 @@ def knobs(reference, tmp_path_factory):
         if not name.endswith("_imagenet"):
             return {}
         weights = tmp_path_factory.mktemp("weights") / f"{name}.weights.h5"
-        backbone = reference(name)
-        if name.startswith("vgg"):  # without batch norm, Keras's initial weights let next to nothing through
-            for variable in backbone.trainable_variables:
-                variable.assign(variable * 1.4)
-        backbone.save_weights(weights)
+        _scale(reference(name), preprocessed(name, np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3))))
+        reference(name).save_weights(weights)
         width = {"alpha": 1.0} if name == "mobilenetv2_imagenet" else {}
         head = {"head_units": 16, "head_l2": 1e-4, "head_dropout": 0.1}
         return {"weights": str(weights), "image_size": 32, **head, **width}
 
     return make
+
+
+def preprocessed(name, pictures):
+    """Pictures of 0-255 as the backbone of that name wants them."""
+    import keras
+
+    module, _ = REFERENCES[name.removesuffix("_imagenet")]
+    return getattr(keras.applications, module).preprocess_input(pictures.astype("float32"))
+
+
+def _scale(backbone, inputs) -> None:
+    """Bring the activations of an untrained backbone to the scale they have in a trained one, whatever its depth."""
+    norms = [layer for layer in backbone.layers if type(layer).__name__ == "BatchNormalization"]
+    for norm in norms:
+        norm.momentum = 0.0  # so that one batch makes its statistics
+    backbone(inputs, training=True)
+    for variable in () if norms else backbone.trainable_variables:
+        variable.assign(variable * 2**0.5)  # from Glorot's initialisation to He's
 
 
 def kedro(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

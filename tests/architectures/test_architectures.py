@@ -48,11 +48,13 @@ def test_contract(name, statistics, knobs, drawn, tmp_path):
     assert all(kind.__module__.startswith("keras.") for kind in kinds)
     assert not any("Lambda" in kind.__name__ or "Random" in kind.__name__ for kind in kinds)
 
-    # It learns: run as it stands, since to compile would take longer than the steps do.
+    # It learns, a backbone's head with the backbone frozen. Not compiled, which would take longer than the steps do.
+    if "backbone" in order:
+        network.get_layer("backbone").trainable = False
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    network.compile(keras.optimizers.Adam(1e-3), loss, run_eagerly=True, jit_compile=False)
-    losses = [network.train_on_batch(images, labels) for _ in range(5)]
-    assert min(losses[-2:]) < 0.9 * losses[0]
+    network.compile(keras.optimizers.Adam(2e-3), loss, run_eagerly=True, jit_compile=False)
+    losses = [network.train_on_batch(images, labels) for _ in range(4)]
+    assert losses[-1] < 0.95 * losses[0]
 
 
 @pytest.mark.parametrize("name", [name for name, module in ARCHITECTURES.items() if module != "imagenet"])

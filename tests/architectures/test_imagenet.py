@@ -7,18 +7,9 @@ import pytest
 from cifar10.architectures import ARCHITECTURES, build
 from cifar10.architectures.imagenet import check_weights
 from cifar10.errors import InputError
+from tests.conftest import preprocessed
 
 NAMES = [name for name, module in ARCHITECTURES.items() if module == "imagenet"]
-FAMILIES = {
-    "vgg16_imagenet": "vgg16",
-    "vgg19_imagenet": "vgg19",
-    "resnet50_imagenet": "resnet",
-    "resnet101_imagenet": "resnet",
-    "densenet121_imagenet": "densenet",
-    "efficientnetb0_imagenet": "efficientnet",
-    "nasnetmobile_imagenet": "nasnet",
-    "mobilenetv2_imagenet": "mobilenet_v2",
-}
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +31,7 @@ def features(network, pictures):
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "efficientnetb0_imagenet"])
 def test_features_are_those_of_keras_applications_used_as_documented(name, statistics, knobs, reference, pictures):
     ours = features(build(name, 10, statistics, **knobs(name)), pictures)
-    preprocess = getattr(keras.applications, FAMILIES[name]).preprocess_input
-    theirs = keras.ops.convert_to_numpy(reference(name)(preprocess(pictures.copy()), training=False)).mean(axis=(1, 2))
+    theirs = keras.ops.convert_to_numpy(reference(name)(preprocessed(name, pictures), training=False)).mean(axis=(1, 2))
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4 * np.abs(theirs).max())
 
 

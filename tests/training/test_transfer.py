@@ -7,12 +7,15 @@ import yaml
 
 from cifar10.architectures import build
 from cifar10.contracts import Examples
+from cifar10.datasets.drawn import DrawnBatchesDataset
+from cifar10.pipelines.ingestion.nodes import read_batches
 from cifar10.pipelines.preprocessing.nodes import measure
 from cifar10.training import fit as fit_module
 from cifar10.training.fit import fit
+from cifar10.training.phase import optimise
 from cifar10.training.recipe import RECIPES
 from cifar10.training.transfer import fine_tune, head, train_head
-from tests.conftest import PROJECT
+from tests.conftest import CLASS_NAMES, PROJECT
 
 NAME = "mobilenetv2_imagenet"
 
@@ -26,6 +29,19 @@ def parts(drawn):
 @pytest.fixture(scope="module")
 def statistics(parts, drawn):
     return measure(*parts, drawn[1])
+
+
+@pytest.fixture(scope="module")
+def small_mobilenet(statistics, tmp_path_factory):
+    """Give the network at a third of its width, with weights of no use."""
+
+    def make(recipe):
+        options = {"include_top": False, "input_shape": (recipe.image_size, recipe.image_size, 3)}
+        weights = tmp_path_factory.mktemp("weights") / "small.weights.h5"
+        keras.applications.MobileNetV2(alpha=recipe.alpha, weights=None, **options).save_weights(weights)
+        return build(NAME, 10, statistics, **{**recipe.knobs(), "weights": str(weights)})
+
+    return make
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +153,26 @@ def test_fine_tuning_that_spoils_it_is_undone(parts, statistics, transfer_recipe
     assert len(history) == 9
     accuracy = (network.predict(parts[1].images, verbose=0).argmax(axis=1) == parts[1].labels).mean()
     assert record["val_accuracy"] == pytest.approx(accuracy, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_features_once_are_faster_than_a_backbone_that_runs_each_epoch(small_mobilenet, transfer_recipe, capsys):
+    """Both ways train the same head for as many epochs, on 2,000 pictures at 128 pixels, in turn."""
+    train = read_batches(DrawnBatchesDataset(train=2000, test=100, seed=2).load(), CLASS_NAMES)[0]
+    val = arrays(Examples(train.images[:10], train.labels[:10]))
+    recipe = transfer_recipe(image_size=128, alpha=0.35, head_epochs=15, flip=True, feature_copies=1)
+    seconds = {"once": [], "each epoch": []}
+    for _ in range(3):
+        network = small_mobilenet(recipe)
+        seconds["once"].append(train_head(network, Untouched(), arrays(train), val, recipe).seconds)
+
+        network = small_mobilenet(recipe)
+        network.get_layer("backbone").trainable = False
+        naive = recipe.model_copy(update={"epochs": recipe.head_epochs, "learning_rate": recipe.head_learning_rate})
+        seconds["each epoch"].append(optimise(network, arrays(train), val, naive, name="head").seconds)
+    ratios = np.divide(seconds["each epoch"], seconds["once"])
+    with capsys.disabled():
+        print(f"\nfeatures once: {np.median(seconds['once']):.1f} s; backbone each epoch: "
+              f"{np.median(seconds['each epoch']):.1f} s; {np.median(ratios):.1f} times as fast "
+              f"({ratios.min():.1f} to {ratios.max():.1f})")  # fmt: skip
+    assert np.median(ratios) > 3
