@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from cifar10.architectures import build
-from cifar10.architectures.googlenet import STAGES
 from cifar10.pipelines.preprocessing.nodes import measure
 
 # What keras.applications counts with `include_top=False`.
@@ -135,25 +134,35 @@ def test_stages_have_their_blocks_and_sizes(name, statistics):
     assert all(size > 1 for size in SIZES[name][:-1])
 
 
-# The paper's Table 1, modules 3a to 5b: channels that come out, and parameters in units of 1,024.
-GOOGLENET = (
-    *((256, 159), (480, 380)),
-    *((512, 364), (512, 437), (512, 463), (528, 580), (832, 840)),
-    *((832, 1072), (1024, 1388)),
-)
+# The paper's Table 1, modules 3a to 5b: channels that come out, and the filters of the convolutions in `BRANCHES`.
+GOOGLENET = {
+    "stage1_block1": (256, (64, 96, 128, 16, 32, 32)),
+    "stage1_block2": (480, (128, 128, 192, 32, 96, 64)),
+    "stage2_block1": (512, (192, 96, 208, 16, 48, 64)),
+    "stage2_block2": (512, (160, 112, 224, 24, 64, 64)),
+    "stage2_block3": (512, (128, 128, 256, 24, 64, 64)),
+    "stage2_block4": (528, (112, 144, 288, 32, 64, 64)),
+    "stage2_block5": (832, (256, 160, 320, 32, 128, 128)),
+    "stage3_block1": (832, (256, 160, 320, 32, 128, 128)),
+    "stage3_block2": (1024, (384, 192, 384, 48, 128, 128)),
+}
+BRANCHES = {"1x1": 1, "3x3_reduce": 1, "3x3": 3, "5x5_reduce": 1, "5x5": 5, "pool_projection": 1}  # kernel sizes
 
 
 def test_googlenet_is_that_of_the_papers_table(statistics):
-    """The parameters are near the printed ones only, which do not follow from the filters printed beside them."""
     network = build("googlenet", 10, statistics)
-    names = [f"stage{stage}_block{block}" for stage, depth in enumerate((2, 5, 2), 1) for block in range(1, depth + 1)]
-    assert len(names) == sum(map(len, STAGES)) == 9
-    for name, (channels, thousands) in zip(names, GOOGLENET, strict=True):
-        assert network.get_layer(f"{name}_concat").output.shape[-1] == channels
-        kernels = sum(
-            math.prod(layer.kernel.shape) for layer in convolutions(network) if layer.name.startswith(f"{name}_")
-        )
-        assert kernels / 1024 == pytest.approx(thousands, rel=0.08)
+    inputs = 192
+    for module, (channels, filters) in GOOGLENET.items():
+        concat = network.get_layer(f"{module}_concat")
+        assert concat.output.shape[-1] == channels
+        for (branch, size), number in zip(BRANCHES.items(), filters, strict=True):
+            kernel = network.get_layer(f"{module}_{branch}_conv").kernel.shape
+            assert (kernel[0], kernel[1], kernel[3]) == (size, size, number)
+            assert kernel[2] == inputs or branch in ("3x3", "5x5")
+        inputs = channels
+    kernels = sum(math.prod(layer.kernel.shape) for layer in convolutions(network))
+    norms = 2 * sum(2 * layer.filters for layer in convolutions(network))
+    assert network.count_params() == kernels + norms + 1024 * 10 + 10
 
 
 def test_airbench94_whitens_patches_and_does_not_learn_to(drawn):
@@ -188,6 +197,12 @@ def test_batchnorm_cnn_has_the_three_blocks(statistics):
     assert [type(layer).__name__ for layer in layers[1:13:4]] == ["Conv2D"] * 3
     assert [layer.rate for layer in layers if isinstance(layer, keras.layers.Dropout)] == [0.25, 0.4, 0.5]
     assert sum(isinstance(layer, keras.layers.BatchNormalization) for layer in layers) == 3
+
+
+@pytest.mark.parametrize("name", ["simple_cnn", "batchnorm_cnn"])
+def test_plain_networks_halve_the_picture_three_times(name, statistics):
+    pools = [layer for layer in build(name, 10, statistics).layers if isinstance(layer, keras.layers.MaxPooling2D)]
+    assert [pool.output.shape[1] for pool in pools] == [16, 8, 4]
 
 
 def test_simple_cnn_is_sequential(statistics):

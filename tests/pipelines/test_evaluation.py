@@ -102,7 +102,7 @@ def test_views_are_averaged_by_their_weights(views, shares):
     images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
     part = Examples(images, np.zeros(5, np.uint8))
     digests = {"val": digest(part), "test": digest(part)}
-    predictions = predict(TrainedModel(network, {"digests": digests}), part, part, views)
+    predictions = predict(TrainedModel(network, {"digests": digests, "image_size": 32}), part, part, views)
 
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect").astype(np.float32)
     expected = sum(

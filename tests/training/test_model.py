@@ -81,6 +81,6 @@ def test_each_step_of_fit_mixes_anew(pictures, recipe, mixing):
         [keras.Input((32, 32, 3)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(10)]
     )
     model = AugmentedTraining(network, Augmentation(recipe, (0.0, 0.0, 0.0)), recipe)
-    model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=False)
+    model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=True)  # as on a GPU
     model.fit(pictures, np.eye(10, dtype="float32")[np.arange(16) % 10], batch_size=4, verbose=0, callbacks=[Shares()])
     assert len(set(shares)) == 4

@@ -15,6 +15,12 @@ def test_table_blocks_and_pipelines_agree():
     assert recipes == list(ARCHITECTURES) == trainings
 
 
+def test_the_demo_is_short_whatever_it_trains():
+    demo = yaml.safe_load((PROJECT / "conf/demo/parameters.yml").read_text())
+    for name in ARCHITECTURES:
+        assert demo[name]["epochs"] <= 5, name
+
+
 def test_every_block_is_a_recipe():
     blocks = yaml.safe_load((PROJECT / "conf/base/parameters_architectures.yml").read_text())
     for name in ARCHITECTURES:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import KerasTensor, layers
 
-from cifar10.architectures.common import picture, standardise
+from cifar10.architectures.common import IMAGE_SHAPE, picture, standardise
 from cifar10.contracts import Statistics
 
 FILTERS = (64, 256, 256)  # a stage
@@ -37,9 +37,9 @@ def _whitening(statistics: Statistics) -> layers.Conv2D:
     kernel = np.concatenate([filters, -filters]).transpose(1, 2, 3, 0)
 
     layer = layers.Conv2D(kernel.shape[-1], PATCH, name="whitening")
-    layer.build((None, *picture().shape[1:]))
+    layer.build((None, *IMAGE_SHAPE))
     layer.kernel.assign(kernel)
-    layer.kernel.trainable = False  # its bias is trained
+    layer.kernel.trainable = False  # its bias is trained. Keras does not save this: a loaded network would train both
     return layer
 
 

@@ -8,6 +8,9 @@ from cifar10.contracts import Statistics
 IMAGE_SHAPE = (32, 32, 3)
 BATCHNORM_MOMENTUM = 0.9  # as in PyTorch; at the 0.99 of Keras, validation lags for the first thousand steps
 
+# He initialisation where each filter sees one channel: Keras would count all of them as its inputs.
+DEPTHWISE_INITIALIZER = keras.initializers.VarianceScaling(2.0, mode="fan_out")
+
 
 def picture() -> KerasTensor:
     """Raw RGB 0-255, (n, 32, 32, 3)."""

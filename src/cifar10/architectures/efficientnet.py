@@ -9,7 +9,7 @@ from cifar10.architectures.common import classifier, convolution_norm, picture, 
 from cifar10.architectures.inverted_residual import inverted_residual
 from cifar10.contracts import Statistics
 
-# The paper's Table 1: expansion, kernel size, filters, blocks, and the strides of the first block.
+# The paper's Table 1: expansion, kernel size, filters, blocks; and the strides of the first block.
 STAGES = (
     (1, 3, 16, 1, 1),
     (6, 3, 24, 2, 1),
@@ -20,7 +20,7 @@ STAGES = (
     (6, 3, 320, 1, 1),
 )
 SQUEEZE = 0.25
-DROP = 0.2  # of the last block; it grows to that from 0, and is the dropout before the logits too
+DROP = 0.2  # of the logits' dropout; a block's share of pictures to leave it out for grows towards it from 0
 
 
 def efficientnetb0(num_classes: int, statistics: Statistics) -> keras.Model:

@@ -1,7 +1,7 @@
 """Networks that keras.applications offers with weights from ImageNet, as backbones under a head for these pictures.
 
-The small pictures are enlarged inside the network and put through the backbone's own preprocessing. The backbone
-always runs as in inference, so that the statistics of its batch norms stay those of ImageNet, whatever is trained.
+The small pictures are enlarged inside the network and put through the backbone's own preprocessing. Which of the
+backbone's layers are trained is for the training to say.
 """
 
 import math
@@ -119,7 +119,7 @@ def _transfer(
     inputs = picture()
     x = layers.Resizing(image_size, image_size, interpolation="bilinear", name="resize")(inputs)
     x = preprocess(x)
-    x = _load(name, backbone, weights, image_size)(x, training=False)
+    x = _load(name, backbone, weights, image_size)(x)
     x = layers.GlobalAveragePooling2D(name="features")(x)
     x = layers.Dense(
         head_units, activation="relu", kernel_regularizer=keras.regularizers.L2(head_l2), name="head_dense"
@@ -149,5 +149,5 @@ def _load(name: str, backbone: Callable[..., keras.Model], weights: str, image_s
     except UserWarning as error:
         raise InputError(f"{name}: {problem}. {advice}") from error
     except Exception as error:  # Keras and its readers have no kind of their own for this
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise InputError(f"{name}: {problem} ({reason}). {advice}") from error

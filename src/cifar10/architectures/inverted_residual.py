@@ -2,7 +2,7 @@
 
 from keras import KerasTensor, layers
 
-from cifar10.architectures.common import convolution_norm, norm
+from cifar10.architectures.common import DEPTHWISE_INITIALIZER, convolution_norm, norm
 
 
 def inverted_residual(
@@ -33,7 +33,14 @@ def inverted_residual(
     shortcut, channels = x, x.shape[-1]
     if expansion > 1:
         x = convolution_norm(x, expansion * channels, 1, activation=activation, name=f"{name}_expand")
-    x = layers.DepthwiseConv2D(kernel_size, strides, padding="same", use_bias=False, name=f"{name}_depthwise_conv")(x)
+    x = layers.DepthwiseConv2D(
+        kernel_size,
+        strides,
+        padding="same",
+        use_bias=False,
+        depthwise_initializer=DEPTHWISE_INITIALIZER,
+        name=f"{name}_depthwise_conv",
+    )(x)
     x = norm(x, activation, name=f"{name}_depthwise")
     if squeeze:
         x = _squeeze_and_excite(x, int(squeeze * channels), activation, name=f"{name}_squeeze")

@@ -9,7 +9,7 @@ from cifar10.architectures.common import classifier, convolution_norm, picture, 
 from cifar10.architectures.inverted_residual import inverted_residual
 from cifar10.contracts import Statistics
 
-# The paper's Table 2: expansion, filters, blocks, and the strides of the first block.
+# The paper's Table 2: expansion, filters, blocks; and the strides of the first block.
 STAGES = (
     (1, 16, 1, 1),
     (6, 24, 2, 1),

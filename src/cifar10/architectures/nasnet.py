@@ -7,7 +7,7 @@ and none of the two reduction cells that bring large pictures down; so the stage
 import keras
 from keras import KerasTensor, layers
 
-from cifar10.architectures.common import classifier, convolution, norm, picture, standardise
+from cifar10.architectures.common import DEPTHWISE_INITIALIZER, classifier, convolution, norm, picture, standardise
 from cifar10.contracts import Statistics
 
 STEM_FILTERS = 32
@@ -96,7 +96,14 @@ def _separable(x: KerasTensor, filters: int, kernel_size: int, strides: int = 1,
     for half, step in (("first", strides), ("second", 1)):
         x = layers.ReLU(name=f"{name}_{half}_relu")(x)
         x = layers.SeparableConv2D(
-            filters, kernel_size, step, padding="same", use_bias=False, name=f"{name}_{half}_conv"
+            filters,
+            kernel_size,
+            step,
+            padding="same",
+            use_bias=False,
+            depthwise_initializer=DEPTHWISE_INITIALIZER,
+            pointwise_initializer="he_normal",
+            name=f"{name}_{half}_conv",
         )(x)
         x = norm(x, name=f"{name}_{half}")
     return x

@@ -34,8 +34,9 @@ class PredictionsDataset(LocalDataset):
             return None
         with np.load(Path(self._get_load_path()), allow_pickle=False) as arrays:
             values = dict(arrays)
-        texts = {"record": json.loads(str(values["record"])), "views": str(values["views"])}
-        return Predictions(**{**values, **texts})
+        values["record"] = json.loads(str(values["record"]))
+        values["views"] = str(values.get("views", "none"))  # older files do not say
+        return Predictions(**values)
 
     def save(self, data: Predictions) -> None:
         """Save the arrays and the record."""

@@ -44,7 +44,8 @@ def fit(
             the weights of a backbone cannot be had, or the loss is no longer a number.
     """
     verify(statistics.digests, train=train, val=val)
-    origin = provenance()  # now: the code may be changed while it trains
+    # Now, for the code and the file of weights may be changed while it trains.
+    origin = {"initialisation": _initialisation(recipe), **provenance()}
     keras.utils.set_random_seed(recipe.seed)
     train = _some(train, recipe, name)
     network = build(name, num_classes, statistics, **recipe.knobs())
@@ -69,7 +70,6 @@ def fit(
     record = {
         "architecture": name,
         "recipe": recipe.model_dump(),
-        "initialisation": _initialisation(recipe),
         "image_size": recipe.image_size if isinstance(recipe, TransferRecipe) else network.input_shape[1],
         "training_pictures": len(train.labels),
         "data_version": statistics.data_version,

@@ -1,6 +1,7 @@
 """A network as it is trained: on the device, on pictures that are never quite the same."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from cifar10.training.augmentation import SIZE, Augmentation, grid
@@ -22,8 +23,11 @@ class AugmentedTraining(keras.Model):
         self.network = network
         self.augmentation = augmentation
         self.recipe = recipe
-        self.mixes = recipe.mixup or recipe.cutmix
+        self.alpha = recipe.mixup or recipe.cutmix
         self.generator = keras.random.SeedGenerator(recipe.seed + 1)
+        if self.alpha:
+            # Drawn in advance: XLA cannot draw from TensorFlow's beta distribution.
+            self.shares = np.random.default_rng(recipe.seed).beta(self.alpha, self.alpha, 4096).astype("float32")
         # Written by `call` and read by `compute_loss`, in the same step.
         self.share = self.add_weight(shape=(), initializer="ones", trainable=False, name="share")
 
@@ -34,20 +38,21 @@ class AugmentedTraining(keras.Model):
     def call(self, images, training=False):
         """Raw RGB 0-255, uint8 or float (n, 32, 32, 3), to logits."""
         images = self.augmentation(images) if training else ops.cast(images, "float32")
-        if training and self.mixes:
+        if training and self.alpha:
             images = self._mix(images)
         return self.network(images, training=training)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The loss against the targets, mixed as the pictures were."""
-        if training and self.mixes:
+        if training and self.alpha:
             y = self.share * y + (1 - self.share) * ops.flip(y, axis=0)
         return super().compute_loss(x, y, y_pred, sample_weight, training)
 
     def _mix(self, images):
         """Each picture with its counterpart from the other end of the batch, which comes shuffled."""
-        alpha, others = self.mixes, ops.flip(images, axis=0)
-        share = ops.reshape(keras.random.beta((1,), alpha, alpha, seed=self.generator), ())
+        others = ops.flip(images, axis=0)
+        draw = keras.random.randint((), 0, len(self.shares), seed=self.generator)
+        share = ops.take(self.shares, draw)
         if self.recipe.mixup:
             self.share.assign(share)
             return share * images + (1 - share) * others

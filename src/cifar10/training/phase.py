@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 
 from cifar10.errors import InputError
-from cifar10.training.batches import ordered_batches, shuffled_batches
+from cifar10.training.batches import inference_batch_size, ordered_batches, shuffled_batches
 from cifar10.training.device import jit_compile
 from cifar10.training.optimizers import make_optimizer
 from cifar10.training.recipe import Recipe
 
-VALIDATION_BATCH_SIZE = 500
 MIN_LEARNING_RATE = 1e-6  # where the plateau schedule ends
 
 
@@ -54,6 +53,7 @@ def optimise(
     recipe: Recipe,
     *,
     name: str,
+    image_size: int = 32,
 ) -> Phase:
     """Compile the model by the recipe, fit it, and restore the epoch with the best validation accuracy.
 
@@ -63,6 +63,7 @@ def optimise(
         val: inputs and one-hot targets that choose the epoch (and, with `schedule: plateau`, the learning rate).
         recipe: epochs, batch size, optimizer, schedule, label smoothing, early stopping, seed.
         name: the phase, for its history.
+        image_size: side of the pictures in the network, by which validation chooses its batch size.
 
     Raises:
         InputError: the loss is no longer a number.
@@ -96,7 +97,7 @@ def optimise(
         epochs = model.fit(
             shuffled_batches(*train, recipe.batch_size, recipe.seed),
             epochs=recipe.epochs,
-            validation_data=ordered_batches(*val, batch_size=VALIDATION_BATCH_SIZE),
+            validation_data=ordered_batches(*val, batch_size=inference_batch_size(image_size)),
             shuffle=False,  # the batches come shuffled
             callbacks=callbacks,
             verbose=1 if sys.stdout.isatty() else 2,  # a log file gets a line an epoch, not every redrawing of the bar
@@ -105,8 +106,8 @@ def optimise(
         if "NaN" not in str(error):
             raise
         raise InputError(
-            f"The loss is no longer a number, so training stopped and nothing was saved. Lower the learning rate (now "
-            f"{recipe.learning_rate:g}), raise the warmup (now {recipe.warmup:g}), or set a gradient_clip."
+            f"{model.name}: the loss is no longer a number, so training stopped and nothing was saved. Lower its "
+            f"learning rate (now {recipe.learning_rate:g}), or set a gradient_clip."
         ) from error
     seconds = time.perf_counter() - started
 

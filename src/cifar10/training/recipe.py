@@ -81,6 +81,13 @@ class MobileNetTransferRecipe(TransferRecipe):
 
     alpha: Positive
 
+    @model_validator(mode="after")
+    def _published(self) -> Self:
+        widths = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
+        if self.weights == "imagenet" and self.alpha not in widths:
+            raise ValueError(f"with weights imagenet, alpha should be one of {widths}, but it is {self.alpha}")
+        return self
+
 
 RECIPES: dict[str, type[Recipe]] = {
     name: TransferRecipe if module == "imagenet" else Recipe for name, module in ARCHITECTURES.items()

@@ -8,15 +8,13 @@ import numpy as np
 
 from cifar10.architectures.imagenet import BACKBONE
 from cifar10.training.augmentation import Augmentation
-from cifar10.training.batches import ordered_batches
+from cifar10.training.batches import inference_batch_size, ordered_batches
 from cifar10.training.device import jit_compile
 from cifar10.training.model import AugmentedTraining
 from cifar10.training.phase import Phase, optimise
 from cifar10.training.recipe import TransferRecipe
 
 logger = logging.getLogger(__name__)
-
-FEATURES_BATCH_SIZE = 250
 
 
 def train_head(
@@ -36,8 +34,8 @@ def train_head(
     features = keras.Model(network.input, network.get_layer("features").output, name="features")
     copies = recipe.feature_copies if recipe.augments() else 1
     augmented = keras.Sequential([augmentation, features])
-    inputs = np.concatenate([_predict(augmented, train[0]) for _ in range(copies)])
-    val_inputs = _predict(features, val[0])
+    inputs = np.concatenate([_predict(augmented, train[0], recipe) for _ in range(copies)])
+    val_inputs = _predict(features, val[0], recipe)
     prepared = time.perf_counter() - started
     logger.info("%s: features of %s pictures in %.0f s", network.name, f"{len(inputs) + len(val_inputs):,}", prepared)
 
@@ -58,19 +56,24 @@ def fine_tune(
     val: tuple[np.ndarray, np.ndarray],
     recipe: TransferRecipe,
 ) -> Phase:
-    """Train the head and the last `unfreeze` layers of the backbone, its batch norms excepted."""
+    """Train the head and the last `unfreeze` layers of the backbone, its batch norms excepted.
+
+    A batch norm that is not trained works with the statistics of ImageNet and keeps them.
+    """
     backbone = network.get_layer(BACKBONE)
     backbone.trainable = True
     for place, layer in enumerate(reversed(backbone.layers)):
         layer.trainable = place < recipe.unfreeze and not isinstance(layer, keras.layers.BatchNormalization)
-    return optimise(AugmentedTraining(network, augmentation, recipe), train, val, recipe, name="fine-tuning")
+    model = AugmentedTraining(network, augmentation, recipe)
+    return optimise(model, train, val, recipe, name="fine-tuning", image_size=recipe.image_size)
 
 
 def head(network: keras.Model) -> keras.Model:
     """The layers after `features`, which the network shares with it: features in, logits out."""
-    return keras.Model(network.get_layer("features").output, network.output, name="head")
+    return keras.Model(network.get_layer("features").output, network.output, name=f"{network.name}_head")
 
 
-def _predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
+def _predict(model: keras.Model, images: np.ndarray, recipe: TransferRecipe) -> np.ndarray:
     model.compile(jit_compile=jit_compile())
-    return model.predict(ordered_batches(images, batch_size=FEATURES_BATCH_SIZE), verbose=0)
+    batches = ordered_batches(images, batch_size=inference_batch_size(recipe.image_size))
+    return model.predict(batches, verbose=0)

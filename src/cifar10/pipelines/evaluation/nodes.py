@@ -13,10 +13,8 @@ from cifar10.pipelines.comparable import comparable
 
 logger = logging.getLogger(__name__)
 
-BATCH_SIZE = 500
-
 # The views of test-time augmentation: pixels that a picture is moved by, down and to the right, and the weight of that.
-# Each is shown mirrored too. The second is that of airbench94 (Jordan 2024, arXiv 2404.00498).
+# Each is shown mirrored too. The second has those of airbench94 (Jordan 2024, arXiv 2404.00498), which averages logits.
 VIEWS = {"flip": ((0, 1.0),), "flip_and_shift": ((0, 0.5), (-1, 0.25), (1, 0.25))}
 
 
@@ -25,34 +23,38 @@ def predict(trained: TrainedModel, val: Examples, test_examples: Examples, test_
 
     With `test_time_augmentation` (a key of `VIEWS`, or `none`) there are, beside them, those averaged over views.
     """
+    from cifar10.training.device import jit_compile
+
     verify(trained.record["digests"], val=val, test=test_examples)
+    trained.network.compile(jit_compile=jit_compile())
     val_plain, test_plain = (_probabilities(trained, part.images) for part in (val, test_examples))
     if test_time_augmentation == "none":
         return Predictions(val_plain, test_plain, trained.record)
     val_averaged, test_averaged = (
-        _averaged(trained, part.images, test_time_augmentation) for part in (val, test_examples)
+        _averaged(trained, part.images, plain, test_time_augmentation)
+        for part, plain in ((val, val_plain), (test_examples, test_plain))
     )
     return Predictions(val_plain, test_plain, trained.record, test_time_augmentation, val_averaged, test_averaged)
 
 
-def _averaged(trained: TrainedModel, images: np.ndarray, views: str) -> np.ndarray:
-    """The mean of the probabilities over the views of each picture, whose border is mirrored."""
-    total = np.zeros((len(images), trained.network.output_shape[-1]), np.float32)
+def _averaged(trained: TrainedModel, images: np.ndarray, plain: np.ndarray, views: str) -> np.ndarray:
+    """The mean of the probabilities over the views of each picture, whose border is mirrored; `plain` is the first."""
+    total = np.zeros_like(plain)
     for shift, weight in VIEWS[views]:
         margin = abs(shift)
         padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)), mode="reflect")
         start = slice(margin - shift, margin - shift + images.shape[1])
         view = padded[:, start, start]
-        total += weight / 2 * (_probabilities(trained, view) + _probabilities(trained, view[:, :, ::-1]))
+        straight = _probabilities(trained, view) if shift else plain
+        total += weight / 2 * (straight + _probabilities(trained, view[:, :, ::-1]))
     return total
 
 
 def _probabilities(trained: TrainedModel, images: np.ndarray) -> np.ndarray:
-    from cifar10.training.batches import ordered_batches
-    from cifar10.training.device import jit_compile
+    from cifar10.training.batches import inference_batch_size, ordered_batches
 
-    trained.network.compile(jit_compile=jit_compile())
-    return trained.network.predict(ordered_batches(images, batch_size=BATCH_SIZE), verbose=0)
+    batches = ordered_batches(images, batch_size=inference_batch_size(trained.record["image_size"]))
+    return trained.network.predict(batches, verbose=0)
 
 
 def score(predictions: Predictions, val: Examples, test_examples: Examples, class_names: list[str]) -> dict[str, Any]:
@@ -85,7 +87,7 @@ def score(predictions: Predictions, val: Examples, test_examples: Examples, clas
         "averaged_accuracy": _accuracy(truth, predictions.test_averaged),
         "averaged_val_accuracy": _accuracy(val.labels, predictions.val_averaged),
         "parameters": record["parameters"],
-        "training_pictures": record["training_pictures"],
+        "training_pictures": record.get("training_pictures"),  # older records do not say
         "training_seconds": record["seconds"],
         "epochs": record["epochs"],
         "best_epoch": record["best_epoch"],
