@@ -119,7 +119,8 @@ def _transfer(
     inputs = picture()
     x = layers.Resizing(image_size, image_size, interpolation="bilinear", name="resize")(inputs)
     x = preprocess(x)
-    x = _load(name, backbone, weights, image_size)(x)
+    # Without `training=False`, Keras runs a network inside a network in training mode when neither is told which mode.
+    x = _load(name, backbone, weights, image_size)(x, training=False)
     x = layers.GlobalAveragePooling2D(name="features")(x)
     x = layers.Dense(
         head_units, activation="relu", kernel_regularizer=keras.regularizers.L2(head_l2), name="head_dense"
