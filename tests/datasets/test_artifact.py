@@ -30,7 +30,11 @@ def trained(weight: float = 1.0) -> TrainedModel:
 SAVES = [
     (ExamplesDataset, EXAMPLES, "npz"),
     (PredictionsDataset, PREDICTIONS, "npz"),
-    (StatisticsDataset, Statistics((1.0, 2.0, 3.0), (4.0, 5.0, 6.0), {"train": "abc"}, "def"), "json"),
+    (
+        StatisticsDataset,
+        Statistics((1.0, 2.0, 3.0), (4.0, 5.0, 6.0), ((7.0, 8.0), (8.0, 9.0)), {"train": "abc"}, "def"),
+        "json",
+    ),
     (JSONDataset, {"a": [1, 2]}, "json"),
     (MetricsDataset, {"accuracy": 0.5}, "json"),
     (CSVDataset, pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.25]}), "csv"),
@@ -100,6 +104,14 @@ def test_arrays_and_statistics_come_back_as_they_were(tmp_path):
         assert [value for value in loaded if not isinstance(value, np.ndarray)] == [
             value for value in data if not isinstance(value, np.ndarray)
         ]
+
+
+def test_statistics_of_an_earlier_version_say_what_to_run(tmp_path):
+    (tmp_path / "statistics.json").write_text(
+        '{"mean": [1, 2, 3], "std": [4, 5, 6], "digests": {}, "data_version": "a"}'
+    )
+    with pytest.raises(DatasetError, match="kedro run --pipelines=preprocessing"):
+        StatisticsDataset(filepath=str(tmp_path / "statistics.json")).load()
 
 
 def test_model_knows_its_version_and_keeps_its_record(tmp_path):

@@ -30,6 +30,15 @@ def test_statistics_are_those_of_the_training_part(drawn):
     assert statistics.digests == {"train": digest(train), "val": digest(val), "test": digest(drawn[1])}
 
 
+def test_patch_covariance_is_over_every_2x2_patch_of_the_training_part(drawn):
+    train, rest = drawn
+    statistics = measure(train, rest, rest)
+    windows = np.lib.stride_tricks.sliding_window_view(train.images, (2, 2), axis=(1, 2))  # (n, 31, 31, 3, 2, 2)
+    patches = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, 12) - np.tile(statistics.mean, 4)
+    expected = patches.T @ patches / len(patches)
+    np.testing.assert_allclose(statistics.patch_covariance, expected, rtol=1e-4)
+
+
 @pytest.mark.parametrize("part", [0, 1, 2])
 @pytest.mark.parametrize("field", ["images", "labels"])
 def test_data_version_changes_with_any_byte(drawn, part, field):
