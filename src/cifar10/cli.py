@@ -2,6 +2,8 @@
 
 import functools
 import logging
+import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,6 +36,15 @@ def _run(**options: Any) -> Any:
     except (InputError, DatasetError, MissingConfigException, yaml.YAMLError) as error:
         logger.debug("Where it happened:", exc_info=True)
         raise click.ClickException(_message(error)) from error
+    except KeyboardInterrupt:
+        click.ClickException(
+            "Interrupted. What was saved is whole; the same command continues a training after its last finished epoch."
+        ).show()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(1)  # TensorFlow's threads may still be at work, and crash where Python takes itself apart under them
+    except MemoryError as error:
+        raise click.ClickException("There is no memory left. Close other programs, or lower batch_size.") from error
 
 
 def _check_names(names: list[str]) -> None:

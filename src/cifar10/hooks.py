@@ -39,6 +39,18 @@ class ProjectHooks:
             raise InputError(f"{', '.join(missing)} must be made first: {' '.join(command)}")
         _check_backbones(pipeline, catalog)
 
+    @hook_impl
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Forget the checkpoints of what was trained: now that all is done and saved, there is nothing to continue."""
+        for name, recipe in RECIPES.items():
+            if f"{name}.model" in pipeline.all_outputs():
+                from cifar10.training.fit import identify
+
+                identity = identify(
+                    name, recipe.model_validate(catalog.load(f"params:{name}")), catalog.load("statistics")
+                )
+                catalog.load(f"{name}.checkpoint").clear(identity)
+
 
 def _check_backbones(pipeline: Pipeline, catalog: DataCatalog) -> None:
     """Build each network that starts from weights, once, before any data is loaded or any other network trained."""

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cifar10.atomic import atomic
 from cifar10.contracts import Examples, Predictions
-from cifar10.datasets.artifact import LocalDataset, atomic, never_saved
+from cifar10.datasets.artifact import LocalDataset, never_saved
 
 
 class ExamplesDataset(LocalDataset):

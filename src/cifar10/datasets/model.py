@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
+from cifar10.atomic import atomic
 from cifar10.contracts import TrainedModel
-from cifar10.datasets.artifact import LocalDataset, atomic, never_saved
+from cifar10.datasets.artifact import LocalDataset, never_saved
 
 RECORD = "record.json"
 
