@@ -1,0 +1,82 @@
+import math
+
+import numpy as np
+import pytest
+import yaml
+
+from cifar10.architectures import ARCHITECTURES, build
+from cifar10.architectures.flops import flops
+from cifar10.errors import InputError
+from cifar10.pipelines.benchmark.nodes import Benchmark, benchmarker, draw_benchmark
+from cifar10.training.throughput import Description, graph, torch_throughput
+from tests.conftest import PROJECT
+
+BLOCKS = yaml.safe_load((PROJECT / "conf/base/parameters_architectures.yml").read_text())
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [  # multiply-adds, at 32 pixels without strides in the stem where the source has that; else by its layers' table
+        ("vgg16", 313_201_664),  # 13 convolutions of the table: 14.7 million weights at 32, 16, 8, 4 and 2 pixels
+        ("airbench94", 118_147_392),  # 0.36 PFLOP in 9.9 epochs of 50,000 pictures, whitening included
+    ],
+)
+def test_flops_are_those_of_the_tables(statistics, name, published):
+    assert flops(build(name, 10, statistics)) == pytest.approx(2 * published, rel=0.002)
+
+
+def test_flops_of_one_layer_by_hand(statistics):
+    """A 3x3 convolution from 3 to 32 channels on 32x32 pixels comes first."""
+    network = build("simple_cnn", 10, statistics)
+    first = next(node for node in graph(network) if node["kind"] == "Conv2D")
+    assert (first["kernel_size"], first["filters"], first["size"], first["channels"]) == ((3, 3), 32, [32, 32], 3)
+    assert flops(network) > 2 * 32 * 32 * 9 * 3 * 32
+
+
+@pytest.fixture(scope="module")
+def table():
+    options = {
+        "architectures": "simple_cnn airbench94",
+        "precision": "float32",
+        "batch_size": 16,
+        "inference_batch_sizes": [1],
+        "repeats": 1,
+        "seconds": 0.1,
+        "torch": None,
+    }
+    return benchmarker(list(ARCHITECTURES))(Benchmark(**options), *(BLOCKS[name] for name in ARCHITECTURES))
+
+
+def test_benchmark_measures_what_is_asked_for(table):
+    assert list(table.architecture) == ["simple_cnn", "airbench94"]
+    assert (table.training > 1).all()
+    assert (table.inference_1 > 1).all()
+    assert table.outside.between(0, 1).all()
+    assert table.peak_mb.between(200, 4000).all()
+    small, large = table.itertuples()
+    assert small.training > large.training
+    assert small.gflop_per_picture < large.gflop_per_picture
+    for row, epochs in ((small, 30), (large, 8)):
+        assert row.hours == pytest.approx(epochs * 45_000 / row.training / 3600)
+        assert row.gflops == pytest.approx(3 * row.gflop_per_picture * row.training)
+
+
+def test_benchmark_is_drawn_with_and_without_a_peer(table):
+    assert draw_benchmark(table).axes
+    figure = draw_benchmark(table.assign(torch=[5.0, math.nan], ratio=[1.5, math.nan]))
+    assert [text.get_text() for text in figure.axes[0].texts][2:] == ["5 (ratio 1.50)", ""]
+
+
+@pytest.mark.parametrize(("python", "message"), [("/nowhere/python", "cannot be run"), ("false", "could not train")])
+def test_torch_that_does_not_work_is_named(python, message):
+    with pytest.raises(InputError, match=rf"benchmark.torch: {python} {message}"):
+        torch_throughput(python, Description(1, 1, "float32", [], "a machine"), 1, 1.0)
+
+
+def test_graph_names_only_what_comes_before(statistics):
+    for name in ("googlenet", "efficientnetb0", "nasnetmobile"):
+        known = {"picture"}
+        for node in graph(build(name, 10, statistics)):
+            assert set(node["inputs"]) <= known
+            known.add(node["name"])
+    assert np.all([node["channels"] for node in graph(build("vgg16", 10, statistics))])
