@@ -35,7 +35,7 @@ def metrics(data, architecture):
 def data(tmp_path_factory):
     """The data folder after one default run."""
     folder = tmp_path_factory.mktemp("data")
-    run(folder, batchnorm_cnn=TINY)
+    run(folder, airbench94={"epochs": 1, "examples": 320})
     return folder
 
 
@@ -46,20 +46,20 @@ def copy(data, tmp_path):
 
 def test_default_run_ends_with_a_leaderboard(data):
     leaderboard = pd.read_csv(latest(data / "08_reporting/leaderboard.csv"))
-    assert sorted(leaderboard.architecture) == ["batchnorm_cnn", "simple_cnn"]
+    assert sorted(leaderboard.architecture) == ["airbench94", "batchnorm_cnn"]
     assert leaderboard.val_accuracy.is_monotonic_decreasing
     for row in leaderboard.itertuples():
         assert row.accuracy == metrics(data, row.architecture)["accuracy"]
 
 
 def test_demo_is_learnable_and_not_trivial(data):
-    assert 0.5 < metrics(data, "simple_cnn")["accuracy"] < 0.995
+    assert 0.5 < metrics(data, "batchnorm_cnn")["accuracy"] < 0.995
 
 
 def test_every_artifact_is_there_under_one_version(data):
     pictures = {path.name for path in data.rglob("*.png") if path.is_file()}
     tables = {path.name for path in data.rglob("*.csv") if path.is_file()}
-    both = ("simple_cnn", "batchnorm_cnn")
+    both = ("batchnorm_cnn", "airbench94")
     assert pictures == {
         f"{name}_{figure}.png" for name in both for figure in ("learning_curves", "confusion_matrix")
     } | {
@@ -67,43 +67,45 @@ def test_every_artifact_is_there_under_one_version(data):
         "comparison.png",
     }
     assert tables == {f"{name}_{table}.csv" for name in both for table in ("history", "layers")} | {"leaderboard.csv"}
+    assert not list((data / "06_models").glob("*_checkpoint"))  # a finished run leaves none
     assert len({path.parent.name for path in data.rglob("*.*") if path.is_file() and "T" in path.parent.name}) == 1
 
 
 def test_saved_model_needs_nothing_but_keras(data):
-    model = keras.saving.load_model(latest(data / "06_models/simple_cnn.keras"))
+    model = keras.saving.load_model(latest(data / "06_models/batchnorm_cnn.keras"))
     with np.load(data / "02_intermediate/test_examples.npz") as test:
         probabilities = model.predict(test["images"], verbose=0)
         accuracy = (probabilities.argmax(axis=1) == test["labels"]).mean()
-    assert accuracy == pytest.approx(metrics(data, "simple_cnn")["accuracy"])
-    layers = pd.read_csv(latest(data / "06_models/simple_cnn_layers.csv"))
-    assert layers.parameters.sum() == model.count_params() == layers.trained.sum()
+    assert accuracy == pytest.approx(metrics(data, "batchnorm_cnn")["accuracy"])
+    layers = pd.read_csv(latest(data / "06_models/batchnorm_cnn_layers.csv"))
+    assert layers.parameters.sum() == model.count_params()
+    assert layers.trained.sum() == sum(np.prod(weight.shape) for weight in model.trainable_weights)
 
 
 def test_second_evaluation_gives_equal_metrics_in_a_new_version(copy):
-    before = metrics(copy, "simple_cnn")
+    before = metrics(copy, "batchnorm_cnn")
     run(copy, "evaluation")
-    assert len(versions(copy / "08_reporting/simple_cnn_metrics.json")) == 2
-    assert metrics(copy, "simple_cnn") == before
+    assert len(versions(copy / "08_reporting/batchnorm_cnn_metrics.json")) == 2
+    assert metrics(copy, "batchnorm_cnn") == before
 
 
 def test_older_model_is_evaluated_with_its_own_record(copy):
-    before = metrics(copy, "simple_cnn")
-    (first,) = versions(copy / "06_models/simple_cnn.keras")
-    run(copy, "train_simple_cnn", "evaluation", simple_cnn={**TINY, "epochs": 1, "seed": 5})
-    newer = metrics(copy, "simple_cnn")
+    before = metrics(copy, "batchnorm_cnn")
+    (first,) = versions(copy / "06_models/batchnorm_cnn.keras")
+    run(copy, "train_batchnorm_cnn", "evaluation", batchnorm_cnn={**TINY, "epochs": 1, "seed": 5})
+    newer = metrics(copy, "batchnorm_cnn")
     assert (newer["seed"], newer["epochs"]) == (5, 1)
     assert newer["model_version"] > before["model_version"]
 
-    run(copy, "evaluation", load_versions={"simple_cnn.model": first})
-    assert metrics(copy, "simple_cnn") == before
-    with np.load(latest(copy / "07_model_output/simple_cnn_predictions.npz")) as predictions:
+    run(copy, "evaluation", load_versions={"batchnorm_cnn.model": first})
+    assert metrics(copy, "batchnorm_cnn") == before
+    with np.load(latest(copy / "07_model_output/batchnorm_cnn_predictions.npz")) as predictions:
         history = json.loads(str(predictions["record"]))["history"]
-    table = pd.read_csv(copy / f"06_models/simple_cnn_history.csv/{first}/simple_cnn_history.csv")
+    table = pd.read_csv(copy / f"06_models/batchnorm_cnn_history.csv/{first}/batchnorm_cnn_history.csv")
     pd.testing.assert_frame_equal(pd.DataFrame(history), table)
 
-    with pytest.raises(DatasetError, match=r"simple_cnn.keras has no version 1999: it has"):
-        run(copy, "evaluation", load_versions={"simple_cnn.model": "1999"})
+    with pytest.raises(DatasetError, match=r"batchnorm_cnn.keras has no version 1999: it has"):
+        run(copy, "evaluation", load_versions={"batchnorm_cnn.model": "1999"})
 
 
 def test_network_from_imagenet_joins_the_leaderboard(copy, knobs, reference):
@@ -111,7 +113,7 @@ def test_network_from_imagenet_joins_the_leaderboard(copy, knobs, reference):
     recipe = {**TINY, **knobs(name), "examples": 128, "head_epochs": 1, "epochs": 1, "unfreeze": 20}
     run(copy, f"train_{name}", "evaluation", "reporting", test_time_augmentation="flip", **{name: recipe})
     leaderboard = pd.read_csv(latest(copy / "08_reporting/leaderboard.csv")).set_index("architecture")
-    assert set(leaderboard.index) == {"simple_cnn", "batchnorm_cnn", name}
+    assert set(leaderboard.index) == {"batchnorm_cnn", "airbench94", name}
     assert leaderboard.initialisation[name].startswith(f"{name}.weights.h5")
     assert leaderboard.training_pictures[name] == 128
     assert list(leaderboard.views.unique()) == ["flip"]
@@ -145,14 +147,14 @@ def test_every_architecture_trains_and_is_judged(copy, knobs, name):
 
 def test_models_of_other_data_are_left_out(copy, caplog):
     run(copy, "preprocessing", split_seed=1)
-    run(copy, "train_simple_cnn", simple_cnn={**TINY, "epochs": 1})
+    run(copy, "train_batchnorm_cnn", batchnorm_cnn={**TINY, "epochs": 1})
     caplog.clear()
     run(copy, "evaluation", "reporting")
     said = [record.message for record in caplog.records if "left out" in record.message]
-    assert sum("batchnorm_cnn: left out, it was trained on data" in line for line in said) == 2  # once a stage
+    assert sum("airbench94: left out, it was trained on data" in line for line in said) == 2  # once a stage
     assert sum("vgg16: left out, it has not been trained" in line for line in said) == 1
-    assert list(pd.read_csv(latest(copy / "08_reporting/leaderboard.csv")).architecture) == ["simple_cnn"]
-    assert len(versions(copy / "08_reporting/batchnorm_cnn_metrics.json")) == 1
+    assert list(pd.read_csv(latest(copy / "08_reporting/leaderboard.csv")).architecture) == ["batchnorm_cnn"]
+    assert len(versions(copy / "08_reporting/airbench94_metrics.json")) == 1
 
 
 def test_pictures_that_changed_under_a_model_are_refused(copy):
@@ -160,10 +162,10 @@ def test_pictures_that_changed_under_a_model_are_refused(copy):
     examples = copy / "02_intermediate/test_examples.npz"
     with np.load(examples) as test:
         np.savez(examples, images=test["images"][::-1], labels=test["labels"][::-1])
-    before = versions(copy / "08_reporting/simple_cnn_metrics.json")
+    before = versions(copy / "08_reporting/batchnorm_cnn_metrics.json")
     with pytest.raises(InputError, match="The test pictures have changed since preprocessing"):
         run(copy, "evaluation")
-    assert versions(copy / "08_reporting/simple_cnn_metrics.json") == before
+    assert versions(copy / "08_reporting/batchnorm_cnn_metrics.json") == before
 
 
 def test_evaluating_before_training_says_what_to_run(copy):
@@ -195,10 +197,10 @@ def test_registry_lists_every_pipeline_without_tensorflow():
         (["--params=resnet5.epochs=3"], "resnet5: no such parameter; did you mean resnet50?"),
         (
             ["--params=vgg16.optimizer=adamm"],
-            "vgg16.optimizer: input should be 'sgd', 'adam' or 'adamw', but it is 'adamm'",
+            "vgg16.optimizer: input should be 'sgd', 'muon', 'adam' or 'adamw', but it is 'adamm'",
         ),
         (["--params=vgg16.weight_decay=0.1,vgg16.optimizer=adam"], "vgg16: optimizer adam has no weight_decay"),
-        (["--params=vgg16_imagenet.alpha=0.5"], "vgg16_imagenet.alpha: no such parameter; there are batch_size"),
+        (["--params=vgg16_imagenet.alpha=0.5"], "vgg16_imagenet.alpha: no such parameter; there are accumulate"),
         (["--params=mobilenetv2_imagenet.alpha=0.4"], "with weights imagenet, alpha should be one of (0.35, 0.5"),
         (["--params=test_time_augmentation=flop"], "test_time_augmentation: input should be 'none', 'flip' or"),
         (["--env=dmo"], "conf/dmo"),
@@ -246,9 +248,9 @@ def test_bad_file_ends_in_one_clear_message(tmp_path, pipeline, name, content, m
 
 def test_pinned_version_from_the_command_line(data):
     result = kedro("run", "--env=demo", "--pipelines=evaluation", f"--params=data_root={data}",
-                   "--load-versions=simple_cnn.model:1999-01-01")  # fmt: skip
+                   "--load-versions=batchnorm_cnn.model:1999-01-01")  # fmt: skip
     assert result.returncode == 1
-    assert "simple_cnn.keras has no version 1999-01-01: it has 2" in result.stderr
+    assert "batchnorm_cnn.keras has no version 1999-01-01: it has 2" in result.stderr
     assert "Traceback" not in result.stdout + result.stderr
 
 

@@ -31,12 +31,15 @@ def learning_curves(record: dict[str, Any]) -> Figure:
     """Accuracy and loss over the epochs of one training, with the epoch that was kept."""
     history = pd.DataFrame(record["history"])
     figure = _figure(9, 3.6)
+    judged = record["val_accuracy"] is not None  # not if the validation pictures were trained on, too
     figure.suptitle(
-        f"{record['architecture']}: epoch {record['best_epoch']} kept, validation accuracy {record['val_accuracy']:.2%}"
+        f"{record['architecture']}: epoch {record['best_epoch']} kept, "
+        + (f"validation accuracy {record['val_accuracy']:.2%}" if judged else "trained on all pictures")
     )
     for axis, metric in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
         axis.plot(history.epoch, history[metric], color=GREY, marker=".", label="training, augmented")
-        axis.plot(history.epoch, history[f"val_{metric}"], color=BLUE, marker=".", label="validation")
+        if judged:
+            axis.plot(history.epoch, history[f"val_{metric}"], color=BLUE, marker=".", label="validation")
         axis.axvline(record["best_epoch"], color=ORANGE, linestyle="--", linewidth=1, label="kept")
         for last in history.epoch[history.phase != history.phase.shift(-1)][:-1]:
             axis.axvspan(0.5, last + 0.5, color=GREY, alpha=0.15, linewidth=0, label=f"the {history.phase[0]} alone")
@@ -93,6 +96,40 @@ def comparison(leaderboard: pd.DataFrame) -> Figure:
 
     _bars(minutes, places, leaderboard.training_seconds / 60, "training, minutes", "{:,.1f}")
     _bars(size, places, leaderboard.parameters / 1e6, "parameters, millions", "{:,.2f}")
+    for axis in figure.axes:
+        axis.grid(axis="x", alpha=0.3)
+        axis.set_axisbelow(True)
+    return figure
+
+
+def benchmark(table: pd.DataFrame) -> Figure:
+    """Pictures a second in training, on a logarithmic scale, fastest on top; and what of the machine that uses."""
+    table = table.sort_values("training", ascending=False)
+    figure = _figure(10, 1.6 + 0.42 * len(table))
+    speed, work = figure.subplots(1, 2, sharey=True, width_ratios=(2.2, 1))
+    places = np.arange(len(table))
+    columns = table[["architecture", "precision", "batch_size"]].astype(str)
+    labels = [", ".join(row) for row in columns.to_numpy()]
+    with_torch = "torch" in table and table.torch.notna().any()
+    height = 0.38 if with_torch else 0.6
+    above = places - height / 2 if with_torch else places
+    ours = speed.barh(above, table.training, height, color=BLUE, label="this project")
+    speed.bar_label(ours, labels=[f"{value:,.0f}" for value in table.training], padding=3, fontsize=8)
+    if with_torch:
+        theirs = speed.barh(places + height / 2, table.torch.fillna(0), height, color=GREY, label="PyTorch")
+        texts = [
+            "" if np.isnan(torch) else f"{torch:,.0f} (ratio {ratio:.2f})"
+            for torch, ratio in zip(table.torch, table.ratio, strict=True)
+        ]
+        speed.bar_label(theirs, labels=texts, padding=3, fontsize=8)
+        figure.legend(*speed.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+    speed.set(xscale="log", xlabel="pictures a second in training", yticks=places, yticklabels=labels)
+    smallest = min(table.training.min(), table.torch.min()) if with_torch else table.training.min()
+    speed.set(xlim=(smallest / 2, table.training.max() * (12 if with_torch else 3)))
+    speed.xaxis.set_major_formatter("{x:,.0f}")
+    speed.set(ylim=(len(places) - 0.5, -0.5))
+    _bars(work, places, table.gflops, "GFLOP a second", "{:,.0f}")
+    figure.supxlabel(table.device.iloc[0], fontsize=8)
     for axis in figure.axes:
         axis.grid(axis="x", alpha=0.3)
         axis.set_axisbelow(True)

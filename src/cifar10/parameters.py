@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from cifar10.errors import InputError
+from cifar10.pipelines.benchmark.nodes import Benchmark
 from cifar10.training.recipe import RECIPES
 
 
@@ -20,6 +21,7 @@ class _Shared(BaseModel):
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     split_seed: Annotated[int, Field(ge=0, lt=2**32)]
     test_time_augmentation: Literal["none", "flip", "flip_and_shift"]
+    benchmark: Benchmark
 
 
 _recipes: Any = {name: (recipe, ...) for name, recipe in RECIPES.items()}
@@ -52,7 +54,8 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
 def _complaint(location: tuple[int | str, ...], kind: str, message: str, value: Any) -> str:
     name = ".".join(map(str, location))
     if kind == "extra_forbidden":
-        fields = RECIPES[str(location[0])].model_fields if len(location) > 1 else Parameters.model_fields
+        blocks: dict[str, type[BaseModel]] = {**RECIPES, "benchmark": Benchmark}
+        fields = (blocks[str(location[0])] if len(location) > 1 else Parameters).model_fields
         return f"{name}: no such parameter; {did_you_mean(str(location[-1]), fields)}"
     if kind == "missing":
         return f"{name}: is missing"

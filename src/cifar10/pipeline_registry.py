@@ -5,9 +5,9 @@ import warnings
 from kedro.pipeline import Pipeline
 
 from cifar10.architectures import ARCHITECTURES
-from cifar10.pipelines import evaluation, ingestion, preprocessing, reporting, training
+from cifar10.pipelines import benchmark, evaluation, ingestion, preprocessing, reporting, training
 
-LAPTOP_RUN = ("simple_cnn", "batchnorm_cnn")  # what `kedro run` trains and compares
+LAPTOP_RUN = ("batchnorm_cnn", "airbench94")  # what `kedro run` trains and compares
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -21,6 +21,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "preprocessing": preprocessing.create_pipeline(),
         "evaluation": evaluation.create_pipeline(ARCHITECTURES),
         "reporting": reporting.create_pipeline(ARCHITECTURES),
+        "benchmark": benchmark.create_pipeline(ARCHITECTURES),
     }
     trainings = {f"train_{name}": training.create_pipeline(name) for name in ARCHITECTURES}
     laptop_run = (

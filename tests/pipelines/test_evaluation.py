@@ -122,6 +122,31 @@ def test_validation_ranks_and_test_does_not(metrics, statistics):
     assert {"accuracy", "val_accuracy", "f1", "parameters", "training_seconds", "model_version"} <= set(leaderboard)
 
 
+def test_a_model_trained_on_all_pictures_is_shown_without_a_rank(statistics):
+    """Whatever it scores on validation, which it has seen."""
+    probabilities = np.eye(3, dtype="float32")[[0, 1]] * 0.7 + 0.1
+    parts = {"val": labelled([0, 1]), "test": labelled([0, 1])}
+    digests = {name: digest(part) for name, part in parts.items()}
+    scored = [
+        score(
+            Predictions(val, probabilities, {**RECORD, "architecture": name, "recipe": recipe, "digests": digests}),
+            *parts.values(),
+            NAMES,
+        )
+        for name, recipe, val in (
+            ("airbench94", {"seed": 0, "train_on": "all"}, probabilities),
+            ("vgg16", {"seed": 0, "train_on": "train"}, probabilities[::-1]),
+        )
+    ]
+    assert scored[0]["accuracy"] == 1.0
+    assert scored[0]["val_accuracy"] is scored[0]["val_loss"] is None
+    leaderboard = rank(statistics, *scored)
+    assert list(leaderboard.architecture) == ["vgg16", "airbench94"]
+    assert list(leaderboard["rank"].isna()) == [False, True]
+    sum_up(statistics, *scored)
+    draw_comparison(leaderboard)
+
+
 def test_models_of_other_data_are_left_out_and_said(metrics, statistics, caplog):
     other = {**metrics, "architecture": "simple_cnn", "data_version": "f00"}
     with caplog.at_level(logging.INFO, "cifar10"):

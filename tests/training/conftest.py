@@ -1,6 +1,7 @@
 import pytest
 import yaml
 
+from cifar10.training.checkpoint import Checkpoint
 from cifar10.training.recipe import Recipe
 from tests.conftest import PROJECT
 
@@ -11,6 +12,11 @@ def recipe():
     common = yaml.safe_load((PROJECT / "conf/base/parameters_architectures.yml").read_text())["_recipe"]
 
     def make(**changes):
-        return Recipe(**{**common, "flip": False, "shift": 0, **changes})
+        return Recipe(**{**common, "flip": "none", "shift": 0, **changes})
 
     return make
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return Checkpoint(tmp_path / "checkpoint")

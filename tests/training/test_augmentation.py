@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from cifar10.training.augmentation import Augmentation
+from cifar10.training.augmentation import Augmentation, mirror_some
 
 FILL = (10.0, 20.0, 30.0)
 
@@ -26,11 +26,22 @@ def test_nothing_asked_for_nothing_changed(pictures, recipe):
 
 
 def test_flip_mirrors_about_half_of_the_pictures(pictures, recipe):
-    result = augment(pictures, recipe(flip=True))
+    result = augment(pictures, recipe(flip="random"))
     kept = (result == pictures).all(axis=(1, 2, 3))
     mirrored = (result == pictures[:, :, ::-1]).all(axis=(1, 2, 3))
     assert (kept ^ mirrored).all()
     assert 16 < mirrored.sum() < 48
+
+
+def test_alternating_flip_shows_a_picture_both_ways_in_any_two_epochs(pictures, recipe):
+    mirrored = mirror_some(pictures, seed=0)
+    kept = (mirrored == pictures).all(axis=(1, 2, 3))
+    assert 16 < kept.sum() < 48
+    layer = Augmentation(recipe(flip="alternating"), FILL)
+    for epoch in range(3):
+        layer.epoch.assign(epoch)
+        seen = mirrored[:, :, ::-1] if epoch % 2 else mirrored
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer(mirrored)), seen)
 
 
 def test_shift_moves_each_picture_by_whole_pixels_of_its_own(pictures, recipe):
@@ -52,7 +63,7 @@ def test_shift_moves_each_picture_by_whole_pixels_of_its_own(pictures, recipe):
 
 
 def test_flip_and_shift_together_keep_pixels_exact(pictures, recipe):
-    result = augment(pictures, recipe(flip=True, shift=2))
+    result = augment(pictures, recipe(flip="random", shift=2))
     for before, after in zip(pictures, result, strict=True):
         assert set(map(tuple, after.reshape(-1, 3))) <= set(map(tuple, before.reshape(-1, 3).astype(np.float32)))
 
@@ -92,7 +103,7 @@ def test_zoom_scales_by_at_most_so_much(recipe):
 
 
 def test_everything_at_once_compiles(pictures, recipe):
-    layer = Augmentation(recipe(flip=True, shift=4, cutout=8, rotation=15, zoom=0.1), FILL)
+    layer = Augmentation(recipe(flip="random", shift=4, cutout=8, rotation=15, zoom=0.1), FILL)
     model = keras.Sequential([keras.Input((32, 32, 3)), layer, keras.layers.GlobalAveragePooling2D()])
     assert np.isfinite(model.predict(pictures, verbose=0)).all()
 

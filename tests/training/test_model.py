@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from cifar10.training.augmentation import Augmentation
-from cifar10.training.model import AugmentedTraining
+from cifar10.training.model import Training
 
 
 @pytest.fixture
@@ -18,13 +18,18 @@ def seen():
     return keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten()])
 
 
+def training(network, pictures, recipe):
+    return Training(network, pictures, pictures, Augmentation(recipe, (0.0, 0.0, 0.0)), recipe)
+
+
 def train(seen, pictures, recipe):
     """What the network saw, and the loss of targets that are 1 for the first eight pictures and 0 for the others."""
-    model = AugmentedTraining(seen, Augmentation(recipe, (0.0, 0.0, 0.0)), recipe)
+    model = training(seen, pictures, recipe)
     model.compile(loss=lambda target, _: keras.ops.mean(target * keras.ops.arange(16.0)[:, None]))
-    outputs = model(pictures, training=True)
+    index = np.arange(16)
+    outputs = model(index, training=True)
     targets = keras.ops.convert_to_tensor((np.arange(16) < 8).astype("float32")[:, None])
-    loss = float(model.compute_loss(pictures, targets, outputs, training=True))
+    loss = float(model.compute_loss(index, targets, outputs, training=True))
     return keras.ops.convert_to_numpy(outputs).reshape(pictures.shape), loss, model
 
 
@@ -34,12 +39,33 @@ def loss_of(share):
     return ((share * own + (1 - share) * other) * np.arange(16)).mean()
 
 
-def test_only_training_augments(seen, recipe):
-    pictures = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
-    model = AugmentedTraining(seen, Augmentation(recipe(shift=4), (0.0, 0.0, 0.0)), recipe(shift=4, mixup=1.0))
-    plain = keras.ops.convert_to_numpy(seen(pictures.astype("float32")))
-    np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(pictures)), plain)
-    assert (keras.ops.convert_to_numpy(model(pictures, training=True)) != plain).any()
+def test_training_sees_its_own_pictures_augmented_and_judging_others_as_they_are(seen, recipe):
+    shown, judged = np.random.default_rng(0).integers(0, 256, (2, 8, 32, 32, 3), dtype=np.uint8)
+    recipe = recipe(shift=4, mixup=1.0)
+    model = Training(seen, shown, judged, Augmentation(recipe, (0.0, 0.0, 0.0)), recipe)
+    index = np.array([5, 2, 2])
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(index)), judged[index].reshape(3, -1))
+    assert (keras.ops.convert_to_numpy(model(index, training=True)) != shown[index].reshape(3, -1)).any()
+
+
+def test_features_are_neither_augmented_nor_mixed(recipe):
+    features = np.random.default_rng(0).normal(size=(8, 5)).astype("float32")
+    network = keras.Sequential([keras.Input((5,)), keras.layers.Identity()])
+    model = Training(network, features, features[::-1], None, recipe(shift=4, mixup=1.0))
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(np.arange(8), training=True)), features)
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(np.arange(8))), features[::-1])
+
+
+def test_state_is_all_but_the_examples(seen, pictures, recipe):
+    model = training(seen, pictures, recipe(shift=2, mixup=1.0))
+    before = [np.array(variable) for variable in model.state()]
+    assert sum(each.size for each in before) < 100
+    first = model(np.arange(16), training=True)
+    second = model(np.arange(16), training=True)
+    for variable, value in zip(model.state(), before, strict=True):
+        variable.assign(value)
+    np.testing.assert_array_equal(model(np.arange(16), training=True), first)
+    assert (np.array(first) != np.array(second)).any()
 
 
 def test_without_mixing_targets_stay(seen, pictures, recipe):
@@ -80,7 +106,8 @@ def test_each_step_of_fit_mixes_anew(pictures, recipe, mixing):
     network = keras.Sequential(
         [keras.Input((32, 32, 3)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(10)]
     )
-    model = AugmentedTraining(network, Augmentation(recipe, (0.0, 0.0, 0.0)), recipe)
+    model = training(network, pictures, recipe)
     model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=True)  # as on a GPU
-    model.fit(pictures, np.eye(10, dtype="float32")[np.arange(16) % 10], batch_size=4, verbose=0, callbacks=[Shares()])
+    index, targets = np.arange(16), np.eye(10, dtype="float32")[np.arange(16) % 10]
+    model.fit(index, targets, batch_size=4, verbose=0, callbacks=[Shares()])
     assert len(set(shares)) == 4

@@ -10,15 +10,18 @@ from cifar10.contracts import Examples
 from cifar10.datasets.drawn import DrawnBatchesDataset
 from cifar10.pipelines.ingestion.nodes import read_batches
 from cifar10.pipelines.preprocessing.nodes import measure
-from cifar10.training import fit as fit_module
 from cifar10.training.augmentation import Augmentation
+from cifar10.training.checkpoint import Checkpoint
 from cifar10.training.fit import fit
+from cifar10.training.model import Training
 from cifar10.training.phase import optimise
+from cifar10.training.progress import Progress
 from cifar10.training.recipe import RECIPES
 from cifar10.training.transfer import fine_tune, head, train_head
 from tests.conftest import CLASS_NAMES, PROJECT
 
 NAME = "mobilenetv2_imagenet"
+IDENTITY = {"architecture": NAME, "recipe": {}}
 
 
 @pytest.fixture(scope="module")
@@ -61,15 +64,21 @@ def network(statistics, knobs):
     return build(NAME, 10, statistics, **knobs(NAME))
 
 
+@pytest.fixture
+def progress(checkpoint):
+    """Make the progress of a training that has not begun."""
+    return lambda network: Progress(network, checkpoint, IDENTITY, {})
+
+
 class Untouched(keras.layers.Layer):
     """In place of the augmentation."""
 
+    def __init__(self):
+        super().__init__()
+        self.epoch = self.add_weight(shape=(), initializer="zeros", dtype="int32", trainable=False)
+
     def call(self, images):
         return keras.ops.cast(images, "float32")
-
-
-def arrays(part):
-    return part.images, np.eye(10, dtype="float32")[part.labels]
 
 
 def values(variables):
@@ -80,12 +89,13 @@ def changed(before, variables):
     return {path for path, value in values(variables).items() if not np.array_equal(value, before[path])}
 
 
-def test_head_trains_on_features_and_leaves_the_backbone_alone(network, parts, transfer_recipe):
+def test_head_trains_on_features_and_leaves_the_backbone_alone(network, parts, transfer_recipe, progress):
     before = values(network.weights)
-    phase = train_head(network, Untouched(), *map(arrays, parts), transfer_recipe())
+    done = progress(network)
+    train_head(*parts, Untouched(), transfer_recipe(), done)
     trained = {path.split("/")[0] for path in changed(before, network.weights)}
     assert trained == {"head_dense", "head_norm", "logits"}
-    assert list(phase.history.phase) == ["head", "head"]
+    assert [row["phase"] for row in done.history] == ["head", "head"]
 
 
 def test_head_and_features_are_the_network(network, parts):
@@ -94,17 +104,20 @@ def test_head_and_features_are_the_network(network, parts):
     np.testing.assert_allclose(head(network)(features(images)), network(images), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize(("flip", "copies"), [(True, 3), (False, 1)])
+def head_inputs(network, parts, augmentation, recipe, monkeypatch):
+    """What the head is given to train on, its targets, and what it is judged by."""
+    seen = []
+    monkeypatch.setattr("cifar10.training.transfer.optimise", lambda *arguments, **_: seen.append(arguments[:2]))
+    train_head(*parts, augmentation, recipe, Progress(network, None, {}, {}))
+    ((model, targets),) = seen
+    return np.array(model.train_inputs), targets, np.array(model.val_inputs)
+
+
+@pytest.mark.parametrize(("flip", "copies"), [("random", 3), ("none", 1)])
 def test_each_copy_is_a_view_of_every_picture(network, parts, transfer_recipe, monkeypatch, flip, copies):
     """Without augmentation the copies would be the same."""
-    seen = []
-    monkeypatch.setattr(
-        "cifar10.training.transfer.optimise",
-        lambda model, train, val, recipe, name: seen.append((train, val)) or phase,
-    )
-    phase = fit_module.Phase(None, 1, 0.5, 1.0)
-    train_head(network, Untouched(), *map(arrays, parts), transfer_recipe(feature_copies=3, flip=flip, shift=0))
-    (features, targets), (val_features, _) = seen[0]
+    recipe = transfer_recipe(feature_copies=3, flip=flip, shift=0)
+    features, targets, val_features = head_inputs(network, parts, Untouched(), recipe, monkeypatch)
     assert len(features) == len(targets) == copies * 96
     np.testing.assert_allclose(features[:96], features[-96:], atol=1e-5)
     np.testing.assert_array_equal(targets[:96], targets[-96:])
@@ -112,14 +125,9 @@ def test_each_copy_is_a_view_of_every_picture(network, parts, transfer_recipe, m
 
 
 def test_copies_are_augmented_each_anew_and_validation_is_not(network, parts, transfer_recipe, monkeypatch):
-    seen = []
-    monkeypatch.setattr(
-        "cifar10.training.transfer.optimise", lambda model, train, val, recipe, name: seen.append((train, val)) or phase
-    )
-    phase = fit_module.Phase(None, 1, 0.5, 1.0)
-    recipe = transfer_recipe(feature_copies=2, flip=True, shift=4)
-    train_head(network, Augmentation(recipe, (0.0, 0.0, 0.0)), *map(arrays, parts), recipe)
-    (features, _), (val_features, _) = seen[0]
+    recipe = transfer_recipe(feature_copies=2, flip="random", shift=4)
+    augmentation = Augmentation(recipe, (0.0, 0.0, 0.0))
+    features, _, val_features = head_inputs(network, parts, augmentation, recipe, monkeypatch)
     plain = keras.Model(network.input, network.get_layer("features").output)
     plain_train, plain_val = (keras.ops.convert_to_numpy(plain(part.images.astype("float32"))) for part in parts)
     first, second = np.split(features, 2)
@@ -129,10 +137,10 @@ def test_copies_are_augmented_each_anew_and_validation_is_not(network, parts, tr
 
 
 @pytest.mark.parametrize("unfreeze", [20, 154])
-def test_fine_tuning_trains_the_last_layers_but_no_batch_norm(network, parts, transfer_recipe, unfreeze):
+def test_fine_tuning_trains_the_last_layers_but_no_batch_norm(network, parts, transfer_recipe, progress, unfreeze):
     backbone = network.get_layer("backbone")
     before = values(backbone.variables)
-    fine_tune(network, Untouched(), *map(arrays, parts), transfer_recipe(unfreeze=unfreeze, learning_rate=0.01))
+    fine_tune(*parts, Untouched(), transfer_recipe(unfreeze=unfreeze, learning_rate=0.01), progress(network))
     moved = changed(before, backbone.variables)
     last = backbone.layers[-unfreeze:]
     expected = [layer for layer in last if layer.weights and not isinstance(layer, keras.layers.BatchNormalization)]
@@ -140,9 +148,9 @@ def test_fine_tuning_trains_the_last_layers_but_no_batch_norm(network, parts, tr
     assert any(isinstance(layer, keras.layers.BatchNormalization) for layer in last)
 
 
-def test_both_phases_and_their_record(parts, statistics, transfer_recipe):
+def test_both_phases_and_their_record(parts, statistics, transfer_recipe, checkpoint):
     recipe = transfer_recipe(head_epochs=3, epochs=2)
-    (network, record), history = fit(NAME, *parts, statistics, 10, recipe)
+    (network, record), history = fit(NAME, *parts, statistics, 10, recipe, checkpoint)
     assert list(history.phase) == ["head"] * 3 + ["fine-tuning"] * 2
     assert list(history.epoch) == [1, 2, 3, 4, 5]
     assert record["initialisation"].startswith(f"{NAME}.weights.h5 (")
@@ -154,15 +162,15 @@ def test_both_phases_and_their_record(parts, statistics, transfer_recipe):
     assert history.val_accuracy[record["best_epoch"] - 1] == pytest.approx(accuracy, abs=1e-6)
 
 
-def test_head_alone(parts, statistics, transfer_recipe):
-    _, history = fit(NAME, *parts, statistics, 10, transfer_recipe(unfreeze=0))
+def test_head_alone(parts, statistics, transfer_recipe, checkpoint):
+    _, history = fit(NAME, *parts, statistics, 10, transfer_recipe(unfreeze=0), checkpoint)
     assert list(history.phase) == ["head"] * 2
 
 
-def test_fine_tuning_that_spoils_it_is_undone(parts, statistics, transfer_recipe, caplog):
+def test_fine_tuning_that_spoils_it_is_undone(parts, statistics, transfer_recipe, checkpoint, caplog):
     recipe = transfer_recipe(head_epochs=8, unfreeze=154, learning_rate=10.0, gradient_clip=100.0, warmup=0.0)
     with caplog.at_level(logging.WARNING, "cifar10"):
-        (network, record), history = fit(NAME, *parts, statistics, 10, recipe)
+        (network, record), history = fit(NAME, *parts, statistics, 10, recipe, checkpoint)
     assert "fine-tuning did not better it" in caplog.text
     assert record["best_epoch"] <= 8
     assert len(history) == 9
@@ -171,20 +179,27 @@ def test_fine_tuning_that_spoils_it_is_undone(parts, statistics, transfer_recipe
 
 
 @pytest.mark.slow
-def test_features_once_are_faster_than_a_backbone_that_runs_each_epoch(small_mobilenet, transfer_recipe, capsys):
+def test_features_once_are_faster_than_a_backbone_that_runs_each_epoch(
+    small_mobilenet, transfer_recipe, tmp_path, capsys
+):
     """Both ways train the same head for as many epochs, on 2,000 pictures at 128 pixels, in turn."""
     train = read_batches(DrawnBatchesDataset(train=2000, test=100, seed=2).load(), CLASS_NAMES)[0]
-    val = arrays(Examples(train.images[:10], train.labels[:10]))
-    recipe = transfer_recipe(image_size=128, alpha=0.35, head_epochs=15, flip=True, feature_copies=1)
+    val = Examples(train.images[:10], train.labels[:10])
+    recipe = transfer_recipe(image_size=128, alpha=0.35, head_epochs=15, flip="random", feature_copies=1)
     seconds = {"once": [], "each epoch": []}
-    for _ in range(3):
-        network = small_mobilenet(recipe)
-        seconds["once"].append(train_head(network, Untouched(), arrays(train), val, recipe).seconds)
+    for number in range(3):
+        once, each = (
+            Progress(small_mobilenet(recipe), Checkpoint(tmp_path / f"{number}{way}"), IDENTITY, {}) for way in "ab"
+        )
+        train_head(train, val, Untouched(), recipe, once)
+        seconds["once"].append(sum(row["seconds"] for row in once.history))
 
-        network = small_mobilenet(recipe)
-        network.get_layer("backbone").trainable = False
+        each.network.get_layer("backbone").trainable = False
         naive = recipe.model_copy(update={"epochs": recipe.head_epochs, "learning_rate": recipe.head_learning_rate})
-        seconds["each epoch"].append(optimise(network, arrays(train), val, naive, name="head").seconds)
+        model = Training(each.network, train.images, val.images, Untouched(), naive)
+        targets = [np.eye(10, dtype="float32")[part.labels] for part in (train, val)]
+        optimise(model, *targets, naive, each, phase="head", image_size=128)
+        seconds["each epoch"].append(sum(row["seconds"] for row in each.history))
     ratios = np.divide(seconds["each epoch"], seconds["once"])
     with capsys.disabled():
         print(f"\nfeatures once: {np.median(seconds['once']):.1f} s; backbone each epoch: "

@@ -25,7 +25,8 @@ def airbench94(num_classes: int, statistics: Statistics) -> keras.Model:
         x = _norm_gelu(x, name=f"stage{stage}_block2")
     x = layers.Flatten(name="flatten")(layers.MaxPooling2D(3, name="last_pool")(x))
     x = layers.Rescaling(LOGITS_SCALE, name="features")(x)
-    logits = layers.Dense(num_classes, use_bias=False, name="logits")(x)
+    initial = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")  # PyTorch's, smaller than Keras's here
+    logits = layers.Dense(num_classes, use_bias=False, kernel_initializer=initial, name="logits")(x)
     return keras.Model(inputs, logits, name="airbench94")
 
 

@@ -94,7 +94,7 @@ def _transfer(
     preprocess: Callable[[keras.KerasTensor], keras.KerasTensor],
     num_classes: int,
     *,
-    weights: str,
+    weights: str | None,
     image_size: int,
     head_units: int,
     head_l2: float,
@@ -107,7 +107,7 @@ def _transfer(
         backbone: its constructor.
         preprocess: from RGB 0-255 to what the backbone was trained on.
         num_classes: length of the logits.
-        weights: `imagenet` to download them, or the path of a file.
+        weights: `imagenet` to download them, or the path of a file; None for random ones, to measure speed with.
         image_size: side, in pixels, that the pictures are enlarged to.
         head_units: of the dense layer between features and logits.
         head_l2: L2 penalty on its kernel.
@@ -130,7 +130,10 @@ def _transfer(
     return keras.Model(inputs, layers.Dense(num_classes, name="logits")(x), name=name)
 
 
-def _load(name: str, backbone: Callable[..., keras.Model], weights: str, image_size: int) -> keras.Model:
+def _load(name: str, backbone: Callable[..., keras.Model], weights: str | None, image_size: int) -> keras.Model:
+    options = {"include_top": False, "input_shape": (image_size, image_size, 3), "name": BACKBONE}
+    if weights is None:
+        return backbone(weights=None, **options)
     file = f"Give {name}.weights the path of a file that holds them ({', '.join(FORMATS)})"
     if weights == "imagenet":
         problem, advice = "the ImageNet weights cannot be had", f"Connect to the internet, once. Or: g{file[1:]}."
@@ -146,7 +149,7 @@ def _load(name: str, backbone: Callable[..., keras.Model], weights: str, image_s
             # Keras only warns of layers that it found no weights for in a file; and, where it downloads them, of a size
             # of pictures that has none of its own, for which those of the usual size are taken.
             warnings.simplefilter("ignore" if weights == "imagenet" else "error", UserWarning)
-            return backbone(include_top=False, weights=weights, input_shape=(image_size, image_size, 3), name=BACKBONE)
+            return backbone(weights=weights, **options)
     except UserWarning as error:
         raise InputError(f"{name}: {problem}. {advice}") from error
     except Exception as error:  # Keras and its readers have no kind of their own for this

@@ -33,6 +33,8 @@ def comparable(
 ) -> list[dict[str, Any]]:
     """Those metrics that exist and are of models trained on the data at hand, best validation accuracy first.
 
+    Models that were trained on the validation pictures too have none, and come last.
+
     Raises:
         InputError: there are none.
     """
@@ -43,7 +45,12 @@ def comparable(
             "and evaluate it, with the same --env and --params, for example: "
             "kedro run --pipelines=train_simple_cnn,evaluation"
         )
-    return sorted(kept, key=lambda each: (-each["val_accuracy"], each["architecture"]))
+
+    def place(each: dict[str, Any]) -> tuple[bool, float, str]:
+        val_accuracy = each["val_accuracy"]
+        return val_accuracy is None, -(val_accuracy or 0.0), each["architecture"]
+
+    return sorted(kept, key=place)
 
 
 def _is_of(statistics: Statistics, record: dict[str, Any], log: Callable[..., None]) -> bool:

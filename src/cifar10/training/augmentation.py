@@ -7,6 +7,7 @@ a whole batch or cannot be compiled at all.
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from cifar10.training.recipe import Recipe
@@ -20,6 +21,9 @@ class Augmentation(keras.layers.Layer):
     Shift is by whole pixels and exact. Rotation and zoom, where they are asked for, interpolate bilinearly. What
     lies beyond the border is the picture mirrored at it. Cutout (DeVries and Taylor 2017, arXiv 1708.04552) puts
     the channel means of the training part in a square whose centre falls anywhere in the picture.
+
+    With `flip: alternating` (Jordan 2024, arXiv 2404.00498) all pictures are mirrored in every other epoch, so that in
+    two epochs a picture is seen both ways; `mirror_some` has mirrored a random half of them before the first.
     """
 
     def __init__(self, recipe: Recipe, fill: tuple[float, float, float]) -> None:
@@ -28,6 +32,7 @@ class Augmentation(keras.layers.Layer):
         self.recipe = recipe
         self.fill = fill
         self.generator = keras.random.SeedGenerator(recipe.seed)
+        self.epoch = self.add_weight(shape=(), initializer="zeros", dtype="int32", trainable=False, name="epoch")
 
     def call(self, images):
         """Images of any dtype (n, 32, 32, 3), 0-255, to float32 of the same shape and range."""
@@ -35,7 +40,7 @@ class Augmentation(keras.layers.Layer):
         recipe = self.recipe
         if recipe.rotation or recipe.zoom:
             images = _bilinear(images, *self._geometry(images, *self._turn(images)))
-        elif recipe.flip or recipe.shift:
+        elif recipe.flip != "none" or recipe.shift:
             rows, columns = self._geometry(images, *grid())
             images = _pixels(images, ops.cast(rows, "int32"), ops.cast(columns, "int32"))
         return self._cutout(images) if recipe.cutout else images
@@ -59,8 +64,10 @@ class Augmentation(keras.layers.Layer):
             span = self.recipe.shift
             rows = rows + ops.floor(self._uniform(images, -span, span + 1))
             columns = columns + ops.floor(self._uniform(images, -span, span + 1))
-        if self.recipe.flip:
+        if self.recipe.flip == "random":
             columns = ops.where(self._uniform(images, 0.0, 1.0) < 0.5, SIZE - 1 - columns, columns)
+        if self.recipe.flip == "alternating":
+            columns = ops.where(self.epoch % 2 == 1, SIZE - 1 - columns, columns)
         return rows, columns
 
     def _cutout(self, images):
@@ -70,6 +77,12 @@ class Augmentation(keras.layers.Layer):
         row, column = (ops.floor(self._uniform(images, 0.0, SIZE)) + half % 1 for _ in range(2))
         inside = (ops.abs(rows + 0.5 - row) < half) & (ops.abs(columns + 0.5 - column) < half)
         return ops.where(inside[..., None], ops.convert_to_tensor(self.fill, "float32"), images)
+
+
+def mirror_some(images: np.ndarray, seed: int) -> np.ndarray:
+    """A copy of the pictures, a random half of them mirrored left to right."""
+    mirrored = np.random.default_rng(seed).random(len(images)) < 0.5
+    return np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
 
 
 def grid():

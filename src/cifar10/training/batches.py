@@ -1,4 +1,4 @@
-"""Feed the arrays to Keras, a batch at a time.
+"""Feed arrays to Keras, a batch at a time.
 
 On TensorFlow, Keras would wrap the arrays in a `tf.data` pipeline whose autotuner holds up the end of an epoch until
 its timer runs out, at 5, 10, 20, 41 s ... : an epoch of 42 s was seen to take 85 s. A pipeline with the autotuner off
@@ -11,14 +11,28 @@ import keras
 import numpy as np
 
 
-def shuffled_batches(inputs: np.ndarray, targets: np.ndarray, batch_size: int, seed: int) -> Any:
-    """Batches of inputs and targets, in a new order each epoch, the last one shorter."""
-    return _batches((inputs, targets), batch_size, seed)
+def shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The order in which an epoch goes over so many examples: a function of seed and epoch, so that it has no state."""
+    return np.random.default_rng((seed, epoch)).permutation(count).astype("int32")
 
 
-def ordered_batches(*arrays: np.ndarray, batch_size: int) -> Any:
+def batches(*arrays: np.ndarray, batch_size: int) -> Any:
     """Batches of each of the arrays, in their order, the last one shorter."""
-    return _batches(arrays, batch_size, None)
+    if keras.backend.backend() != "tensorflow":
+        return _Batches(arrays, batch_size)
+
+    import tensorflow as tf
+
+    tensors = tuple(tf.constant(array) for array in arrays)
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return (
+        tf.data.Dataset.range(len(arrays[0]))
+        .batch(batch_size)
+        .map(lambda index: tuple(tf.gather(tensor, index) for tensor in tensors))
+        .prefetch(2)
+        .with_options(options)
+    )
 
 
 def inference_batch_size(image_size: int) -> int:
@@ -31,42 +45,13 @@ def one_hot(labels: np.ndarray, num_classes: int) -> np.ndarray:
     return np.eye(num_classes, dtype="float32")[labels]
 
 
-def _batches(arrays: tuple[np.ndarray, ...], batch_size: int, seed: int | None) -> Any:
-    """Without a seed, in their order."""
-    if keras.backend.backend() != "tensorflow":
-        return _Batches(arrays, batch_size, seed)
-
-    import tensorflow as tf
-
-    tensors = tuple(tf.constant(array) for array in arrays)
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    index = tf.data.Dataset.range(len(arrays[0]))
-    if seed is not None:
-        index = index.shuffle(len(arrays[0]), seed=seed, reshuffle_each_iteration=True)
-    return (
-        index.batch(batch_size)
-        .map(lambda index: tuple(tf.gather(tensor, index) for tensor in tensors))
-        .prefetch(2)
-        .with_options(options)
-    )
-
-
 class _Batches(keras.utils.PyDataset):
-    def __init__(self, arrays: tuple[np.ndarray, ...], batch_size: int, seed: int | None) -> None:
+    def __init__(self, arrays: tuple[np.ndarray, ...], batch_size: int) -> None:
         super().__init__()
         self.arrays, self.batch_size = arrays, batch_size
-        self.order = np.arange(len(arrays[0]))
-        self.generator = None if seed is None else np.random.default_rng(seed)
-        self.on_epoch_end()
 
     def __len__(self) -> int:
-        return -(-len(self.order) // self.batch_size)
+        return -(-len(self.arrays[0]) // self.batch_size)
 
     def __getitem__(self, step: int) -> tuple[np.ndarray, ...]:
-        index = self.order[step * self.batch_size : (step + 1) * self.batch_size]
-        return tuple(array[index] for array in self.arrays)
-
-    def on_epoch_end(self) -> None:
-        if self.generator:
-            self.order = self.generator.permutation(len(self.order))
+        return tuple(array[step * self.batch_size : (step + 1) * self.batch_size] for array in self.arrays)

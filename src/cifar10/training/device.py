@@ -7,15 +7,56 @@ import sys
 
 import keras
 
+from cifar10.training.recipe import Recipe
+
+BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})  # of a processor that computes in bfloat16
+
 
 def jit_compile() -> bool | str:
     """Whether to compile with XLA: Keras decides, but for TensorFlow on a CPU, where XLA's convolutions are slower."""
     return False if keras.backend.backend() == "tensorflow" and not _gpus() else "auto"
 
 
+def steps_per_execution() -> int:
+    """Training steps between two returns to Python: it costs a CPU nothing, but a GPU would wait for it."""
+    return 32 if _gpus() else 1
+
+
+def choose_precision(recipe: Recipe) -> str:
+    """`float32` or `bfloat16`: what the recipe says, and for `auto` what is fast here.
+
+    That is bfloat16 on a GPU; on a processor with instructions for it, what the recipe found to be faster there, for
+    depthwise convolutions are not; and float32 elsewhere, where bfloat16 would be far slower.
+    """
+    if recipe.precision != "auto":
+        return recipe.precision
+    if _gpus():
+        return "bfloat16"
+    return recipe.bfloat16_cpu if BFLOAT16_FLAGS & _processor_flags() else "float32"
+
+
+def make_deterministic() -> None:
+    """Have a GPU give the same result each time, more slowly; a CPU does so anyway."""
+    if keras.backend.backend() == "tensorflow" and _gpus():
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+
+
+def describe(precision: str) -> str:
+    """Device, precision and compiler, in one line for the log."""
+    compiler = "XLA" if keras.backend.backend() == "jax" or jit_compile() else "no XLA"
+    return f"{hardware()}; {keras.backend.backend()}, {precision}, {compiler}"
+
+
+def has_gpu() -> bool:
+    """Whether Keras computes on a GPU."""
+    return bool(_gpus())
+
+
 def hardware() -> str:
     """The GPUs, or else the processor and the number of cores that this process may use."""
-    return ", ".join(_gpu_names()) or f"{_processor()}, {_cores()} cores"
+    return ", ".join(_gpu_names()) or f"{_processor()}, {cores()} cores"
 
 
 def _gpus() -> list[str]:
@@ -38,7 +79,7 @@ def _gpu_names() -> list[str]:
     return [each.get("device_name", "GPU") for each in details]
 
 
-def _cores() -> int:
+def cores() -> int:
     """The cores this process may use, which on a shared machine can be fewer than it has."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
@@ -51,3 +92,12 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def _processor_flags() -> set[str]:
+    """What instructions the processor has, where the system tells (Linux)."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return next((set(line.split(":", 1)[1].split()) for line in lines if line.startswith("flags")), set())

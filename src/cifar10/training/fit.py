@@ -2,7 +2,9 @@
 
 import hashlib
 import logging
+import math
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,21 +13,37 @@ import pandas as pd
 from cifar10.architectures import build
 from cifar10.contracts import Examples, Statistics, TrainedModel, verify
 from cifar10.errors import InputError
-from cifar10.training.augmentation import Augmentation
+from cifar10.training.accelerate import accelerate, take_over
+from cifar10.training.augmentation import Augmentation, mirror_some
 from cifar10.training.batches import one_hot
-from cifar10.training.model import AugmentedTraining
-from cifar10.training.phase import Phase, optimise
+from cifar10.training.checkpoint import Checkpoint
+from cifar10.training.cost import recipe_flops
+from cifar10.training.device import choose_precision, cores, describe, has_gpu, make_deterministic
+from cifar10.training.model import Training
+from cifar10.training.phase import optimise
+from cifar10.training.progress import Progress
 from cifar10.training.provenance import provenance
 from cifar10.training.recipe import Recipe, TransferRecipe
-from cifar10.training.transfer import fine_tune, train_head
+from cifar10.training.transfer import FINE_TUNING, fine_tune, train_head
 
 logger = logging.getLogger(__name__)
 
+FLOPS_PER_CORE = {"float32": 1e11, "bfloat16": 2e11}  # about, with AVX-512; small networks make less of it
+
 
 def fit(
-    name: str, train: Examples, val: Examples, statistics: Statistics, num_classes: int, recipe: Recipe
+    name: str,
+    train: Examples,
+    val: Examples,
+    statistics: Statistics,
+    num_classes: int,
+    recipe: Recipe,
+    checkpoint: Checkpoint,
 ) -> tuple[TrainedModel, pd.DataFrame]:
     """Fit, and restore the epoch with the best validation accuracy.
+
+    A training that was cut off, by whatever, continues after its last whole epoch, and ends as if it had not been. What
+    it leaves in the checkpoint is for whoever saves the model to clear.
 
     Args:
         name: the architecture.
@@ -33,7 +51,8 @@ def fit(
         val: the validation part, which chooses the epoch (and, with `schedule: plateau`, the learning rate).
         statistics: of `train`, and the version of the data.
         num_classes: length of the logits.
-        recipe: everything else.
+        recipe: everything else. With `train_on: all` the validation part is trained on too, and the last epoch kept.
+        checkpoint: where unfinished trainings of this architecture are kept.
 
     Returns:
         The trained model, and its history: a row an epoch with phase, epoch (from 1), accuracy and loss (on the
@@ -41,88 +60,150 @@ def fit(
 
     Raises:
         InputError: the parts are not those that `statistics` is of, there are fewer examples than the recipe asks for,
-            the weights of a backbone cannot be had, or the loss is no longer a number.
+            the weights of a backbone cannot be had, the same training runs elsewhere, the loss is no longer a number,
+            or memory or disk are full.
     """
     verify(statistics.digests, train=train, val=val)
-    # Now, for the code and the file of weights may be changed while it trains.
-    origin = {"initialisation": _initialisation(recipe), **provenance()}
-    keras.utils.set_random_seed(recipe.seed)
-    train = _some(train, recipe, name)
-    network = build(name, num_classes, statistics, **recipe.knobs())
-    logger.info(
-        "%s: %s parameters, %s training pictures", name, f"{network.count_params():,}", f"{len(train.labels):,}"
-    )
-    phases = _train(network, train, val, statistics, num_classes, recipe)
+    identity = identify(name, recipe, statistics)
+    with checkpoint.lock(identity):
+        train, val = _parts(train, val, recipe, name)
+        bundle = checkpoint.latest(identity)
+        # Asked now, for the code may be changed while it trains. A run that continues another takes over its answers.
+        facts: dict[str, Any] = {"compute": choose_precision(recipe), "origin": provenance()}
+        if bundle:
+            before = {key: bundle.facts[key] for key in facts}
+            if before["origin"] != facts["origin"]:
+                logger.warning(
+                    "%s: was begun by other code or on another machine than it continues with; its record names those "
+                    "it was begun with",
+                    name,
+                )
+            facts = before
+        precision = facts["compute"]
 
-    history = pd.concat([phase.history for phase in phases], ignore_index=True)
-    history["epoch"] = range(1, len(history) + 1)
-    kept = max(range(len(phases)), key=lambda place: (phases[place].val_accuracy, place))
-    best_epoch = phases[kept].best_epoch + sum(len(phase.history) for phase in phases[:kept])
-    val_accuracy, seconds = phases[kept].val_accuracy, sum(phase.seconds for phase in phases)
-    logger.info(
-        "%s: kept epoch %d of %d, validation accuracy %.4f, %.0f s",
-        name,
-        best_epoch,
-        len(history),
-        val_accuracy,
-        seconds,
-    )
-    record = {
+        if recipe.deterministic:
+            make_deterministic()
+        keras.utils.set_random_seed(recipe.seed)
+        network = build(name, num_classes, statistics, **recipe.knobs())
+        _announce(network, recipe, len(train.labels), precision)
+        parameters, pictures = network.count_params(), len(train.labels)
+        logger.info("%s: %s parameters, %s training pictures", name, f"{parameters:,}", f"{pictures:,}")
+
+        accelerated = accelerate(network, precision, recipe.batch_size, recipe.accumulate)
+        progress = Progress(accelerated, checkpoint, identity, facts)
+        if bundle:
+            progress.resume(bundle)
+        _train(train, val, statistics, num_classes, recipe, progress)
+        take_over(network, progress.network)
+
+        best, history = progress.best, pd.DataFrame(progress.history)
+        seconds = float(history.seconds.sum())
+        if best["val_accuracy"] is None:
+            logger.info("%s: kept epoch %d, the last one, %.0f s", name, best["epoch"], seconds)
+        else:
+            logger.info(
+                "%s: kept epoch %d of %d, validation accuracy %.4f, %.0f s",
+                name,
+                best["epoch"],
+                len(history),
+                best["val_accuracy"],
+                seconds,
+            )
+        record = {
+            "architecture": name,
+            "recipe": recipe.model_dump(),
+            "recipe_hash": recipe_hash(recipe),
+            "image_size": recipe.image_size if isinstance(recipe, TransferRecipe) else network.input_shape[1],
+            "training_pictures": pictures,
+            "data_version": statistics.data_version,
+            "digests": statistics.digests,
+            "parameters": parameters,
+            "epochs": len(history),
+            "best_epoch": best["epoch"],
+            "val_accuracy": best["val_accuracy"],
+            "seconds": round(seconds, 1),
+            "phases": {
+                phase: {
+                    "epochs": len(rows),
+                    "val_accuracy": rows.val_accuracy.max() if len(val.labels) else None,
+                    "seconds": round(float(rows.seconds.sum()), 1),
+                }
+                for phase, rows in history.groupby("phase", sort=False)
+            },
+            "initialisation": identity["initialisation"],
+            **facts["origin"],
+            "precision": precision,
+            "history": progress.history,
+        }
+        return TrainedModel(_with_softmax(network), record), history
+
+
+def identify(name: str, recipe: Recipe, statistics: Statistics) -> dict[str, Any]:
+    """What makes a training this one and no other."""
+    return {
         "architecture": name,
         "recipe": recipe.model_dump(),
-        "image_size": recipe.image_size if isinstance(recipe, TransferRecipe) else network.input_shape[1],
-        "training_pictures": len(train.labels),
         "data_version": statistics.data_version,
-        "digests": statistics.digests,
-        "parameters": network.count_params(),
-        "epochs": len(history),
-        "best_epoch": best_epoch,
-        "val_accuracy": val_accuracy,
-        "seconds": round(seconds, 1),
-        "phases": {
-            phase.history.phase[0]: {
-                "epochs": len(phase.history),
-                "val_accuracy": phase.val_accuracy,
-                "seconds": round(phase.seconds, 1),
-            }
-            for phase in phases
-        },
-        **origin,
-        "history": history.to_dict(orient="records"),
+        "initialisation": _initialisation(recipe),
+        "backend": keras.backend.backend(),
     }
-    return TrainedModel(_with_softmax(network), record), history
+
+
+def _announce(network: keras.Model, recipe: Recipe, pictures: int, precision: str) -> None:
+    """Say what it is computed on; without a GPU, how long that will take, so that nobody waits in vain."""
+    logger.info("%s: on %s", network.name, describe(precision))
+    if not has_gpu():
+        operations = recipe_flops(network, recipe, pictures)
+        logger.info(
+            "%s: no GPU was found. The recipe is %.2g PFLOP, some %s on this processor; to measure it: "
+            "kedro run --pipelines=benchmark",
+            network.name,
+            operations / 1e15,
+            _duration(operations / (FLOPS_PER_CORE[precision] * cores())),
+        )
+
+
+def _duration(seconds: float) -> str:
+    """A rough one, in words."""
+    return f"{math.ceil(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.0f} hours"
 
 
 def _train(
-    network: keras.Model, train: Examples, val: Examples, statistics: Statistics, num_classes: int, recipe: Recipe
-) -> list[Phase]:
+    train: Examples, val: Examples, statistics: Statistics, num_classes: int, recipe: Recipe, progress: Progress
+) -> None:
     """All phases, one after the other; the network then has the weights of the best epoch of all."""
+    if recipe.flip == "alternating":
+        train = train._replace(images=mirror_some(train.images, recipe.seed))
     augmentation = Augmentation(recipe, fill=statistics.mean)
-    shown, chosen_by = ((part.images, one_hot(part.labels, num_classes)) for part in (train, val))
     if not isinstance(recipe, TransferRecipe):
-        model = AugmentedTraining(network, augmentation, recipe)
-        return [optimise(model, shown, chosen_by, recipe, name="training")]
-
-    phases = [train_head(network, augmentation, shown, chosen_by, recipe)]
+        model = Training(progress.network, train.images, val.images, augmentation, recipe)
+        targets, val_targets = (one_hot(part.labels, num_classes) for part in (train, val))
+        optimise(model, targets, val_targets, recipe, progress, phase="training")
+        return
+    if not progress.of(FINE_TUNING):
+        train_head(train, val, augmentation, recipe, progress)
     if recipe.unfreeze:
-        weights = network.get_weights()
-        phases.append(fine_tune(network, augmentation, shown, chosen_by, recipe))
-        if phases[1].val_accuracy < phases[0].val_accuracy:
-            logger.warning("%s: fine-tuning did not better it, so the weights before it are kept", network.name)
-            network.set_weights(weights)
-    return phases
+        fine_tune(train, val, augmentation, recipe, progress)
 
 
-def _some(train: Examples, recipe: Recipe, name: str) -> Examples:
-    """The examples to train on: all, or so many drawn at random."""
+def _parts(train: Examples, val: Examples, recipe: Recipe, name: str) -> tuple[Examples, Examples]:
+    """The examples to train on, all or so many drawn at random, and those to judge by, which may be none."""
+    if recipe.train_on == "all":
+        train = Examples(*(np.concatenate(arrays) for arrays in zip(train, val, strict=True)))
+        val = Examples(val.images[:0], val.labels[:0])
     if recipe.examples is None:
-        return train
+        return train, val
     if recipe.examples > len(train.labels):
         raise InputError(
             f"{name}.examples asks for {recipe.examples:,} training pictures, but there are {len(train.labels):,}."
         )
     index = np.random.default_rng(recipe.seed).permutation(len(train.labels))[: recipe.examples]
-    return Examples(train.images[index], train.labels[index])
+    return Examples(train.images[index], train.labels[index]), val
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """What recipes that differ in nothing but their seed have in common: SHA-256, the first 12 digits."""
+    return hashlib.sha256(recipe.model_dump_json(exclude={"seed"}).encode()).hexdigest()[:12]
 
 
 def _initialisation(recipe: Recipe) -> str:

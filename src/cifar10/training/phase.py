@@ -1,117 +1,187 @@
-"""One optimisation of a model: from its weights as they are to those of its best epoch."""
+"""One optimisation of a network: from its weights as they are to the best that it has had."""
 
+import logging
+import math
 import sys
 import time
-from typing import NamedTuple
 
 import keras
 import numpy as np
-import pandas as pd
 
 from cifar10.errors import InputError
-from cifar10.training.batches import inference_batch_size, ordered_batches, shuffled_batches
-from cifar10.training.device import jit_compile
-from cifar10.training.optimizers import make_optimizer
+from cifar10.training.batches import batches, inference_batch_size, shuffled
+from cifar10.training.device import jit_compile, steps_per_execution
+from cifar10.training.model import Training
+from cifar10.training.optimizers import make_optimizer, peak_learning_rate
+from cifar10.training.progress import Progress
 from cifar10.training.recipe import Recipe
+
+logger = logging.getLogger(__name__)
 
 MIN_LEARNING_RATE = 1e-6  # where the plateau schedule ends
 
 
-class Phase(NamedTuple):
-    """How an optimisation went.
-
-    Attributes:
-        history: a row an epoch, as `fit` gives it, but that the epochs of each phase count from 1.
-        best_epoch: the epoch whose weights the model has, from 1.
-        val_accuracy: that epoch's.
-        seconds: of all epochs, and of whatever the phase had to prepare.
-    """
-
-    history: pd.DataFrame
-    best_epoch: int
-    val_accuracy: float
-    seconds: float
-
-
-class EpochLog(keras.callbacks.Callback):
-    """Add what Keras leaves out of the history: the learning rate that an epoch ended with, and its seconds."""
-
-    def on_epoch_begin(self, epoch, logs=None):
-        """Start the clock."""
-        self.started = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Add both to the epoch's logs, which the history and the progress bar read after this callback."""
-        logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        logs["seconds"] = time.perf_counter() - self.started
-
-
 def optimise(
-    model: keras.Model,
-    train: tuple[np.ndarray, np.ndarray],
-    val: tuple[np.ndarray, np.ndarray],
+    model: Training,
+    targets: np.ndarray,
+    val_targets: np.ndarray,
     recipe: Recipe,
+    progress: Progress,
     *,
-    name: str,
+    phase: str,
     image_size: int = 32,
-) -> Phase:
-    """Compile the model by the recipe, fit it, and restore the epoch with the best validation accuracy.
+    prepared: float = 0.0,
+) -> None:
+    """Compile the model by the recipe, fit it, and give the network the best weights that it has had.
+
+    Whatever the next epoch depends on is either a function of the seed and the epochs so far or saved with them: a run
+    that was cut off goes on as if nothing had happened.
 
     Args:
         model: gives logits.
-        train: inputs and one-hot targets to train on.
-        val: inputs and one-hot targets that choose the epoch (and, with `schedule: plateau`, the learning rate).
+        targets: one-hot, of the inputs that it trains on.
+        val_targets: one-hot, of those that choose the epoch (and, with `schedule: plateau`, the learning rate).
         recipe: epochs, batch size, optimizer, schedule, label smoothing, early stopping, seed.
-        name: the phase, for its history.
+        progress: so far; each epoch is added.
+        phase: its name, for the history.
         image_size: side of the pictures in the network, by which validation chooses its batch size.
+        prepared: seconds already spent on this phase, which its first epoch is charged with.
 
     Raises:
-        InputError: the loss is no longer a number.
+        InputError: the loss is no longer a number, or there is no memory for it.
     """
+    optimizer = compile_by(recipe, model, len(targets))
+    variables = [*model.state(), *optimizer.variables]
+    progress.put_in_place(variables)
+
+    index = np.arange(len(val_targets), dtype="int32")
+    judged = batches(index, val_targets, batch_size=inference_batch_size(image_size))
+    while not _finished(recipe, rows := progress.of(phase)):
+        epoch = len(rows)
+        started = time.perf_counter() - (prepared if epoch == 0 else 0.0)
+        if recipe.schedule == "plateau":
+            optimizer.learning_rate.assign(_plateau(recipe, [row["val_accuracy"] for row in rows]))
+        if model.augmentation:
+            model.augmentation.epoch.assign(epoch)
+        order = shuffled(len(targets), recipe.seed, epoch)
+        logs = _fit(model, batches(order, targets[order], batch_size=recipe.batch_size), epoch, recipe)
+        judgement = {"accuracy": None, "loss": None}
+        if len(val_targets):
+            judgement = model.evaluate(judged, verbose=0, return_dict=True)
+        row = {
+            "phase": phase,
+            "epoch": len(progress.history) + 1,
+            "accuracy": logs["accuracy"],
+            "loss": logs["loss"],
+            "val_accuracy": judgement["accuracy"],
+            "val_loss": judgement["loss"],
+            "learning_rate": float(keras.ops.convert_to_numpy(optimizer.learning_rate)),
+            "seconds": time.perf_counter() - started,
+        }
+        progress.add(row, variables)
+        _log(model.network.name, row, epoch + 1, recipe.epochs, len(targets))
+    progress.network.set_weights(progress.best_weights)
+
+
+def compile_by(recipe: Recipe, model: Training, examples: int) -> keras.optimizers.Optimizer:
+    """Compile the model to be trained on so many examples. Returns its optimizer."""
+    optimizer = make_optimizer(recipe, examples)
     model.compile(
-        optimizer=make_optimizer(recipe, len(train[1])),
+        optimizer=optimizer,
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
         metrics=["accuracy"],
         jit_compile=jit_compile(),
+        steps_per_execution=steps_per_execution(),
     )
-    best = keras.callbacks.EarlyStopping(
-        monitor="val_accuracy",
-        mode="max",
-        patience=recipe.early_stopping or recipe.epochs,
-        restore_best_weights=True,
-    )
-    callbacks = [EpochLog(), keras.callbacks.TerminateOnNaN(raise_error=True), best]
-    if recipe.schedule == "plateau":
-        callbacks.append(
-            keras.callbacks.ReduceLROnPlateau(
-                monitor="val_accuracy",
-                mode="max",
-                patience=recipe.plateau_patience,
-                factor=recipe.plateau_factor,
-                min_lr=MIN_LEARNING_RATE,
-            )
-        )
+    optimizer.build(model.trainable_variables)
+    return optimizer
 
-    started = time.perf_counter()
+
+def _finished(recipe: Recipe, rows: list[dict]) -> bool:
+    """Whether a phase has run all its epochs, or so many without a better one that it ends early."""
+    accuracies = [row["val_accuracy"] for row in rows]
+    waited = len(rows) - 1 - accuracies.index(max(accuracies)) if rows and recipe.early_stopping else 0
+    return len(rows) >= recipe.epochs or (recipe.early_stopping is not None and waited >= recipe.early_stopping)
+
+
+def _plateau(recipe: Recipe, accuracies: list[float]) -> float:
+    """The learning rate after these epochs: lower by a factor each time that so many of them have not been better."""
+    learning_rate, best, waited = peak_learning_rate(recipe), -math.inf, 0
+    for accuracy in accuracies:
+        if accuracy > best:
+            best, waited = accuracy, 0
+            continue
+        waited += 1
+        if waited >= recipe.plateau_patience:
+            learning_rate, waited = max(learning_rate * recipe.plateau_factor, MIN_LEARNING_RATE), 0
+    return learning_rate
+
+
+def _fit(model: Training, epoch_batches: object, epoch: int, recipe: Recipe) -> dict[str, float]:
+    """One epoch; its mean accuracy and loss."""
     try:
-        epochs = model.fit(
-            shuffled_batches(*train, recipe.batch_size, recipe.seed),
-            epochs=recipe.epochs,
-            validation_data=ordered_batches(*val, batch_size=inference_batch_size(image_size)),
+        history = model.fit(
+            epoch_batches,
+            initial_epoch=epoch,
+            epochs=epoch + 1,
             shuffle=False,  # the batches come shuffled
-            callbacks=callbacks,
-            verbose=1 if sys.stdout.isatty() else 2,  # a log file gets a line an epoch, not every redrawing of the bar
-        )
-    except RuntimeError as error:
-        if "NaN" not in str(error):
+            callbacks=[_StopAtNaN(recipe)],
+            verbose=1 if sys.stdout.isatty() else 0,
+        ).history
+    except (MemoryError, RuntimeError, _tensorflow_error()) as error:
+        if not isinstance(error, MemoryError) and not any(
+            sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "OOM when", "out of memory", "Out of memory")
+        ):
             raise
         raise InputError(
-            f"{model.name}: the loss is no longer a number, so training stopped and nothing was saved. Lower its "
-            f"learning rate (now {recipe.learning_rate:g}), or set a gradient_clip."
+            f"{model.network.name}: there is no memory left for batches of {recipe.batch_size} pictures. The epochs "
+            "before this one are kept. Lower its batch_size, and the learning_rate with it."
         ) from error
-    seconds = time.perf_counter() - started
+    return {name: values[0] for name, values in history.items()}
 
-    history = pd.DataFrame(epochs.history)
-    history.insert(0, "epoch", range(1, len(history) + 1))
-    history.insert(0, "phase", name)
-    return Phase(history, best.best_epoch + 1, float(history.val_accuracy[best.best_epoch]), seconds)
+
+class _StopAtNaN(keras.callbacks.Callback):
+    """Stop at the first step whose loss is no number, before anything is saved."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Look at the mean loss of the epoch so far, which such a step spoils."""
+        if math.isfinite(logs["loss"]):
+            return
+        step = int(keras.ops.convert_to_numpy(self.model.bad_step))
+        name = self.model.network.name
+        raise InputError(
+            f"{name}: the loss is no longer a number, as of training step {step}. Training stopped, and the epochs "
+            f"before this one are kept. Lower its learning rate (now {self.recipe.learning_rate:g}), give it a longer "
+            f"warmup or a gradient_clip, or set {name}.precision=float32."
+        )
+
+
+def _tensorflow_error() -> type[Exception]:
+    """What TensorFlow raises; not an error of Python's own."""
+    if keras.backend.backend() != "tensorflow":
+        return MemoryError
+    import tensorflow as tf
+
+    return tf.errors.OpError
+
+
+def _log(name: str, row: dict, epoch: int, epochs: int, pictures: int) -> None:
+    val = ""
+    if row["val_accuracy"] is not None:
+        val = f", val_accuracy {row['val_accuracy']:.4f}, val_loss {row['val_loss']:.4f}"
+    logger.info(
+        "%s: %s, epoch %d of %d: accuracy %.4f, loss %.4f%s, %.0f s, %s pictures a second",
+        name,
+        row["phase"],
+        epoch,
+        epochs,
+        row["accuracy"],
+        row["loss"],
+        val,
+        row["seconds"],
+        f"{pictures / row['seconds']:,.0f}",
+    )

@@ -23,7 +23,6 @@ def provenance() -> dict[str, Any]:
             **{name: importlib.metadata.version(name) for name in ("keras", backend, "numpy")},
         },
         "hardware": hardware(),
-        "precision": keras.mixed_precision.global_policy().name,
     }
 
 

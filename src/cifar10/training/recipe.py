@@ -19,19 +19,32 @@ class Recipe(BaseModel):
 
     KNOBS: ClassVar[frozenset[str]] = frozenset()  # the fields that the builder of the network takes
 
+    train_on: Literal["train", "all"]
+    precision: Literal["auto", "float32", "bfloat16"]
+    bfloat16_cpu: Literal["float32", "bfloat16"]
+    deterministic: bool
     epochs: Count
     batch_size: Count
-    optimizer: Literal["sgd", "adam", "adamw"]
+    accumulate: Count
+    optimizer: Literal["sgd", "muon", "adam", "adamw"]
     learning_rate: Positive
+    momentum: Fraction
+    muon_learning_rate: Positive
+    bias_learning_rate: Positive
     weight_decay: NotNegative
+    decay_biases: bool
+    decoupled: bool
+    lookahead: Count | None
     gradient_clip: Positive | None
     schedule: Literal["constant", "plateau", "cosine", "triangular"]
     warmup: Fraction
+    schedule_start: Fraction
+    schedule_end: Fraction
     plateau_patience: Count
     plateau_factor: Annotated[float, Field(gt=0, lt=1)]
     early_stopping: Count | None
     label_smoothing: Fraction
-    flip: bool
+    flip: Literal["none", "random", "alternating"]
     shift: Annotated[int, Field(ge=0, le=16)]
     cutout: Annotated[int, Field(ge=0, le=32)]
     rotation: Annotated[float, Field(ge=0, le=180)]
@@ -47,6 +60,12 @@ class Recipe(BaseModel):
             raise ValueError("optimizer adam has no weight_decay (adamw has)")
         if self.mixup and self.cutmix:
             raise ValueError("mixup and cutmix exclude each other, so one of them should be 0")
+        if self.optimizer.startswith("adam") and (self.bias_learning_rate != 1 or self.lookahead or self.decoupled):
+            raise ValueError(f"bias_learning_rate, lookahead and decoupled are for sgd and muon, not {self.optimizer}")
+        if self.lookahead and self.accumulate > 1:
+            raise ValueError("lookahead counts steps, so it does not go with accumulate")
+        if self.train_on == "all" and (self.schedule == "plateau" or self.early_stopping):
+            raise ValueError("train_on all leaves nothing for validation: no early_stopping, and no schedule plateau")
         return self
 
     def knobs(self) -> dict[str, Any]:
@@ -55,7 +74,7 @@ class Recipe(BaseModel):
 
     def augments(self) -> bool:
         """Whether a picture looks different from one epoch to the next."""
-        return self.flip or any((self.shift, self.cutout, self.rotation, self.zoom))
+        return self.flip != "none" or any((self.shift, self.cutout, self.rotation, self.zoom))
 
 
 class TransferRecipe(Recipe):

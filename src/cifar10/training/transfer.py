@@ -7,65 +7,84 @@ import keras
 import numpy as np
 
 from cifar10.architectures.imagenet import BACKBONE
+from cifar10.contracts import Examples
 from cifar10.training.augmentation import Augmentation
-from cifar10.training.batches import inference_batch_size, ordered_batches
+from cifar10.training.batches import batches, inference_batch_size, one_hot
 from cifar10.training.device import jit_compile
-from cifar10.training.model import AugmentedTraining
-from cifar10.training.phase import Phase, optimise
+from cifar10.training.model import Training
+from cifar10.training.phase import optimise
+from cifar10.training.progress import Progress
 from cifar10.training.recipe import TransferRecipe
 
 logger = logging.getLogger(__name__)
 
+HEAD, FINE_TUNING = "head", "fine-tuning"
+
 
 def train_head(
-    network: keras.Model,
-    augmentation: Augmentation,
-    train: tuple[np.ndarray, np.ndarray],
-    val: tuple[np.ndarray, np.ndarray],
-    recipe: TransferRecipe,
-) -> Phase:
+    train: Examples, val: Examples, augmentation: Augmentation, recipe: TransferRecipe, progress: Progress
+) -> None:
     """Train the head on the features of the frozen backbone.
 
     They are computed once for each of `feature_copies` augmented copies of the training pictures, for they are what
     costs; an epoch of the head goes over all copies.
     """
     started = time.perf_counter()
+    network = progress.network
+    num_classes = network.output_shape[-1]
     network.get_layer(BACKBONE).trainable = False
     features = keras.Model(network.input, network.get_layer("features").output, name="features")
     copies = recipe.feature_copies if recipe.augments() else 1
     augmented = keras.Sequential([augmentation, features])
-    inputs = np.concatenate([_predict(augmented, train[0], recipe) for _ in range(copies)])
-    val_inputs = _predict(features, val[0], recipe)
+    inputs = []
+    for copy in range(copies):
+        augmentation.epoch.assign(copy)
+        inputs.append(_predict(augmented, train.images, recipe))
+    val_inputs = _predict(features, val.images, recipe) if len(val.images) else inputs[0][:0]
     prepared = time.perf_counter() - started
-    logger.info("%s: features of %s pictures in %.0f s", network.name, f"{len(inputs) + len(val_inputs):,}", prepared)
+    logger.info("%s: features of %s pictures in %.0f s", network.name, f"{copies * len(train.images):,}", prepared)
 
-    phase = optimise(
-        head(network),
-        (inputs, np.tile(train[1], (copies, 1))),
-        (val_inputs, val[1]),
-        recipe.model_copy(update={"epochs": recipe.head_epochs, "learning_rate": recipe.head_learning_rate}),
-        name="head",
+    phase_recipe = {"epochs": recipe.head_epochs, "learning_rate": recipe.head_learning_rate}
+    optimise(
+        Training(head(network), np.concatenate(inputs), val_inputs, None, recipe),
+        np.tile(one_hot(train.labels, num_classes), (copies, 1)),
+        one_hot(val.labels, num_classes),
+        recipe.model_copy(update=phase_recipe),
+        progress,
+        phase=HEAD,
+        prepared=prepared,
     )
-    return phase._replace(seconds=phase.seconds + prepared)
 
 
 def fine_tune(
-    network: keras.Model,
-    augmentation: Augmentation,
-    train: tuple[np.ndarray, np.ndarray],
-    val: tuple[np.ndarray, np.ndarray],
-    recipe: TransferRecipe,
-) -> Phase:
-    """Train the head and the last `unfreeze` layers of the backbone, its batch norms excepted.
+    train: Examples, val: Examples, augmentation: Augmentation, recipe: TransferRecipe, progress: Progress
+) -> None:
+    """Train the head and the last `unfreeze` layers of the backbone, its batch norms excepted."""
+    network = progress.network
+    num_classes = network.output_shape[-1]
+    unfreeze(network, recipe.unfreeze)
+    optimise(
+        Training(network, train.images, val.images, augmentation, recipe),
+        one_hot(train.labels, num_classes),
+        one_hot(val.labels, num_classes),
+        recipe,
+        progress,
+        phase=FINE_TUNING,
+        image_size=recipe.image_size,
+    )
+    if progress.best["phase"] != FINE_TUNING:
+        logger.warning("%s: fine-tuning did not better it, so the weights before it are kept", network.name)
 
-    A batch norm that is not trained works with the statistics of ImageNet and keeps them.
+
+def unfreeze(network: keras.Model, count: int) -> None:
+    """Have the last layers of the backbone trained, so many of them, and none before them.
+
+    A batch norm among them is not: it works with the statistics of ImageNet, and keeps them.
     """
     backbone = network.get_layer(BACKBONE)
     backbone.trainable = True
     for place, layer in enumerate(reversed(backbone.layers)):
-        layer.trainable = place < recipe.unfreeze and not isinstance(layer, keras.layers.BatchNormalization)
-    model = AugmentedTraining(network, augmentation, recipe)
-    return optimise(model, train, val, recipe, name="fine-tuning", image_size=recipe.image_size)
+        layer.trainable = place < count and not isinstance(layer, keras.layers.BatchNormalization)
 
 
 def head(network: keras.Model) -> keras.Model:
@@ -75,5 +94,5 @@ def head(network: keras.Model) -> keras.Model:
 
 def _predict(model: keras.Model, images: np.ndarray, recipe: TransferRecipe) -> np.ndarray:
     model.compile(jit_compile=jit_compile())
-    batches = ordered_batches(images, batch_size=inference_batch_size(recipe.image_size))
-    return model.predict(batches, verbose=0)
+    given = batches(images, batch_size=inference_batch_size(recipe.image_size))
+    return model.predict(given, verbose=0).astype("float32")

@@ -38,7 +38,7 @@ def predict(trained: TrainedModel, val: Examples, test_examples: Examples, test_
 
 
 def _averaged(trained: TrainedModel, images: np.ndarray, plain: np.ndarray, views: str) -> np.ndarray:
-    """The mean of the probabilities over the views of each picture, whose border is mirrored; `plain` is the first."""
+    """Probabilities from the logits' mean over the views of each picture, with a mirrored border; `plain` is the first."""
     total = np.zeros_like(plain)
     for shift, weight in VIEWS[views]:
         margin = abs(shift)
@@ -46,21 +46,28 @@ def _averaged(trained: TrainedModel, images: np.ndarray, plain: np.ndarray, view
         start = slice(margin - shift, margin - shift + images.shape[1])
         view = padded[:, start, start]
         straight = _probabilities(trained, view) if shift else plain
-        total += weight / 2 * (straight + _probabilities(trained, view[:, :, ::-1]))
-    return total
+        total += weight / 2 * (_logarithm(straight) + _logarithm(_probabilities(trained, view[:, :, ::-1])))
+    averaged = np.exp(total)
+    return averaged / averaged.sum(axis=1, keepdims=True)
+
+
+def _logarithm(probabilities: np.ndarray) -> np.ndarray:
+    """Of each, but for one that is 0: of the least float32."""
+    return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
 
 
 def _probabilities(trained: TrainedModel, images: np.ndarray) -> np.ndarray:
-    from cifar10.training.batches import inference_batch_size, ordered_batches
+    from cifar10.training.batches import batches, inference_batch_size
 
-    batches = ordered_batches(images, batch_size=inference_batch_size(trained.record["image_size"]))
-    return trained.network.predict(batches, verbose=0)
+    given = batches(images, batch_size=inference_batch_size(trained.record["image_size"]))
+    return trained.network.predict(given, verbose=0)
 
 
 def score(predictions: Predictions, val: Examples, test_examples: Examples, class_names: list[str]) -> dict[str, Any]:
     """Test metrics, the validation figures that rank the models, and what the model's record says of it.
 
-    Figures with test-time augmentation stand beside the plain ones, as `averaged_*`, and decide nothing.
+    Figures with test-time augmentation stand beside the plain ones, as `averaged_*`, and decide nothing. A model that
+    was trained on the validation pictures too has no figures of them.
 
     Returns:
         `accuracy`, `precision`, `recall` and `f1` as fractions (the latter three macro-averaged and per class),
@@ -74,6 +81,8 @@ def score(predictions: Predictions, val: Examples, test_examples: Examples, clas
     truth, predicted = test_examples.labels, predictions.test.argmax(axis=1)
     precision, recall, f1, support = precision_recall_fscore_support(truth, predicted, labels=classes, zero_division=0)
     record = predictions.record
+    train_on = record["recipe"].get("train_on", "train")  # older records do not say
+    unseen = train_on == "train"  # whether the validation pictures say anything about the model
     metrics = {
         "architecture": record["architecture"],
         "accuracy": accuracy_score(truth, predicted),
@@ -81,17 +90,19 @@ def score(predictions: Predictions, val: Examples, test_examples: Examples, clas
         "precision": precision.mean(),
         "recall": recall.mean(),
         "f1": f1.mean(),
-        "val_accuracy": accuracy_score(val.labels, predictions.val.argmax(axis=1)),
-        "val_loss": log_loss(val.labels, predictions.val, labels=classes),
+        "train_on": train_on,
+        "val_accuracy": _accuracy(val.labels, predictions.val) if unseen else None,
+        "val_loss": log_loss(val.labels, predictions.val, labels=classes) if unseen else None,
         "views": predictions.views,
         "averaged_accuracy": _accuracy(truth, predictions.test_averaged),
-        "averaged_val_accuracy": _accuracy(val.labels, predictions.val_averaged),
+        "averaged_val_accuracy": _accuracy(val.labels, predictions.val_averaged) if unseen else None,
         "parameters": record["parameters"],
         "training_pictures": record.get("training_pictures"),  # older records do not say
         "training_seconds": record["seconds"],
         "epochs": record["epochs"],
         "best_epoch": record["best_epoch"],
         "seed": record["recipe"]["seed"],
+        "recipe_hash": record.get("recipe_hash"),
         "model_version": record["version"],
         "data_version": record["data_version"],
         "initialisation": record["initialisation"],

@@ -16,11 +16,14 @@ logger = logging.getLogger(__name__)
 def rank(statistics: Statistics, *metrics: dict[str, Any] | None) -> pd.DataFrame:
     """The leaderboard: a row a model, by validation accuracy. Test figures stand beside it and decide nothing.
 
+    A model trained on the validation pictures too stands at the end, without a rank: it cannot be chosen by them.
+
     Raises:
         InputError: no model has been evaluated on the data at hand.
     """
     table = pd.DataFrame(comparable(metrics, statistics, log=logger.info)).drop(columns=["classes", "confusion"])
-    table.insert(0, "rank", table.index + 1)
+    places = pd.Series(table.index + 1, table.index, dtype="Int64")
+    table.insert(0, "rank", places.where(table.val_accuracy.notna()))
     return table
 
 

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from cifar10 import figures
 from cifar10.contracts import Examples, Statistics, TrainedModel
+from cifar10.training.checkpoint import Checkpoint
 from cifar10.training.recipe import RECIPES, Recipe
 
 
@@ -15,12 +16,17 @@ def trainer(architecture: str) -> Callable:
     """The node function that trains this architecture: a node is told its inputs, but not whose they are."""
 
     def train(
-        train: Examples, val: Examples, statistics: Statistics, recipe: Recipe, class_names: list[str]
+        train: Examples,
+        val: Examples,
+        statistics: Statistics,
+        recipe: Recipe,
+        class_names: list[str],
+        checkpoint: Checkpoint,
     ) -> tuple[TrainedModel, pd.DataFrame]:
         """Fit, and keep the epoch that validation chooses. Returns the trained model and a row an epoch."""
         from cifar10.training.fit import fit
 
-        return fit(architecture, train, val, statistics, len(class_names), recipe)
+        return fit(architecture, train, val, statistics, len(class_names), recipe, checkpoint)
 
     train.__annotations__["recipe"] = RECIPES[architecture]  # by which Kedro makes one of the parameters
     return train

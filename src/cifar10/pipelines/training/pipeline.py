@@ -12,7 +12,14 @@ def create_pipeline(architecture: str) -> Pipeline:
         [
             Node(
                 trainer(architecture),
-                ["train", "val", "statistics", f"params:{architecture}", "params:class_names"],
+                [
+                    "train",
+                    "val",
+                    "statistics",
+                    f"params:{architecture}",
+                    "params:class_names",
+                    f"{architecture}.checkpoint",
+                ],
                 [model, f"{architecture}.history"],
                 name="train",
             ),

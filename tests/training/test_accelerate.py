@@ -1,0 +1,131 @@
+import keras
+import numpy as np
+import pytest
+
+from cifar10.architectures import build
+from cifar10.training.accelerate import FastActivation, FastConv2D, FusedBatchNormalization, accelerate, take_over
+from cifar10.training.transfer import unfreeze
+
+PICTURES = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3)).astype("float32")
+ON_TENSORFLOW = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the layers are for TensorFlow")
+
+
+@pytest.fixture(scope="module", params=["airbench94", "vgg16", "mobilenetv2_imagenet"])
+def network(request, statistics, knobs):
+    """With statistics in its batch norms that some training has made."""
+    keras.utils.set_random_seed(0)
+    network = build(request.param, 10, statistics, **knobs(request.param))
+    network(PICTURES, training=True)
+    return network
+
+
+def step(network, pictures):
+    """Loss and gradients by variable, after a step in training mode, and what it made of all variables."""
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        loss = keras.ops.mean(keras.ops.cast(network(pictures, training=True), "float32") ** 2)
+    gradients = tape.gradient(loss, [variable.value for variable in network.trainable_variables])
+    return float(loss), [np.array(each) for each in gradients], network.get_weights()
+
+
+@ON_TENSORFLOW
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 2e-3), ("bfloat16", 0.1)])
+def test_faster_network_is_the_same_network(network, precision, tolerance):
+    if (network.name, precision) == ("mobilenetv2_imagenet", "bfloat16"):
+        pytest.skip("so deep a network with weights of no use magnifies what rounding does to it")
+    fast = accelerate(network, precision, batch_size=6)
+    kinds = {type(layer) for layer in fast._flatten_layers()}
+    assert not kinds & {keras.layers.BatchNormalization, keras.layers.Conv2D, keras.layers.Activation}
+    plain, other = (keras.ops.convert_to_numpy(each(PICTURES)) for each in (network, fast))
+    assert other.dtype == np.float32
+    np.testing.assert_allclose(other, plain, atol=tolerance * abs(plain).max())
+    assert [each.trainable for each in fast.variables] == [each.trainable for each in network.variables]
+
+
+@ON_TENSORFLOW
+def test_faster_layers_learn_the_same(statistics):
+    network = build("airbench94", 10, statistics)
+    before = network.get_weights()
+    fast = accelerate(network, "float32", batch_size=6)
+    (loss, gradients, after), (other_loss, other_gradients, other_after) = (
+        step(each, PICTURES) for each in (network, fast)
+    )
+    assert other_loss == pytest.approx(loss, rel=1e-4)
+    for one, other in zip(gradients, other_gradients, strict=True):
+        np.testing.assert_allclose(other, one, atol=2e-3 * abs(one).max())
+    moved = [(one, other) for was, one, other in zip(before, after, other_after, strict=True) if (was != one).any()]
+    assert len(moved) == 12  # the mean and the variance of six batch norms
+    for one, other in moved:
+        np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-4)
+
+
+@ON_TENSORFLOW
+@pytest.mark.parametrize("kernel_size", [1, 3, 5])
+@pytest.mark.parametrize("side", [2, 4])
+def test_gradient_of_the_filters_on_small_pictures(kernel_size, side):
+    import tensorflow as tf
+
+    generator = np.random.default_rng(0)
+    inputs = generator.normal(size=(5, side, side, 3)).astype("float32")
+    weights = generator.normal(size=(5, side, side, 7)).astype("float32")
+    results = []
+    for kind in (keras.layers.Conv2D, FastConv2D):
+        layer = kind(7, kernel_size, padding="same", kernel_initializer=keras.initializers.HeNormal(1))
+        x = tf.constant(inputs)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = keras.ops.sum(layer(x) * weights)
+        results.append(tape.gradient(loss, [x, layer.kernel.value, layer.bias.value]))
+    for plain, fast in zip(*results, strict=True):
+        np.testing.assert_allclose(fast, plain, rtol=1e-4, atol=1e-4)
+
+
+@ON_TENSORFLOW
+def test_frozen_and_flat_batch_norms_are_as_the_standard_ones():
+    for shape in ((4, 5, 5, 3), (4, 3)):
+        inputs = np.random.default_rng(0).normal(2, 3, size=shape).astype("float32")
+        plain, fast = keras.layers.BatchNormalization(), FusedBatchNormalization()
+        for training in (True, False):
+            np.testing.assert_allclose(fast(inputs, training=training), plain(inputs, training=training), atol=1e-4)
+        fast.trainable = plain.trainable = False
+        np.testing.assert_allclose(fast(inputs, training=True), plain(inputs, training=True), atol=1e-4)
+        for one, other in zip(plain.get_weights(), fast.get_weights(), strict=True):
+            np.testing.assert_allclose(other, one, rtol=1e-5)
+
+
+@ON_TENSORFLOW
+def test_gelu_and_its_gradient():
+    import tensorflow as tf
+
+    values, gradients = [], []
+    for kind in (keras.layers.Activation, FastActivation):
+        x = tf.linspace(-6.0, 6.0, 101)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            values.append(kind("gelu")(x))
+        gradients.append(tape.gradient(values[-1], x))
+    for plain, fast in (values, gradients):
+        np.testing.assert_allclose(fast, plain, atol=1e-6)
+
+
+def test_network_takes_over_what_its_copy_has_learnt(statistics, knobs):
+    network = build("mobilenetv2_imagenet", 10, statistics, **knobs("mobilenetv2_imagenet"))
+    fast = accelerate(network, "float32", batch_size=6)
+    fast.set_weights([value + 1 for value in fast.get_weights()])
+    unfreeze(fast, 20)
+    take_over(network, fast)
+    for value, other in zip(network.get_weights(), fast.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, other)
+    trained = [[weight.path for weight in each.trainable_weights] for each in (network, fast)]
+    assert trained[0] == trained[1]
+    assert 0 < len(trained[0]) < len(network.weights) / 4
+
+
+def test_what_is_copied_is_trained_apart(statistics):
+    network = build("simple_cnn", 10, statistics)
+    before = network.get_weights()
+    fast = accelerate(network, "bfloat16", batch_size=6)
+    fast.set_weights([value + 1 for value in before])
+    for value, kept in zip(network.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(value, kept)
