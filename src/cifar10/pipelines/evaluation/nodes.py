@@ -38,7 +38,7 @@ def predict(trained: TrainedModel, val: Examples, test_examples: Examples, test_
 
 
 def _averaged(trained: TrainedModel, images: np.ndarray, plain: np.ndarray, views: str) -> np.ndarray:
-    """Probabilities from the logits' mean over the views of each picture, with a mirrored border; `plain` is the first."""
+    """Probabilities from the mean logits of the views of a picture, with a mirrored border; `plain` is the first."""
     total = np.zeros_like(plain)
     for shift, weight in VIEWS[views]:
         margin = abs(shift)
