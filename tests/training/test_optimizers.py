@@ -58,6 +58,25 @@ def test_weight_decay_shrinks_biases_too_where_it_is_wanted(recipe):
         np.testing.assert_allclose(after[variable], value * (1 - 0.5 * 0.1), rtol=1e-5)
 
 
+def test_bias_of_a_whitening_convolution_learns_for_some_epochs(recipe):
+    """Its rate falls to nothing, and it is not shrunk any more either; others go on."""
+    values = {"optimizer": "sgd", "momentum": 0.0, "learning_rate": 0.1, "weight_decay": 0.5, "decay_biases": True}
+    optimizer = make_optimizer(recipe(**values, epochs=8, batch_size=1, whitening_epochs=2), 1)
+    whitening, other = (keras.layers.Dense(1, bias_initializer="ones", name=name) for name in ("whitening", "other"))
+    for layer in (whitening, other):
+        layer.build((None, 1))
+    steps = []
+    for _ in range(4):
+        before = float(whitening.bias[0]), float(other.bias[0])
+        optimizer.apply([keras.ops.ones(1)] * 2, [whitening.bias, other.bias])
+        steps.append((before[0] - float(whitening.bias[0]), before[1] - float(other.bias[0])))
+    (first, full), (second, _), (third, _), (fourth, last) = steps
+    assert first == pytest.approx(full)
+    assert 0 < second < 0.6 * first
+    assert third == fourth == 0
+    assert last > 0
+
+
 def test_sgd_has_nesterov_momentum(recipe):
     """From rest, its first step is 1 + 0.9 times the gradient."""
     before, after = one_step(make_optimizer(recipe(optimizer="sgd", learning_rate=0.1), 1), 1.0)
@@ -94,7 +113,7 @@ def test_decoupled_values_hold_for_1024_pictures_whatever_batch_and_momentum(rec
     published = 0.1 / (1 + 1 / (1 - momentum)) / (1 - momentum)  # arXiv 2404.00498
     assert per_step * 1024 / batch_size == pytest.approx(published)
     optimizer = make_optimizer(recipe, 1)
-    assert float(optimizer.weight_decay * optimizer.learning_rate) * 1024 / batch_size == pytest.approx(0.01)
+    assert optimizer.decay * float(optimizer.learning_rate) * 1024 / batch_size == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize("shape", [(20, 12), (12, 20)])

@@ -47,24 +47,31 @@ class SGD(keras.optimizers.SGD):
     def __init__(
         self,
         *,
+        decay: float,
+        decay_biases: bool,
         bias_factor: float,
         muon_factor: float | None,
         lookahead: int | None,
+        whitening_steps: int | None,
         steps: int,
         **options: Any,
     ) -> None:
         """Take what others take, and what is said above.
 
         Args:
+            decay: each step shrinks the weights by this times the learning rate.
+            decay_biases: biases and batch norms, too.
             bias_factor: biases, those of batch norms too, learn at so many times the learning rate.
             muon_factor: kernels of convolutions learn by Muon at so many times the learning rate; None: as the others.
             lookahead: steps from one going back to the next; None: never.
+            whitening_steps: in which the learning rate of the bias of a layer `whitening` falls to 0; None: all.
             steps: of the whole training.
             options: of `keras.optimizers.SGD`.
         """
         super().__init__(nesterov=True, **options)
+        self.decay, self.decay_biases = decay, decay_biases
         self.bias_factor, self.muon_factor = bias_factor, muon_factor
-        self.lookahead, self.steps = lookahead, steps
+        self.lookahead, self.whitening_steps, self.steps = lookahead, whitening_steps, steps
 
     def build(self, variables):
         """Add the slow averages to the state."""
@@ -76,7 +83,14 @@ class SGD(keras.optimizers.SGD):
     def update_step(self, gradient, variable, learning_rate):
         """One variable's."""
         # On TensorFlow, Keras passes the variable inside its own one, which has another name.
-        name = self._trainable_variables[self._get_variable_index(variable)].name
+        known = self._trainable_variables[self._get_variable_index(variable)]
+        name = known.name
+        if self.whitening_steps and known.path.endswith("whitening/bias"):
+            done = ops.cast(self.iterations, "float32") / self.whitening_steps
+            learning_rate = learning_rate * ops.maximum(1 - done, 0.0)
+        if self.decay and (self.decay_biases or name not in ("bias", "gamma", "beta")):
+            # Not left to Keras, which would go on shrinking what no longer learns.
+            self.assign(variable, variable * (1 - self.decay * learning_rate))
         if self.muon_factor is not None and name == "kernel" and len(variable.shape) == 4:
             self._muon(gradient, variable, learning_rate * self.muon_factor)
         elif name in ("bias", "beta"):
@@ -132,21 +146,23 @@ def make_optimizer(recipe: Recipe, examples: int) -> keras.optimizers.Optimizer:
         decay = decay * recipe.batch_size * recipe.accumulate / 1024 / peak
     options: dict[str, Any] = {
         "learning_rate": _learning_rate(recipe, peak, steps),
-        "weight_decay": decay or None,
         "global_clipnorm": recipe.gradient_clip,
         "gradient_accumulation_steps": recipe.accumulate if recipe.accumulate > 1 else None,
     }
     if recipe.optimizer in ("sgd", "muon"):
-        optimizer = SGD(
+        return SGD(
+            decay=decay,
+            decay_biases=recipe.decay_biases,
             momentum=recipe.momentum,
             bias_factor=recipe.bias_learning_rate,
             muon_factor=recipe.muon_learning_rate / peak if recipe.optimizer == "muon" else None,
             lookahead=recipe.lookahead,
+            whitening_steps=recipe.whitening_epochs and recipe.whitening_epochs * steps // recipe.epochs,
             steps=steps,
             **options,
         )
-    else:
-        optimizer = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}[recipe.optimizer](**options)
+    adam = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}[recipe.optimizer]
+    optimizer = adam(weight_decay=decay or None, **options)
     if decay and not recipe.decay_biases:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer

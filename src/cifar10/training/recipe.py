@@ -35,6 +35,7 @@ class Recipe(BaseModel):
     decay_biases: bool
     decoupled: bool
     lookahead: Count | None
+    whitening_epochs: Count | None
     gradient_clip: Positive | None
     schedule: Literal["constant", "plateau", "cosine", "triangular"]
     warmup: Fraction
@@ -60,8 +61,13 @@ class Recipe(BaseModel):
             raise ValueError("optimizer adam has no weight_decay (adamw has)")
         if self.mixup and self.cutmix:
             raise ValueError("mixup and cutmix exclude each other, so one of them should be 0")
-        if self.optimizer.startswith("adam") and (self.bias_learning_rate != 1 or self.lookahead or self.decoupled):
-            raise ValueError(f"bias_learning_rate, lookahead and decoupled are for sgd and muon, not {self.optimizer}")
+        if self.optimizer.startswith("adam") and (
+            self.bias_learning_rate != 1 or self.lookahead or self.whitening_epochs or self.decoupled
+        ):
+            raise ValueError(
+                "bias_learning_rate, lookahead, whitening_epochs and decoupled are for sgd and muon, not "
+                f"{self.optimizer}"
+            )
         if self.lookahead and self.accumulate > 1:
             raise ValueError("lookahead counts steps, so it does not go with accumulate")
         if self.train_on == "all" and (self.schedule == "plateau" or self.early_stopping):
