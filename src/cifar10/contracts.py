@@ -61,14 +61,16 @@ class Predictions(NamedTuple):
     """One model's answers, and the record of the model that gave them.
 
     Attributes:
-        val: float32 (n, classes), probabilities on the validation part.
-        test: float32 (n, classes), probabilities on the test part.
+        train: float32 (n, classes), probabilities on the training part, as it is.
+        val: as `train`, on the validation part.
+        test: as `train`, on the test part.
         record: that of the model, its version included.
         views: which test-time augmentation the following were made with, or `none`.
         val_averaged: as `val`, averaged over the views of each picture; None without test-time augmentation.
         test_averaged: as `test`, likewise.
     """
 
+    train: np.ndarray
     val: np.ndarray
     test: np.ndarray
     record: dict[str, Any]

@@ -1,16 +1,20 @@
 """Every figure of the project, one function each. They draw what they are given and read no files."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from cifar10.contracts import Examples
+from cifar10.evidence import pareto_front
 
 # Of the palette of Okabe and Ito (2008), which people with any colour vision tell apart.
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"
+BLUE, ORANGE, GREEN, PINK, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#999999"
+FEW = (BLUE, ORANGE, GREEN, PINK, SKY)  # for the best ones; more colours than these nobody tells apart
+DARK = "#111111"  # of text on a shade, which stays as it is where a page turns dark
 
 
 def samples(examples: Examples, class_names: list[str], columns: int = 10) -> Figure:
@@ -59,7 +63,7 @@ def confusion_matrix(metrics: dict[str, Any]) -> Figure:
     axis = figure.subplots()
     picture = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
-        colour = "white" if shares[row, column] > 0.5 else "black" if count else "lightgrey"
+        colour = "white" if shares[row, column] > 0.5 else DARK if count else "lightgrey"
         axis.text(column, row, f"{count}", ha="center", va="center", fontsize=8, color=colour)
     places = range(len(class_names))
     axis.set(
@@ -78,27 +82,260 @@ def comparison(leaderboard: pd.DataFrame) -> Figure:
     places = np.arange(len(leaderboard))
 
     test, val = leaderboard.accuracy, leaderboard.val_accuracy
-    low, high = wilson_interval(test, leaderboard.test_pictures)
-    accuracy.errorbar(
-        test,
-        places,
-        xerr=(test - low, high - test),
-        fmt="o",
-        color=BLUE,
-        capsize=3,
-        label="test, 95% interval",
-    )
+    ends = (test - leaderboard.accuracy_low, leaderboard.accuracy_high - test)
+    accuracy.errorbar(test, places, xerr=ends, fmt="o", color=BLUE, capsize=3, label="test, 95% interval")
+    if leaderboard.averaged_accuracy.notna().any():
+        accuracy.plot(leaderboard.averaged_accuracy, places, "x", color=GREEN, label="test, views averaged")
     accuracy.plot(val, places, "d", color=ORANGE, markerfacecolor="none", label="validation, which ranks")
     accuracy.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     accuracy.xaxis.set_major_formatter(PercentFormatter(1.0))
     accuracy.set(xlabel="accuracy", yticks=places, yticklabels=leaderboard.architecture, ylim=(len(places) - 0.5, -0.5))
-    figure.legend(*accuracy.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+    figure.legend(*accuracy.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
 
     _bars(minutes, places, leaderboard.training_seconds / 60, "training, minutes", "{:,.1f}")
     _bars(size, places, leaderboard.parameters / 1e6, "parameters, millions", "{:,.2f}")
     for axis in figure.axes:
         axis.grid(axis="x", alpha=0.3)
         axis.set_axisbelow(True)
+    return figure
+
+
+def trade_offs(leaderboard: pd.DataFrame) -> Figure:
+    """Test accuracy against latency, size and training time; who is beaten by none in both is filled.
+
+    A line runs from each name through all three, on the height of its accuracy.
+    """
+    costs = (
+        ("latency_ms", "an answer, ms", 1),
+        ("megabytes", "its file, MB", 1),
+        ("training_seconds", "training, minutes", 60),
+    )
+    figure = _figure(11, max(3.6, 0.9 + 0.24 * len(leaderboard)))
+    figure.suptitle("Accuracy against cost; filled: no other is as good for less", fontsize="medium")
+    panels = figure.subplots(1, 3, sharey=True)
+    for axis, (column, label, unit) in zip(panels, costs, strict=True):
+        values = leaderboard[column] / unit
+        known = values.notna()
+        values, gains = values[known], leaderboard.accuracy[known]
+        for gain in leaderboard.accuracy:
+            axis.axhline(gain, color=GREY, linewidth=0.5, alpha=0.5)
+        front = pd.Series(pareto_front(values.tolist(), gains.tolist()), values.index, dtype=bool)
+        axis.plot(values[~front], gains[~front], "o", color=BLUE, markerfacecolor="none")
+        ordered = np.argsort(values[front])
+        axis.step(values[front].iloc[ordered], gains[front].iloc[ordered], where="post", color=BLUE, linewidth=1)
+        axis.plot(values[front], gains[front], "o", color=BLUE)
+        axis.set(xlabel=label)
+        if values.max() > 5 * values.min():
+            axis.set_xscale("log")
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if values.max() < 100 * values.min() else (1,)))
+            axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.xaxis.set_major_formatter("{x:,.6g}")
+        axis.grid(axis="x", alpha=0.3)
+    panels[0].yaxis.set_major_formatter(PercentFormatter(1.0))
+    panels[0].set(ylabel="test accuracy")
+    _name_at_the_right(panels[-1], leaderboard.accuracy.tolist(), leaderboard.architecture.tolist())
+    return figure
+
+
+def overlaid_curves(evaluations: list[dict[str, Any]]) -> Figure:
+    """Validation accuracy over the epochs of all models, the best five in colours; best first."""
+    judged = [each for each in evaluations if each["val_accuracy"] is not None]
+    figure = _figure(10, max(4.0, 1.0 + 0.24 * len(judged)))
+    axis = figure.subplots()
+    ends = []
+    for place, each in reversed(list(enumerate(judged))):
+        history = pd.DataFrame(each["history"])
+        colour, width = (FEW[place], 1.8) if place < len(FEW) else (GREY, 0.9)
+        axis.plot(history.epoch, history.val_accuracy, color=colour, linewidth=width)
+        axis.plot(history.epoch.iloc[-1], history.val_accuracy.iloc[-1], "o", markersize=4, color=colour)
+        ends.append((history.val_accuracy.iloc[-1], each["architecture"], colour))
+    axis.set(xlabel="epoch", ylabel="validation accuracy")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axis.grid(alpha=0.3)
+    if ends:
+        worst = min(height for height, *_ in ends)
+        axis.set_ylim(bottom=max(axis.get_ylim()[0], worst - 0.15))  # the first epochs are of no interest
+        heights, names, colours = zip(*ends, strict=True)
+        _name_at_the_right(axis, heights, names, colours)
+    return figure
+
+
+def calibration(evaluations: list[dict[str, Any]]) -> Figure:
+    """A panel a model: how often it is right when it is so sure, as it is and with its temperature."""
+    columns = min(7, max(3, len(evaluations)))
+    rows = -(-len(evaluations) // columns)
+    figure = _figure(1.75 * columns, 1.95 * rows + 0.7)
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for axis in panels.flat[len(evaluations) :]:
+        axis.axis("off")
+    for axis, each in zip(panels.flat, evaluations, strict=False):
+        axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
+        bins = pd.DataFrame(each["reliability"])
+        axis.plot(bins.confidence, bins.accuracy, ".-", color=ORANGE, linewidth=1, label="as it is")
+        title = f"{each['architecture']}\n{each['calibration_error']:.1%}"
+        if each["calibrated_reliability"]:
+            bins = pd.DataFrame(each["calibrated_reliability"])
+            axis.plot(bins.confidence, bins.accuracy, ".-", color=BLUE, linewidth=1, label="with its temperature")
+            title += f" → {each['calibrated_error']:.1%}"
+        axis.set_title(title, fontsize=7)
+        axis.set(xlim=(0, 1), ylim=(0, 1), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+        axis.tick_params(labelsize=7)
+    known = {
+        label: handle for axis in panels.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(known.values(), known.keys(), loc="outside upper center", ncols=2, frameon=False, fontsize=8)
+    figure.supxlabel("confidence", fontsize=8)
+    figure.supylabel("share that is right", fontsize=8)
+    return figure
+
+
+def per_class(evaluations: list[dict[str, Any]]) -> Figure:
+    """F1 on test, a row a model, a column a class."""
+    classes = list(evaluations[0]["classes"])
+    values = np.array([[each["classes"][name]["f1"] for name in classes] for each in evaluations])
+    figure = _figure(1.9 + 0.72 * len(classes), 1.3 + 0.32 * len(evaluations))
+    _heat_map(figure, values, [each["architecture"] for each in evaluations], classes, "{:.0%}")
+    figure.suptitle("F1 of each class, on test", fontsize="medium")
+    return figure
+
+
+def pairwise(leaderboard: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
+    """Difference of test accuracy, row less column, in points; in grey where the two cannot be told apart."""
+    names = list(leaderboard.architecture)
+    size = len(names)
+    figure = _figure(max(5.5, 2.6 + 0.52 * size), 2.3 + 0.42 * size)
+    axis = figure.subplots()
+    differences, told = np.zeros((size, size)), np.zeros((size, size), dtype=bool)
+    rows: Any = pairs.itertuples()
+    for pair in rows:
+        first, second = names.index(pair.first), names.index(pair.second)
+        differences[first, second], differences[second, first] = pair.difference, -pair.difference
+        told[first, second] = told[second, first] = pair.told_apart
+    reach = max(abs(differences).max(), 0.01)
+    axis.imshow(np.where(told, differences, np.nan), cmap="PuOr_r", vmin=-reach, vmax=reach, aspect="auto")
+    for (row, column), difference in np.ndenumerate(differences):
+        if row == column:
+            continue
+        strong = told[row, column] and abs(difference) > 0.6 * reach
+        colour = "white" if strong else DARK if told[row, column] else GREY
+        text = f"{100 * difference:+.1f}" if told[row, column] else f"≈ {100 * difference:+.1f}"
+        axis.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
+    axis.set_xticks(range(size), names, rotation=45, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(size), names)
+    axis.set_title(
+        "Test accuracy, row less column, in points\n≈ not to be told apart (McNemar, Holm, 5%)", fontsize="medium"
+    )
+    return figure
+
+
+def robustness(table: pd.DataFrame, order: Sequence[str]) -> Figure:
+    """Accuracy over severity, a panel a corruption; the best five by `order` in colours."""
+    corruptions = list(dict.fromkeys(table.corruption))
+    columns = min(3, len(corruptions))
+    figure = _figure(10, 2.7 * -(-len(corruptions) // columns) + 0.6)
+    panels = figure.subplots(-(-len(corruptions) // columns), columns, squeeze=False, sharex=True, sharey=True)
+    names = [name for name in order if name in set(table.architecture)]
+    for axis, corruption in zip(panels.flat, corruptions, strict=False):
+        for place, name in reversed(list(enumerate(names))):
+            curve = table[(table.architecture == name) & (table.corruption == corruption)].sort_values("severity")
+            clean = float(curve.clean_accuracy.iloc[0])
+            colour, width = (FEW[place], 1.6) if place < len(FEW) else (GREY, 0.8)
+            label = name if place < len(FEW) else f"{len(names) - len(FEW)} others"
+            axis.plot([0, *curve.severity], [clean, *curve.accuracy], ".-", label=label, color=colour, linewidth=width)
+        axis.set_title(corruption.replace("_", " "), fontsize=9)
+        axis.set(xticks=range(6))
+        axis.grid(alpha=0.3)
+        axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+    known = dict(zip(*reversed(panels.flat[0].get_legend_handles_labels()), strict=True))
+    legend = [name for name in (*names, f"{len(names) - len(FEW)} others") if name in known]
+    figure.legend(
+        [known[name] for name in legend], legend, loc="outside upper center", ncols=6, frameon=False, fontsize=8
+    )
+    figure.supxlabel("severity", fontsize=9)
+    figure.supylabel("test accuracy", fontsize=9)
+    return figure
+
+
+def mistakes(title: str, rows: dict[str, list[tuple[np.ndarray, np.ndarray | None, str]]], columns: int = 8) -> Figure:
+    """A row of pictures a heading, each with its caption and, where there is one, a map of what the network looked at.
+
+    Args:
+        title: above all.
+        rows: heading -> (picture, map of 0 to 1 or None, caption), uint8 (32, 32, 3) and float (32, 32).
+        columns: pictures a row, at most.
+    """
+    rows = {heading: pictures[:columns] for heading, pictures in rows.items() if pictures}
+    heights = [2.05 if pictures[0][1] is not None else 1.2 for pictures in rows.values()]
+    figure = _figure(1.25 * columns, sum(heights) + 0.42 * len(rows) + 0.4)
+    figure.suptitle(title)
+    parts: Any = figure.subfigures(max(len(rows), 1), 1, height_ratios=heights or None, squeeze=False)
+    for part, (heading, pictures) in zip(parts[:, 0], rows.items(), strict=False):
+        part.suptitle(heading, fontsize=9, x=0.01, ha="left")
+        mapped = pictures[0][1] is not None
+        grid = part.subplots(2 if mapped else 1, columns, squeeze=False)
+        for axis in grid.flat:
+            axis.axis("off")
+        for column, (picture, attention, caption) in enumerate(pictures):
+            grid[0, column].imshow(picture, interpolation="nearest")
+            grid[0, column].set_title(caption, fontsize=6.5, pad=2)
+            if attention is not None:
+                grid[1, column].imshow(picture.mean(axis=2), cmap="gray", interpolation="nearest")
+                grid[1, column].imshow(attention, cmap="inferno", alpha=0.55, vmin=0, vmax=1)
+    return figure
+
+
+def predictions(answers: pd.DataFrame, pictures: Sequence[tuple[np.ndarray, np.ndarray]], title: str) -> Figure:
+    """A row a picture: as it came, as the network sees it, and its classes by probability.
+
+    Args:
+        answers: a row a picture, with `picture` and a column a class.
+        pictures: of each the original, uint8 (height, width, 3), and what the network is shown, (32, 32, 3).
+        title: above all.
+    """
+    classes = [column for column in answers.columns if column not in ("picture", "answer", "probability")]
+    figure = _figure(9.5, 0.6 + 2.1 * len(pictures))
+    figure.suptitle(title, fontsize="medium")
+    grid = figure.subplots(len(pictures), 3, squeeze=False, width_ratios=(1.2, 1, 2.2))
+    for (original, seen, bars), (_, row), (full, small) in zip(grid, answers.iterrows(), pictures, strict=False):
+        original.imshow(full)
+        original.set_title(str(row.picture)[-34:], fontsize=8)
+        seen.imshow(small, interpolation="nearest")
+        seen.set_title("as the network sees it", fontsize=8)
+        for axis in (original, seen):
+            axis.axis("off")
+        values = row[classes].astype(float).sort_values(ascending=False)
+        drawn = bars.barh(np.arange(len(values)), values, color=[BLUE, *[GREY] * (len(values) - 1)])
+        bars.bar_label(drawn, labels=[f"{value:.1%}" for value in values], padding=3, fontsize=7)
+        bars.set_yticks(np.arange(len(values)), values.index, fontsize=7)
+        bars.set(xlim=(0, 1.15), ylim=(len(values) - 0.5, -0.5))
+        bars.xaxis.set_visible(False)
+        for side in ("top", "right", "bottom"):
+            bars.spines[side].set_visible(False)
+    return figure
+
+
+def versions(runs: pd.DataFrame) -> Figure:
+    """Accuracy of every version over time, a panel a model."""
+    names = sorted(set(runs.architecture), key=lambda name: -runs[runs.architecture == name].val_accuracy.max())
+    columns = min(4, max(len(names), 1))
+    rows = -(-max(len(names), 1) // columns)
+    figure = _figure(2.9 * max(columns, 2), 2.1 * rows + 0.6)
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for axis in panels.flat[len(names) :]:
+        axis.axis("off")
+    for axis, name in zip(panels.flat, names, strict=False):
+        of_it = runs[runs.architecture == name].sort_values("version").reset_index(drop=True)
+        axis.plot(of_it.index + 1, of_it.val_accuracy, "d", color=ORANGE, markerfacecolor="none", label="validation")
+        axis.plot(of_it.index + 1, of_it.accuracy, "o", color=BLUE, label="test")
+        axis.set_title(name, fontsize=9)
+        axis.set(xlim=(0.5, len(of_it) + 0.5))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axis.grid(alpha=0.3)
+    figure.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+    figure.supxlabel("version, oldest first", fontsize=9)
+    figure.supylabel("accuracy", fontsize=9)
     return figure
 
 
@@ -136,19 +373,60 @@ def benchmark(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def wilson_interval(accuracy: pd.Series, pictures: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """95% score interval of a share of that many pictures (Wilson 1927)."""
-    z = 1.959964
-    centre = (accuracy + z**2 / (2 * pictures)) / (1 + z**2 / pictures)
-    half = z / (1 + z**2 / pictures) * np.sqrt(accuracy * (1 - accuracy) / pictures + (z / (2 * pictures)) ** 2)
-    return centre - half, centre + half
-
-
 def _bars(axis: Any, places: np.ndarray, values: pd.Series, label: str, form: str) -> None:
     bars = axis.barh(places, values, height=0.6, color=GREY)
     axis.bar_label(bars, labels=[form.format(value) for value in values], padding=3, fontsize=8)
     axis.set(xlabel=label, xlim=(0, max(values.max() * 1.35, 1e-9)))
     axis.tick_params(left=False)
+
+
+def _heat_map(figure: Figure, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], form: str) -> None:
+    axis = figure.subplots()
+    low, high = min(values.min(), 0.5), 1.0
+    axis.imshow(values, cmap="Blues", vmin=low, vmax=high, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        colour = "white" if (value - low) / (high - low) > 0.6 else DARK
+        axis.text(column, row, form.format(value), ha="center", va="center", fontsize=7, color=colour)
+    axis.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(len(rows)), rows)
+
+
+def _name_at_the_right(
+    axis: Any, heights: Sequence[float], names: Sequence[str], colours: Sequence[str] | None = None
+) -> None:
+    """Names in a column beside the axes, each tied to its height there, and none over another."""
+    order = np.argsort(np.asarray(heights, float))
+    low, high = axis.get_ylim()
+    shares = (np.asarray(heights, float)[order] - low) / (high - low)
+    # A line of text takes so much of the axes' height; about, for the layout is not made yet.
+    line = min(0.17 / (0.72 * axis.figure.get_figheight()), 1.0 / max(len(names), 1))
+    places = np.array(shares)
+    for _ in range(200):  # push apart what is too close, a little each time
+        for lower in range(len(places) - 1):
+            short = line - (places[lower + 1] - places[lower])
+            if short > 1e-9:
+                places[lower] -= short / 2
+                places[lower + 1] += short / 2
+        places = np.clip(places, line * np.arange(len(places)), 1 - line * np.arange(len(places))[::-1])
+    for share, place, index in zip(shares, places, order, strict=True):
+        colour = colours[index] if colours else GREY
+        axis.annotate(
+            list(names)[index],
+            (1, share),
+            (1.06, place),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            fontsize=7.5,
+            va="center",
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.6,
+                "shrinkA": 1,
+                "shrinkB": 0,
+                "relpos": (0, 0.5),
+            },
+        )
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -4,11 +4,19 @@ import difflib
 from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from cifar10.errors import InputError
 from cifar10.pipelines.benchmark.nodes import Benchmark
+from cifar10.pipelines.prediction.nodes import WINNER
+from cifar10.pipelines.robustness.nodes import Robustness
 from cifar10.training.recipe import RECIPES
+
+
+def _winner_or_known(name: str) -> str:
+    if name not in (WINNER, *RECIPES):
+        raise ValueError(f"there is no architecture {name}; {did_you_mean(name, [WINNER, *RECIPES])}")
+    return name
 
 
 class _Shared(BaseModel):
@@ -21,6 +29,10 @@ class _Shared(BaseModel):
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     split_seed: Annotated[int, Field(ge=0, lt=2**32)]
     test_time_augmentation: Literal["none", "flip", "flip_and_shift"]
+    evaluate_versions: Literal["latest", "all"]
+    robustness: Robustness
+    image: str | None
+    architecture: Annotated[str, AfterValidator(_winner_or_known)]
     benchmark: Benchmark
 
 
@@ -54,7 +66,7 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
 def _complaint(location: tuple[int | str, ...], kind: str, message: str, value: Any) -> str:
     name = ".".join(map(str, location))
     if kind == "extra_forbidden":
-        blocks: dict[str, type[BaseModel]] = {**RECIPES, "benchmark": Benchmark}
+        blocks: dict[str, type[BaseModel]] = {**RECIPES, "benchmark": Benchmark, "robustness": Robustness}
         fields = (blocks[str(location[0])] if len(location) > 1 else Parameters).model_fields
         return f"{name}: no such parameter; {did_you_mean(str(location[-1]), fields)}"
     if kind == "missing":

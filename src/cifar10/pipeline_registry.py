@@ -5,7 +5,17 @@ import warnings
 from kedro.pipeline import Pipeline
 
 from cifar10.architectures import ARCHITECTURES
-from cifar10.pipelines import benchmark, evaluation, ingestion, preprocessing, reporting, training
+from cifar10.pipelines import (
+    benchmark,
+    evaluation,
+    history,
+    ingestion,
+    prediction,
+    preprocessing,
+    reporting,
+    robustness,
+    training,
+)
 
 LAPTOP_RUN = ("batchnorm_cnn", "airbench94")  # what `kedro run` trains and compares
 
@@ -20,7 +30,10 @@ def register_pipelines() -> dict[str, Pipeline]:
         "ingestion_csv": ingestion.create_csv_pipeline(),
         "preprocessing": preprocessing.create_pipeline(),
         "evaluation": evaluation.create_pipeline(ARCHITECTURES),
-        "reporting": reporting.create_pipeline(ARCHITECTURES),
+        "robustness": robustness.create_pipeline(ARCHITECTURES),
+        "reporting": reporting.create_pipeline(),
+        "predict": prediction.create_pipeline(),
+        "history": history.create_pipeline(),
         "benchmark": benchmark.create_pipeline(ARCHITECTURES),
     }
     trainings = {f"train_{name}": training.create_pipeline(name) for name in ARCHITECTURES}
@@ -29,6 +42,6 @@ def register_pipelines() -> dict[str, Pipeline]:
         + stages["preprocessing"]
         + sum((trainings[f"train_{name}"] for name in LAPTOP_RUN), Pipeline([]))
         + evaluation.create_pipeline(LAPTOP_RUN)
-        + reporting.create_pipeline(LAPTOP_RUN)
+        + stages["reporting"]
     )
     return {"__default__": laptop_run, **stages, **trainings}

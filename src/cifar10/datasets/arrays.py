@@ -35,6 +35,8 @@ class PredictionsDataset(LocalDataset):
             return None
         with np.load(Path(self._get_load_path()), allow_pickle=False) as arrays:
             values = dict(arrays)
+        if "train" not in values:  # an earlier version of this project wrote it
+            return None
         values["record"] = json.loads(str(values["record"]))
         values["views"] = str(values.get("views", "none"))  # older files do not say
         return Predictions(**values)

@@ -1,7 +1,7 @@
 """Which models can be compared: those that have been trained, and on the data at hand."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from cifar10.contracts import Predictions, Statistics, TrainedModel
@@ -22,14 +22,14 @@ def if_trained(function: Callable, architecture: str, *, log: Callable[..., None
     ) -> Iterator[Any]:
         if made is None:
             log("%s: left out, it has not been trained (kedro run --pipelines=train_%s)", architecture, architecture)
-        elif _is_of(statistics, made if isinstance(made, dict) else made.record, log):
+        elif is_of(statistics, made if isinstance(made, dict) else made.record, log):
             yield function(made, *inputs)
 
     return node
 
 
 def comparable(
-    metrics: tuple[dict[str, Any] | None, ...], statistics: Statistics, *, log: Callable[..., None] = logger.debug
+    metrics: Iterable[dict[str, Any] | None], statistics: Statistics, *, log: Callable[..., None] = logger.debug
 ) -> list[dict[str, Any]]:
     """Those metrics that exist and are of models trained on the data at hand, best validation accuracy first.
 
@@ -38,7 +38,7 @@ def comparable(
     Raises:
         InputError: there are none.
     """
-    kept = [each for each in metrics if each is not None and _is_of(statistics, each, log)]
+    kept = [each for each in metrics if each is not None and is_of(statistics, each, log)]
     if not kept:
         raise InputError(
             "No model has been trained and evaluated on the data at hand, so there is nothing to compare. Train one "
@@ -53,7 +53,7 @@ def comparable(
     return sorted(kept, key=place)
 
 
-def _is_of(statistics: Statistics, record: dict[str, Any], log: Callable[..., None]) -> bool:
+def is_of(statistics: Statistics, record: dict[str, Any], log: Callable[..., None] = logger.debug) -> bool:
     """Whether a record or metrics are of a model trained on these data; log it if not."""
     if record["data_version"] == statistics.data_version:
         return True

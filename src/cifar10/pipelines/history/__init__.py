@@ -1,0 +1,5 @@
+"""Every version of every model."""
+
+from cifar10.pipelines.history.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

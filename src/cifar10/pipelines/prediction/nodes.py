@@ -1,0 +1,79 @@
+"""Ask a model about pictures from outside."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from cifar10 import figures, pictures
+from cifar10.contracts import TrainedModel
+from cifar10.datasets.model import Models
+from cifar10.errors import InputError
+from cifar10.evidence import tempered
+
+logger = logging.getLogger(__name__)
+
+WINNER = "winner"
+MOST_DRAWN = 12  # pictures in the figure; the table has all
+
+
+def predict_pictures(
+    models: Models, leaderboard: pd.DataFrame | None, class_names: list[str], image: str | None, architecture: str
+) -> tuple[pd.DataFrame, Figure]:
+    """The classes of a picture, or of each in a folder, by probability.
+
+    Args:
+        models: to choose from.
+        leaderboard: says who the winner is, and by which temperature a model's confidence is to be believed.
+        class_names: in the order of the probabilities.
+        image: a file or a folder.
+        architecture: whose latest version is asked; `winner`: the first of the leaderboard, in the version it names.
+
+    Returns:
+        A row a picture: its name, the answer, its probability, and a column a class. And a figure of the first ones.
+
+    Raises:
+        InputError: no picture is given, it cannot be read, or there is no such model.
+    """
+    from cifar10.inference import probabilities
+
+    if image is None:
+        raise InputError("Which picture? kedro run --pipelines=predict --params=image=FILE_OR_FOLDER")
+    files = pictures.find(image)
+    read = [pictures.read(path) for path in files]
+    trained, temperature = _choose(models, leaderboard, architecture)
+    name = trained.record["architecture"]
+    if trained.network.output_shape[-1] != len(class_names):
+        raise InputError(f"{name} tells {trained.network.output_shape[-1]} classes apart, and class_names has others.")
+
+    seen = np.stack([pictures.shown_to_network(picture) for picture in read])
+    answers = probabilities(trained.network, seen, trained.record["image_size"])
+    answers = tempered(answers, temperature)
+    table = pd.DataFrame(answers, columns=class_names)
+    table.insert(0, "picture", [path.name for path in files])
+    table.insert(1, "answer", [class_names[answer] for answer in answers.argmax(axis=1)])
+    table.insert(2, "probability", answers.max(axis=1))
+    for path, row in zip(files, answers, strict=True):
+        best = ", ".join(f"{class_names[place]} {row[place]:.1%}" for place in np.argsort(-row)[:3])
+        logger.info("%s: %s", path, best)
+    title = f"{name}, version {trained.record['version']}"
+    drawn = [(pictures.thumbnail(picture), small) for picture, small in zip(read, seen, strict=True)][:MOST_DRAWN]
+    return table, figures.predictions(table, drawn, title)
+
+
+def _choose(models: Models, leaderboard: pd.DataFrame | None, architecture: str) -> tuple[TrainedModel, float]:
+    """The model to ask, and its temperature: 1 where none was fitted for that version."""
+    ranked = [] if leaderboard is None else leaderboard[leaderboard["rank"].notna()].to_dict("records")
+    if architecture == WINNER and not ranked:
+        raise InputError(
+            "There is no leaderboard yet, so no winner to ask. Make one (kedro run --pipelines=evaluation,reporting, "
+            "with the same --env and --params), or name a trained architecture with --params=architecture=NAME"
+        )
+    if architecture == WINNER:
+        trained = models.load(ranked[0]["architecture"], str(ranked[0]["model_version"]))
+    else:
+        trained = models.load(architecture)
+    of_it = (trained.record["architecture"], trained.record["version"])
+    fitted = {(row["architecture"], str(row["model_version"])): row["temperature"] for row in ranked}
+    return trained, float(fitted.get(of_it, 1.0))
