@@ -132,12 +132,13 @@ def _scale(backbone, inputs) -> None:
         variable.assign(variable * 2**0.5)  # from Glorot's initialisation to He's
 
 
-def kedro(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def kedro(*arguments: str, input: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     """`kedro ...` as a user types it, in the project's folder."""
     return subprocess.run(
         [sys.executable, "-m", "kedro", *arguments],
         cwd=PROJECT,
         env={**os.environ, "COLUMNS": "200", **environment},
+        input=input,
         capture_output=True,
         text=True,
         check=False,

@@ -1,7 +1,10 @@
 """The project as its users run it, from pictures to leaderboard, on a demo smaller than the demo."""
 
+import base64
 import json
+import re
 import shutil
+from xml.etree import ElementTree
 
 import keras
 import numpy as np
@@ -10,11 +13,12 @@ import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DatasetError
+from PIL import Image
 
 from cifar10.architectures import ARCHITECTURES
 from cifar10.errors import InputError
 from cifar10.pipeline_registry import LAPTOP_RUN, register_pipelines
-from tests.conftest import PROJECT, kedro, run
+from tests.conftest import CLASS_NAMES, PROJECT, kedro, run
 
 TINY = {"epochs": 2, "batch_size": 64}
 
@@ -60,13 +64,15 @@ def test_every_artifact_is_there_under_one_version(data):
     pictures = {path.name for path in data.rglob("*.png") if path.is_file()}
     tables = {path.name for path in data.rglob("*.csv") if path.is_file()}
     both = ("batchnorm_cnn", "airbench94")
-    assert pictures == {
-        f"{name}_{figure}.png" for name in both for figure in ("learning_curves", "confusion_matrix")
-    } | {
-        "samples.png",
-        "comparison.png",
+    of_both = {
+        f"{name}_{figure}.png" for name in both for figure in ("learning_curves", "confusion_matrix", "mistakes")
     }
-    assert tables == {f"{name}_{table}.csv" for name in both for table in ("history", "layers")} | {"leaderboard.csv"}
+    of_all = {"comparison", "trade_offs", "overlaid_curves", "calibration", "per_class", "pairs", "samples"}
+    assert pictures == of_both | {f"{name}.png" for name in of_all}
+    assert tables == {f"{name}_{table}.csv" for name in both for table in ("history", "layers")} | {
+        "leaderboard.csv",
+        "pairs.csv",
+    }
     assert not list((data / "06_models").glob("*_checkpoint"))  # a finished run leaves none
     assert len({path.parent.name for path in data.rglob("*.*") if path.is_file() and "T" in path.parent.name}) == 1
 
@@ -132,6 +138,100 @@ def test_weights_are_missed_before_any_data_is_loaded(data):
     assert "Traceback" not in result.stdout + result.stderr
     assert "Completed" not in result.stdout
     assert not (data / "06_models/vgg16_imagenet.keras").exists()
+
+
+def test_seeds_of_one_recipe_are_summed_up(copy):
+    run(copy, "train_batchnorm_cnn", batchnorm_cnn={**TINY, "examples": 320})
+    run(copy, "train_batchnorm_cnn", batchnorm_cnn={**TINY, "examples": 320, "seed": 2})
+    run(copy, "evaluation", "reporting", evaluate_versions="all")
+    seeds = pd.read_csv(latest(copy / "08_reporting/seeds.csv"))
+    assert len(versions(copy / "06_models/batchnorm_cnn.keras")) == 3  # the first by another recipe
+    assert sorted(seeds[seeds.architecture == "batchnorm_cnn"].seed) == [0, 2]
+    board = pd.read_csv(latest(copy / "08_reporting/leaderboard.csv")).set_index("architecture")
+    row, accuracies = board.loc["batchnorm_cnn"], seeds[seeds.architecture == "batchnorm_cnn"].accuracy
+    assert (row.seeds, row.seeds_mean) == (2, pytest.approx(accuracies.mean()))
+    assert row.seeds_low < row.seeds_mean < row.seeds_high
+    assert board.seeds["airbench94"] == 1
+    assert row.accuracy in list(accuracies)
+
+
+def test_history_lists_every_version(copy):
+    run(copy, "train_batchnorm_cnn", batchnorm_cnn={**TINY, "examples": 320, "seed": 7})
+    run(copy, "history")
+    runs = pd.read_csv(latest(copy / "08_reporting/runs.csv"))
+    assert list(runs.architecture[1:].sort_values()) == ["airbench94", "batchnorm_cnn"]
+    newest = runs.iloc[0]
+    assert (newest.architecture, newest.seed, newest.epochs) == ("batchnorm_cnn", 7, 2)
+    assert np.isnan(newest.accuracy)  # not evaluated yet
+    assert list(runs.accuracy[1:].notna()) == [True, True]
+
+
+def test_winner_predicts_pictures_from_outside(copy, tmp_path, caplog):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    with np.load(copy / "02_intermediate/test_examples.npz") as test:
+        for place in range(3):
+            large = Image.fromarray(test["images"][place]).resize((320, 320), Image.Resampling.NEAREST)
+            large.save(folder / f"{place}.png")
+    board = pd.read_csv(latest(copy / "08_reporting/leaderboard.csv"))
+    run(copy, "predict", image=str(folder))
+    table = pd.read_csv(latest(copy / "07_model_output/prediction.csv"))
+    network = keras.saving.load_model(latest(copy / f"06_models/{board.architecture[0]}.keras"))
+    with np.load(copy / "02_intermediate/test_examples.npz") as test:
+        expected = network.predict(test["images"][:3], verbose=0).argmax(axis=1)
+    assert list(table.picture) == ["0.png", "1.png", "2.png"]
+    assert [CLASS_NAMES.index(answer) for answer in table.answer] == list(expected)
+    np.testing.assert_allclose(table[CLASS_NAMES].sum(axis=1), 1, rtol=1e-6)
+    assert latest(copy / "08_reporting/prediction.png").stat().st_size > 10_000
+    assert "1.png: " in caplog.text
+
+    loser = board.architecture[1]
+    run(copy, "predict", image=str(folder / "1.png"), architecture=loser)
+    assert len(pd.read_csv(latest(copy / "07_model_output/prediction.csv"))) == 1
+    with pytest.raises(InputError, match=r"There is no trained vgg16. Train it"):
+        run(copy, "predict", image=str(folder), architecture="vgg16")
+    (folder / "notes.txt").write_text("no picture")
+    with pytest.raises(InputError, match=r"notes.txt is no picture of a format"):
+        run(copy, "predict", image=str(folder))
+
+
+def test_robustness_joins_the_report(copy):
+    run(copy, "robustness", "reporting", robustness={"examples": 40, "seed": 0})
+    table = pd.read_csv(latest(copy / "08_reporting/robustness.csv"))
+    assert len(table) == 2 * 6 * 5
+    assert set(table.pictures) == {40}
+    assert table.groupby("architecture").clean_accuracy.nunique().eq(1).all()
+    assert latest(copy / "08_reporting/robustness.png").stat().st_size > 10_000
+    assert "Worse pictures" in latest(copy / "08_reporting/report.html").read_text()
+
+
+def test_report_needs_nothing_but_itself(data):
+    """No address to fetch from, every drawing inside, every model described."""
+    page = latest(data / "08_reporting/report.html").read_text()
+    assert not re.findall(r"""(?:src|href)=["'](?!data:image|#)""", page)
+    drawings = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
+    assert len(drawings) == 6 + 2 * 2
+    for drawing in drawings:
+        svg = base64.b64decode(drawing).decode()
+        ElementTree.fromstring(svg)
+        assert "var(--ink)" in svg
+    board = pd.read_csv(latest(data / "08_reporting/leaderboard.csv"))
+    assert page.count("<details") == 2
+    assert f"{board.architecture[0]} is the best of 2 by validation" in page
+
+
+def test_old_versions_go_after_they_were_shown(copy):
+    run(copy, "evaluation", "reporting")
+    run(copy, "evaluation")
+    shown = kedro("prune", "--keep=1", f"--data-root={copy}", input="n\n")
+    assert shown.returncode == 0
+    assert "airbench94_metrics.json/2" in shown.stdout
+    assert "Nothing was deleted" in shown.stdout
+    assert len(versions(copy / "08_reporting/airbench94_metrics.json")) == 3
+    done = kedro("prune", "--keep=1", f"--data-root={copy}", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert len(versions(copy / "08_reporting/airbench94_metrics.json")) == 1
+    run(copy, "reporting")  # all that it needs is there
 
 
 @pytest.mark.slow
@@ -203,11 +303,17 @@ def test_registry_lists_every_pipeline_without_tensorflow():
         (["--params=vgg16_imagenet.alpha=0.5"], "vgg16_imagenet.alpha: no such parameter; there are accumulate"),
         (["--params=mobilenetv2_imagenet.alpha=0.4"], "with weights imagenet, alpha should be one of (0.35, 0.5"),
         (["--params=test_time_augmentation=flop"], "test_time_augmentation: input should be 'none', 'flip' or"),
+        (["--params=architecture=vgg17"], "architecture: there is no architecture vgg17; did you mean vgg16?"),
+        (["--params=evaluate_versions=some"], "evaluate_versions: input should be 'latest' or 'all'"),
+        (["--params=robustness.examples=0"], "robustness.examples: input should be greater than or equal to 1"),
+        (["--env=demo", "--pipelines=predict"], "Which picture? kedro run --pipelines=predict --params=image="),
+        (["--env=demo", "--pipelines=predict", "--params=image=nowhere.jpg"], "There is no picture and no folder"),
+        (["--env=demo", "--pipelines=history"], "Nothing has been trained yet, so there is no history."),
         (["--env=dmo"], "conf/dmo"),
         (["--pipelines=train_vgg16"], "must be made first: kedro run --pipelines=ingestion,preprocessing"),
         (
             ["--env=demo", "--pipelines=reporting"],
-            "kedro run --pipelines=ingestion,preprocessing --env=demo --params=data_root=",
+            "first: kedro run --pipelines=ingestion,preprocessing,evaluation --env=demo --params=data_root=",
         ),
         (["--pipelines=ingestion_csv"], "train.csv is missing. Put train.csv and test.csv"),
     ],

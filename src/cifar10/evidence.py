@@ -21,7 +21,7 @@ def wilson_interval(accuracy: float, pictures: int) -> Interval:
     z = 1.959964
     centre = (accuracy + z**2 / (2 * pictures)) / (1 + z**2 / pictures)
     half = z / (1 + z**2 / pictures) * np.sqrt(accuracy * (1 - accuracy) / pictures + (z / (2 * pictures)) ** 2)
-    return Interval(float(centre - half), float(centre + half))
+    return Interval(min(float(centre - half), accuracy), max(float(centre + half), accuracy))  # whatever is rounded
 
 
 def t_interval(values: Sequence[float]) -> Interval | None:

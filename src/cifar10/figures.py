@@ -395,19 +395,16 @@ def _name_at_the_right(
     axis: Any, heights: Sequence[float], names: Sequence[str], colours: Sequence[str] | None = None
 ) -> None:
     """Names in a column beside the axes, each tied to its height there, and none over another."""
+    from scipy.optimize import isotonic_regression
+
     order = np.argsort(np.asarray(heights, float))
     low, high = axis.get_ylim()
     shares = (np.asarray(heights, float)[order] - low) / (high - low)
     # A line of text takes so much of the axes' height; about, for the layout is not made yet.
     line = min(0.17 / (0.72 * axis.figure.get_figheight()), 1.0 / max(len(names), 1))
-    places = np.array(shares)
-    for _ in range(200):  # push apart what is too close, a little each time
-        for lower in range(len(places) - 1):
-            short = line - (places[lower + 1] - places[lower])
-            if short > 1e-9:
-                places[lower] -= short / 2
-                places[lower + 1] += short / 2
-        places = np.clip(places, line * np.arange(len(places)), 1 - line * np.arange(len(places))[::-1])
+    # The places nearest to the heights that are a line apart: less their lines, they only must not fall.
+    lines = line * np.arange(len(names))
+    places = isotonic_regression(shares - lines).x.clip(0, 1 - lines[-1]) + lines
     for share, place, index in zip(shares, places, order, strict=True):
         colour = colours[index] if colours else GREY
         axis.annotate(

@@ -91,16 +91,14 @@ def _compile(network: keras.Model) -> None:
 def _cut(network: keras.Model) -> tuple[keras.Model, keras.Model]:
     """The network up to its last feature map, and from there to its logits."""
     logits = network.get_layer("logits").output
-    maps = [
-        layer
-        for layer in network.layers
-        if len(layer.output.shape) == 4 and layer.output.shape[-1] > network.input_shape[-1]
-    ]
-    large = [layer for layer in maps if layer.output.shape[1] >= SMALLEST_MAP]
-    smaller = [layer for layer in maps if 1 < layer.output.shape[1] < SMALLEST_MAP]
-    for layer in (*reversed(large), *reversed(smaller), maps[-1]):
+    # What goes into a layer, for what comes out of a backbone is, asked of that, not a part of the network around it.
+    given = (layer.input for layer in network.layers if not isinstance(layer, keras.Model))
+    maps = [each for each in given if not isinstance(each, list) and len(each.shape) == 4]
+    maps = [each for each in maps if each.shape[-1] > network.input_shape[-1]]
+    maps.sort(key=lambda each: min(each.shape[1], SMALLEST_MAP))  # the last and largest enough at the end
+    for tensor in reversed(maps):
         try:
-            return keras.Model(network.input, layer.output), keras.Model(layer.output, logits)
+            return keras.Model(network.input, tensor), keras.Model(tensor, logits)
         except ValueError:  # something passes by this one
             continue
     raise ValueError(f"{network.name} has no feature map that all goes through")

@@ -7,12 +7,12 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from kedro.io import Version
 
 from cifar10.architectures import ARCHITECTURES
 from cifar10.contracts import Examples, Predictions, digest
 from cifar10.datasets.arrays import ExamplesDataset, PredictionsDataset
 from cifar10.datasets.files import MetricsDataset, StatisticsDataset
-from kedro.io import Version
 from tests.conftest import CLASS_NAMES, run
 
 VERSION = "2026-01-01T00.00.00.000Z"

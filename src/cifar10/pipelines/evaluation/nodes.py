@@ -199,6 +199,8 @@ def explain(trained: TrainedModel, predictions: Predictions, test_examples: Exam
     np.add.at(counts, (truth[wrong], answers[wrong]), 1)
     for pair in np.argsort(-counts, axis=None, kind="stable")[:3]:
         true, taken = np.unravel_index(pair, counts.shape)
+        if not counts[true, taken]:
+            break
         places = np.flatnonzero((truth == true) & (answers == taken))
         ordered = places[np.argsort(-sure[places], kind="stable")][:EXPLAINED]
         rows[f"{class_names[true]} taken for {class_names[taken]}, {counts[true, taken]} times"] = [

@@ -27,17 +27,18 @@ class Robustness(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
 
 
-def judge_corrupted(trained: TrainedModel, test_examples: Examples, robustness: Robustness) -> pd.DataFrame:
+def judge_corrupted(trained: TrainedModel, test_examples: Examples, robustness: dict[str, Any]) -> pd.DataFrame:
     """Accuracy on the same test pictures under each corruption and severity, and as they are.
 
     The pictures are drawn at random, by `seed`, which draws the corruptions, too: the same for every model.
     """
     from cifar10.inference import probabilities
 
+    options = Robustness.model_validate(robustness)
     record = trained.record
     verify(record["digests"], test=test_examples)
-    count = min(robustness.examples, len(test_examples.labels))
-    chosen = np.sort(np.random.default_rng(robustness.seed).permutation(len(test_examples.labels))[:count])
+    count = min(options.examples, len(test_examples.labels))
+    chosen = np.sort(np.random.default_rng(options.seed).permutation(len(test_examples.labels))[:count])
     images, labels = test_examples.images[chosen], test_examples.labels[chosen]
 
     def judge(pictures: np.ndarray) -> float:
@@ -46,7 +47,7 @@ def judge_corrupted(trained: TrainedModel, test_examples: Examples, robustness: 
     clean = judge(images)
     rows = [
         (record["architecture"], record["version"], corruption, severity,
-         judge(corrupt(images, corruption, severity, robustness.seed)), clean, count)
+         judge(corrupt(images, corruption, severity, options.seed)), clean, count)
         for corruption in CORRUPTIONS
         for severity in SEVERITIES
     ]  # fmt: skip
