@@ -88,24 +88,30 @@ def ended(root, name):
 
 
 def disturb(prepared, root, name, knobs, kills, seed):
-    """Train, killed so many times at moments drawn at random, and say how often it continued."""
+    """Train, killed so many times at moments drawn at random, and say how often it continued.
+
+    If the training ends before the next kill, that is the end.
+    """
     (root).mkdir()
     (root / "03_primary").symlink_to(prepared)
     generator = random.Random(seed)
     done = continued = 0
     while done < kills:
-        process = start(root, name, knobs)
-        if generator.random() < 0.3:
+        process, moment = start(root, name, knobs), generator.random()
+        if moment < 0.3:
             done += kill_in_a_save(process, root)
             continue
-        assert wait_for(process, "training pictures"), "it ended before it began"
+        if moment < 0.5:  # while it gets ready, or soon after
+            assert wait_for(process, "training pictures"), "it ended before it began"
+        elif not wait_for(process, ", epoch "):  # in a later epoch, or between two
+            break
         try:
             process.communicate(timeout=generator.uniform(0, 6.0))
         except subprocess.TimeoutExpired:
             kill(process)
             done += 1
             continue
-        break  # it was faster
+        break
     process = start(root, name, knobs)
     output, _ = process.communicate()
     continued = output.count("continues after epoch")
