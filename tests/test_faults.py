@@ -87,36 +87,39 @@ def ended(root, name):
     return history.drop(columns="seconds"), record, keras.saving.load_model(model).get_weights()
 
 
-def disturb(prepared, root, name, knobs, kills, seed):
-    """Train, killed so many times at moments drawn at random, and say how often it continued.
+def interrupt(process, root, generator):
+    """Kill the run at a moment drawn at random; False if it ended before."""
+    moment = generator.random()
+    if moment < 0.3:
+        return kill_in_a_save(process, root)
+    # While it gets ready or soon after; or in a later epoch, or between two.
+    if not wait_for(process, "training pictures" if moment < 0.5 else ", epoch "):
+        return False
+    try:
+        process.communicate(timeout=generator.uniform(0, 6.0))
+    except subprocess.TimeoutExpired:
+        kill(process)
+        return True
+    return False
 
-    If the training ends before the next kill, that is the end.
-    """
-    (root).mkdir()
+
+def disturb(prepared, root, name, knobs, kills, seed):
+    """Train, killed so many times or until the training is done, and say how often it was, and whether it continued."""
+    root.mkdir()
     (root / "03_primary").symlink_to(prepared)
     generator = random.Random(seed)
-    done = continued = 0
+    done = 0
     while done < kills:
-        process, moment = start(root, name, knobs), generator.random()
-        if moment < 0.3:
-            done += kill_in_a_save(process, root)
-            continue
-        if moment < 0.5:  # while it gets ready, or soon after
-            assert wait_for(process, "training pictures"), "it ended before it began"
-        elif not wait_for(process, ", epoch "):  # in a later epoch, or between two
-            break
-        try:
-            process.communicate(timeout=generator.uniform(0, 6.0))
-        except subprocess.TimeoutExpired:
-            kill(process)
-            done += 1
-            continue
-        break
+        process = start(root, name, knobs)
+        if not interrupt(process, root, generator):
+            process.communicate()
+            assert process.returncode == 0
+            return done, done > 0
+        done += 1
     process = start(root, name, knobs)
     output, _ = process.communicate()
-    continued = output.count("continues after epoch")
     assert process.returncode == 0, output
-    return done, continued
+    return done, "continues after epoch" in output
 
 
 @pytest.fixture(scope="module")
@@ -176,5 +179,5 @@ def test_training_killed_again_and_again(prepared, undisturbed, tmp_path, knobs,
     root = tmp_path / "data"
     done, continued = disturb(prepared, root, name, knobs, kills=4, seed=seed)
     with capsys.disabled():
-        print(f"\n{name}, seed {seed}: killed {done} times; the last run continued: {bool(continued)}")
+        print(f"\n{name}, seed {seed}: killed {done} times; the last run continued: {continued}")
     check(root, name, undisturbed(name))
