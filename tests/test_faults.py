@@ -84,7 +84,12 @@ def ended(root, name):
     record = json.loads(model.with_name("record.json").read_text())
     for timed in (record, *record["history"], *record["phases"].values()):
         timed.pop("seconds")
-    return history.drop(columns="seconds"), record, keras.saving.load_model(model).get_weights()
+        timed.pop("joules", None)
+    return (
+        history.drop(columns=["seconds", "joules"], errors="ignore"),
+        record,
+        keras.saving.load_model(model).get_weights(),
+    )
 
 
 def interrupt(process, root, generator):

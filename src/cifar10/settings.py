@@ -1,8 +1,23 @@
 """Kedro's settings for this project."""
 
+import os
+import sys
+
 from cifar10.hooks import ProjectHooks
 
-HOOKS = (ProjectHooks(),)
+HOOKS: tuple = (ProjectHooks(),)
+
+if os.environ.get("CIFAR10_MLFLOW"):  # experiment tracking, with the extra `mlflow`
+    try:
+        from cifar10.tracking import TrackingHooks
+    except ModuleNotFoundError as error:
+        sys.exit(
+            f"Error: CIFAR10_MLFLOW is set, but {error.name} is not installed: pip install '.[mlflow]', or unset it."
+        )
+
+    HOOKS = (*HOOKS, TrackingHooks())
+else:
+    DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow",)  # which would break a run merely by being installed
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

@@ -122,6 +122,7 @@ def fit(
             "best_epoch": best["epoch"],
             "val_accuracy": best["val_accuracy"],
             "seconds": round(seconds, 1),
+            "joules": float(history.joules.sum()) if "joules" in history and history.joules.notna().all() else None,
             "phases": {
                 phase: {
                     "epochs": len(rows),

@@ -11,6 +11,7 @@ import numpy as np
 from cifar10.errors import InputError
 from cifar10.training.batches import batches, inference_batch_size, shuffled
 from cifar10.training.device import jit_compile, steps_per_execution
+from cifar10.training.energy import joules, read_counters
 from cifar10.training.model import Training
 from cifar10.training.optimizers import make_optimizer, peak_learning_rate
 from cifar10.training.progress import Progress
@@ -63,6 +64,7 @@ def optimise(
             optimizer.learning_rate.assign(_plateau(recipe, [row["val_accuracy"] for row in rows]))
         if model.augmentation:
             model.augmentation.epoch.assign(epoch)
+        counters = read_counters()
         order = shuffled(len(targets), recipe.seed, epoch)
         logs = _fit(model, batches(order, targets[order], batch_size=recipe.batch_size), epoch, recipe)
         judgement = {"accuracy": None, "loss": None}
@@ -78,6 +80,8 @@ def optimise(
             "learning_rate": float(keras.ops.convert_to_numpy(optimizer.learning_rate)),
             "seconds": time.perf_counter() - started,
         }
+        if (energy := joules(counters, read_counters())) is not None:
+            row["joules"] = energy
         progress.add(row, variables)
         _log(model.network.name, row, epoch + 1, recipe.epochs, len(targets))
     progress.network.set_weights(progress.best_weights)
