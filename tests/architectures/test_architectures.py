@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from cifar10.architectures import ARCHITECTURES, build
+from cifar10.inference import grad_cam
 from cifar10.training.fit import _with_softmax
 
 
@@ -48,6 +49,12 @@ def test_contract(name, statistics, knobs, drawn, tmp_path):
     kinds = [type(layer) for layer in layers_of(loaded)]
     assert all(kind.__module__.startswith("keras.") for kind in kinds)
     assert not any("Lambda" in kind.__name__ or "Random" in kind.__name__ for kind in kinds)
+
+    # Its answers can be explained.
+    maps = grad_cam(loaded, images[:2], labels[:2])
+    assert maps.shape == (2, 32, 32)
+    assert np.isfinite(maps).all()
+    assert 0 <= maps.min() <= maps.max() <= 1 + 1e-6
 
     # It learns, a backbone's head with the backbone frozen. Not compiled, which would take longer than the steps do.
     learning_rate = 2e-3

@@ -17,7 +17,9 @@ from cifar10.datasets.model import ModelDataset
 from cifar10.errors import InputError
 
 EXAMPLES = Examples(np.arange(2 * 3072, dtype=np.uint8).reshape(2, 32, 32, 3), np.array([3, 4], np.uint8))
-PREDICTIONS = Predictions(np.eye(3, dtype=np.float32), np.ones((2, 3), np.float32) / 3, {"version": "v", "n": [1]})
+PREDICTIONS = Predictions(
+    np.eye(3)[[2]], np.eye(3, dtype=np.float32), np.ones((2, 3), np.float32) / 3, {"version": "v", "n": [1]}
+)
 
 
 def trained(weight: float = 1.0) -> TrainedModel:
@@ -73,10 +75,8 @@ def test_what_is_saved_stands_under_its_version_alone(tmp_path, cls, data, endin
     assert not dataset.exists()
     dataset.save(data)
     assert dataset.exists()
-    expected = {path / "2026-01-01" / path.name} | (
-        {path / "2026-01-01" / "record.json"} if ending == "keras" else set()
-    )
-    assert set(files(tmp_path)) == expected
+    beside = {"keras": {"record.json"}, "png": {"artifact.svg"}}.get(ending, set())
+    assert set(files(tmp_path)) == {path / "2026-01-01" / name for name in {path.name, *beside}}
 
 
 @pytest.mark.parametrize(("cls", "data"), [(cls, data) for cls, data, _ in SAVES if getattr(cls, "OPTIONAL", False)])
@@ -121,6 +121,7 @@ def test_model_knows_its_version_and_keeps_its_record(tmp_path):
 
     for version, number in (("2026-01-01", 1), (None, 2)):
         network, record = ModelDataset(filepath=path, version=Version(version, None)).load()
+        assert record.pop("bytes") > 0
         assert record == {"architecture": "small", "weight": number, "version": f"2026-01-0{number}"}
         assert network(np.zeros((1, 3)))[0, 0] == number
     assert "version" not in json.loads((tmp_path / "small.keras/2026-01-01/record.json").read_text())

@@ -168,12 +168,20 @@ def test_head_alone(parts, statistics, transfer_recipe, checkpoint):
 
 
 def test_fine_tuning_that_spoils_it_is_undone(parts, statistics, transfer_recipe, checkpoint, caplog):
-    recipe = transfer_recipe(head_epochs=8, unfreeze=154, learning_rate=10.0, gradient_clip=100.0, warmup=0.0)
+    recipe = transfer_recipe(
+        head_epochs=40,
+        head_learning_rate=0.005,
+        head_dropout=0.0,
+        unfreeze=154,
+        learning_rate=1000.0,
+        gradient_clip=100.0,
+        warmup=0.0,
+    )
     with caplog.at_level(logging.WARNING, "cifar10"):
         (network, record), history = fit(NAME, *parts, statistics, 10, recipe, checkpoint)
     assert "fine-tuning did not better it" in caplog.text
-    assert record["best_epoch"] <= 8
-    assert len(history) == 9
+    assert record["best_epoch"] <= 40
+    assert len(history) == 41
     accuracy = (network.predict(parts[1].images, verbose=0).argmax(axis=1) == parts[1].labels).mean()
     assert record["val_accuracy"] == pytest.approx(accuracy, abs=1e-6)
 
