@@ -61,6 +61,19 @@ def test_transparent_is_white_and_exif_turns(tmp_path):
     np.testing.assert_allclose(seen[2].mean(axis=0), [255, 0, 0], atol=12)  # the left is above now
 
 
+def test_damaged_exif_is_ignored(tmp_path):
+    path = tmp_path / "a.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photograph().save(path, exif=exif, quality=95)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"Exif") + 6
+    for length in range(2, 24):  # more and more of it is no EXIF
+        content[start : start + length] = bytes(range(200, 200 + length))
+        path.write_bytes(content)
+        assert pictures.shown_to_network(pictures.read(path)).shape == (32, 32, 3)
+
+
 def test_small_and_narrow_pictures_are_taken_too(tmp_path):
     for size in ((1, 1), (5, 9), (32, 32), (300, 20)):
         photograph(size=size).save(tmp_path / "a.png")

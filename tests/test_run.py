@@ -373,6 +373,15 @@ def test_every_dataset_has_a_layer_and_every_node_a_stage():
     assert stages == {"ingestion", "preprocessing", "training", "evaluation", "reporting"}
 
 
+@pytest.mark.parametrize("name", ["seeds", "leaderboard"])
+def test_hashes_that_look_like_numbers_stay_text(tmp_path, name):
+    bootstrap_project(PROJECT)
+    with KedroSession.create(PROJECT, env="demo", runtime_params={"data_root": str(tmp_path)}) as session:
+        catalog = session.load_context().catalog
+    catalog.save(name, pd.DataFrame({"recipe_hash": ["12e456789012"], "data_version": ["0123"]}))
+    assert catalog.load(name).iloc[0].tolist() == ["12e456789012", "0123"]
+
+
 def test_old_option_still_runs_a_pipeline(tmp_path):
     result = kedro("run", "--env=demo", "--pipeline=ingestion", f"--params=data_root={tmp_path}")
     assert result.returncode == 0, result.stderr

@@ -1,5 +1,6 @@
 """Pictures of any size and format, made into what the networks take."""
 
+import struct
 import warnings
 from pathlib import Path
 
@@ -78,7 +79,8 @@ def thumbnail(picture: Image.Image) -> np.ndarray:
 
 
 def _turned(picture: Image.Image) -> Image.Image:
+    """Turned as its EXIF says, or as it is where that is damaged: the picture is good without it."""
     try:
         return ImageOps.exif_transpose(picture)
-    except Exception:
+    except (OSError, ValueError, TypeError, KeyError, SyntaxError, struct.error):
         return picture.copy()
