@@ -13,7 +13,7 @@ from cifar10.architectures import ARCHITECTURES
 from cifar10.contracts import Examples, Predictions, digest
 from cifar10.datasets.arrays import ExamplesDataset, PredictionsDataset
 from cifar10.datasets.files import MetricsDataset, StatisticsDataset
-from tests.conftest import CLASS_NAMES, run
+from tests.conftest import run
 
 VERSION = "2026-01-01T00.00.00.000Z"
 
@@ -98,4 +98,3 @@ def test_all_architectures_within_a_minute(tmp_path, statistics, capsys):
     board = pd.read_csv(latest(tmp_path, "leaderboard.csv"))
     assert list(board["rank"]) == list(range(1, 22))
     assert json.loads(latest(tmp_path, "evaluations.json").read_text())[0]["architecture"] == board.architecture[0]
-    assert CLASS_NAMES
