@@ -221,16 +221,23 @@ def test_report_needs_nothing_but_itself(data):
 
 
 def test_old_versions_go_after_they_were_shown(copy):
-    run(copy, "evaluation", "reporting")
-    run(copy, "evaluation")
+    name = "airbench94_metrics.json"
+    (newest,) = versions(copy / "08_reporting" / name)
+    older = ["2020-01-01T00.00.00.000Z", "2020-01-02T00.00.00.000Z"]
+    for version in older:
+        shutil.copytree(copy / "08_reporting" / name / newest, copy / "08_reporting" / name / version)
+    named = copy / "06_models/airbench94.keras"  # by the leaderboard, so it stays, however many are newer
+    for version in ("2099-01-01T00.00.00.000Z", "2099-01-02T00.00.00.000Z"):
+        shutil.copytree(named / newest, named / version)
     shown = kedro("prune", "--keep=1", f"--data-root={copy}", input="n\n")
     assert shown.returncode == 0
-    assert "airbench94_metrics.json/2" in shown.stdout
+    assert all(f"{name}/{version}" in shown.stdout for version in older)
     assert "Nothing was deleted" in shown.stdout
-    assert len(versions(copy / "08_reporting/airbench94_metrics.json")) == 3
+    assert versions(copy / "08_reporting" / name) == [*older, newest]
     done = kedro("prune", "--keep=1", f"--data-root={copy}", "--yes")
     assert done.returncode == 0, done.stderr
-    assert len(versions(copy / "08_reporting/airbench94_metrics.json")) == 1
+    assert versions(copy / "08_reporting" / name) == [newest]
+    assert versions(named) == [newest, "2099-01-02T00.00.00.000Z"]
     run(copy, "reporting")  # all that it needs is there
 
 

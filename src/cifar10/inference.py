@@ -43,7 +43,7 @@ def averaged(network: keras.Model, images: np.ndarray, plain: np.ndarray, views:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def seconds_a_call(network: keras.Model, images: np.ndarray, seconds: float = 1.0) -> float:
+def seconds_a_call(network: keras.Model, images: np.ndarray, seconds: float = 0.5) -> float:
     """Median time that the network takes for these pictures in one batch, of as many calls as fit; at least three."""
     _compile(network)
     for _ in range(WARM_UP):

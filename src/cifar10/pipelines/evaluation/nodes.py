@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 SIGNIFICANT = 0.05  # p-values below, corrected for their number, tell two models apart
 PAIRS = ["first", "second", "first_only", "second_only", "difference", "low", "high", "p_value", "p_holm", "told_apart"]
 SEEDS = ["architecture", "version", "seed", "recipe_hash", "data_version", "val_accuracy", "accuracy", "loss"]
+TIMED_BATCH = 128  # pictures, at most, of which the throughput is measured
 EXPLAINED = 8  # pictures a row, in the figure of mistakes
 
 
@@ -154,7 +155,7 @@ def measure(trained: TrainedModel, test_examples: Examples) -> dict[str, Any]:
     from cifar10.training.batches import inference_batch_size
     from cifar10.training.device import hardware
 
-    batch = test_examples.images[: inference_batch_size(trained.record["image_size"])]
+    batch = test_examples.images[: min(TIMED_BATCH, inference_batch_size(trained.record["image_size"]))]
     return {
         "architecture": trained.record["architecture"],
         "data_version": trained.record["data_version"],
