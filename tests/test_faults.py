@@ -79,8 +79,8 @@ def kill_in_a_save(process, root):
 
 def ended(root, name):
     """What a finished run has left: history, record and weights."""
-    (model,) = (root / f"06_models/{name}.keras").glob("*/*.keras")
-    history = pd.read_csv(next((root / f"06_models/{name}_history.csv").glob("*/*.csv")))
+    model = max((root / f"06_models/{name}.keras").glob("*/*.keras"))  # two, if it was killed after it had saved one
+    history = pd.read_csv(max((root / f"06_models/{name}_history.csv").glob("*/*.csv")))
     record = json.loads(model.with_name("record.json").read_text())
     for timed in (record, *record["history"], *record["phases"].values()):
         timed.pop("seconds")
@@ -121,6 +121,8 @@ def disturb(prepared, root, name, knobs, kills, seed):
             assert process.returncode == 0
             return done, done > 0
         done += 1
+        if list(root.glob(f"06_models/{name}.keras/*/*.keras")) and not list(root.glob("06_models/*_checkpoint")):
+            return done, done > 1  # all was done: it died on its way out
     process = start(root, name, knobs)
     output, _ = process.communicate()
     assert process.returncode == 0, output
