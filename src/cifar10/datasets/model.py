@@ -30,9 +30,7 @@ class ModelDataset(LocalDataset):
         import keras
 
         path = Path(self._get_load_path())
-        record = json.loads(path.with_name(RECORD).read_text(encoding="utf-8"))
-        known = {"version": path.parent.name, "bytes": path.stat().st_size}
-        return TrainedModel(keras.saving.load_model(path, compile=False), {**record, **known})
+        return TrainedModel(keras.saving.load_model(path, compile=False), _record(path))
 
     def save(self, data: TrainedModel) -> None:
         """Save network and record."""
@@ -47,6 +45,12 @@ class ModelDataset(LocalDataset):
             if not target.exists():
                 record.unlink(missing_ok=True)
             raise
+
+
+def _record(network: Path) -> dict[str, Any]:
+    """What stands beside a network's file, with the `version` that it is and the `bytes` that it has."""
+    record = json.loads(network.with_name(RECORD).read_text(encoding="utf-8"))
+    return {**record, "version": network.parent.name, "bytes": network.stat().st_size}
 
 
 class Models:
@@ -66,9 +70,7 @@ class Models:
 
     def record(self, name: str, version: str) -> dict[str, Any]:
         """That of a version, without its network."""
-        path = self.folder / f"{name}.keras" / version / RECORD
-        known = {"version": version, "bytes": path.with_name(f"{name}.keras").stat().st_size}
-        return {**json.loads(path.read_text(encoding="utf-8")), **known}
+        return _record(self.folder / f"{name}.keras" / version / f"{name}.keras")
 
     def load(self, name: str, version: str | None = None) -> TrainedModel:
         """A version, or the latest.
