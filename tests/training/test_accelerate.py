@@ -3,7 +3,14 @@ import numpy as np
 import pytest
 
 from cifar10.architectures import build
-from cifar10.training.accelerate import FastActivation, FastConv2D, FusedBatchNormalization, accelerate, take_over
+from cifar10.training.accelerate import (
+    FastActivation,
+    FastConv2D,
+    FastDropout,
+    FusedBatchNormalization,
+    accelerate,
+    take_over,
+)
 from cifar10.training.transfer import unfreeze
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3)).astype("float32")
@@ -107,6 +114,26 @@ def test_gelu_and_its_gradient():
         gradients.append(tape.gradient(values[-1], x))
     for plain, fast in (values, gradients):
         np.testing.assert_allclose(fast, plain, atol=1e-6)
+
+
+@ON_TENSORFLOW
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_dropout_keeps_its_share_and_the_mean(dtype):
+    import tensorflow as tf
+
+    layer = FastDropout(0.4, seed=1, dtype=dtype)
+    x = tf.ones((50, 20, 20, 6))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        first = layer(x, training=True)
+    gradient = np.array(tape.gradient(first, x))
+    first, second = (np.array(each, "float32") for each in (first, layer(x, training=True)))
+    assert (first > 0).mean() == pytest.approx(0.6, abs=0.005)
+    assert first.max() == pytest.approx(1 / 0.6, rel=0.005)
+    np.testing.assert_allclose(gradient, first)
+    assert ((first > 0) == (second > 0)).mean() == pytest.approx(0.52, abs=0.01)  # drawn anew, independently
+    assert (first > 0).reshape(-1, 2).all(axis=1).mean() == pytest.approx(0.36, abs=0.01)  # as are the halves of a draw
+    np.testing.assert_array_equal(layer(x, training=False), x)
 
 
 def test_network_takes_over_what_its_copy_has_learnt(statistics, knobs):

@@ -167,3 +167,19 @@ def test_accumulated_gradients_step_together_and_the_schedule_ends_with_the_epoc
         seen.append(float(variable[0]))
     assert seen[:4] == pytest.approx([0, -2 * 7 / 8, -2 * 7 / 8, -2 * 7 / 8 - 6 * 5 / 8])
     assert float(optimizer.learning_rate) == 0
+
+
+def test_fused_adam_steps_as_the_standard_one(recipe):
+    generator = np.random.default_rng(0)
+    start, *gradients = generator.normal(size=(6, 3, 4)).astype("float32")
+    after = []
+    for optimizer in (
+        keras.optimizers.AdamW(0.1, weight_decay=0.2),
+        make_optimizer(recipe(optimizer="adamw", learning_rate=0.1, weight_decay=0.2), 1),
+    ):
+        variable = keras.Variable(start, name="kernel")
+        for gradient in gradients:
+            optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+        after.append(keras.ops.convert_to_numpy(variable))
+    assert abs(after[0] - start).max() > 0.1
+    np.testing.assert_allclose(after[1], after[0], atol=1e-5)
