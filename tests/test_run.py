@@ -17,6 +17,7 @@ from PIL import Image
 
 from cifar10.architectures import ARCHITECTURES
 from cifar10.errors import InputError
+from cifar10.formats import FORMATS
 from cifar10.pipeline_registry import LAPTOP_RUN, register_pipelines
 from tests.conftest import CLASS_NAMES, PROJECT, kedro, run
 
@@ -112,6 +113,25 @@ def test_older_model_is_evaluated_with_its_own_record(copy):
 
     with pytest.raises(DatasetError, match=r"batchnorm_cnn.keras has no version 1999: it has"):
         run(copy, "evaluation", load_versions={"batchnorm_cnn.model": "1999"})
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow exports")
+def test_winner_is_exported(copy):
+    import onnxruntime
+
+    for _ in range(2):
+        run(copy, "export", export={"pictures": 100})
+    winner = pd.read_csv(latest(copy / "08_reporting/leaderboard.csv")).architecture[0]
+    folder = copy / f"07_model_output/serving/{winner}"
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "config.pbtxt"]
+    card = json.loads((folder / "2/model_card.json").read_text())
+    assert card["class_names"] == CLASS_NAMES
+    assert card["metrics"]["accuracy"] == metrics(copy, winner)["accuracy"]
+    assert pd.read_csv(latest(copy / "07_model_output/export.csv")).format.tolist() == list(FORMATS)
+    session = onnxruntime.InferenceSession(folder / "2/model.onnx")
+    with np.load(copy / "02_intermediate/test_examples.npz") as test:
+        (answers,) = session.run(["probabilities"], {"images": test["images"].astype("float32")})
+        assert (answers.argmax(axis=1) == test["labels"]).mean() == pytest.approx(card["metrics"]["accuracy"])
 
 
 def test_network_from_imagenet_joins_the_leaderboard(copy, knobs, reference):

@@ -32,9 +32,14 @@ def atomic(target: Path) -> Iterator[Path]:
             for folder in made:
                 folder.rmdir()
         if isinstance(error, OSError):
-            raise InputError(
-                f"{target} could not be written: {error.strerror or error}. Nothing of it is left behind, and what was "
-                "saved before is as it was. Make room or give write access there, or move all data with "
-                "--params=data_root=FOLDER, then run the command again."
-            ) from error
+            raise unwritable(target, error) from error
         raise
+
+
+def unwritable(target: Path, error: OSError) -> InputError:
+    """What to say when a file or folder could not be written."""
+    return InputError(
+        f"{target} could not be written: {error.strerror or error}. Nothing of it is left behind, and what was saved "
+        "before is as it was. Make room or give write access there, or move all data with --params=data_root=FOLDER, "
+        "then run the command again."
+    )

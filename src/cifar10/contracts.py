@@ -79,6 +79,20 @@ class Predictions(NamedTuple):
     test_averaged: np.ndarray | None = None
 
 
+class Export(NamedTuple):
+    """A model for those who know neither Kedro nor Keras.
+
+    Attributes:
+        name: of the architecture.
+        files: path inside the folder of its version -> content.
+        config: what Triton wants to know of all its versions.
+    """
+
+    name: str
+    files: dict[str, bytes]
+    config: str
+
+
 def digest(examples: Examples) -> str:
     """SHA-256 over dtype, shape and bytes of images and labels, hexadecimal."""
     sha = hashlib.sha256()

@@ -8,8 +8,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from cifar10.errors import InputError
 from cifar10.pipelines.benchmark.nodes import Benchmark
-from cifar10.pipelines.prediction.nodes import WINNER
+from cifar10.pipelines.export.nodes import ExportOptions
 from cifar10.pipelines.robustness.nodes import Robustness
+from cifar10.pipelines.winner import WINNER
 from cifar10.training.recipe import RECIPES
 
 
@@ -26,6 +27,7 @@ class _Shared(BaseModel):
 
     data_root: str | None = None  # of the command line only; the catalog reads it
     class_names: Annotated[list[str], Field(min_length=2, max_length=256)]
+    data_description: str
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     split_seed: Annotated[int, Field(ge=0, lt=2**32)]
     test_time_augmentation: Literal["none", "flip", "flip_and_shift"]
@@ -33,6 +35,7 @@ class _Shared(BaseModel):
     robustness: Robustness
     image: str | None
     architecture: Annotated[str, AfterValidator(_winner_or_known)]
+    export: ExportOptions
     benchmark: Benchmark
 
 
@@ -66,7 +69,12 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
 def _complaint(location: tuple[int | str, ...], kind: str, message: str, value: Any) -> str:
     name = ".".join(map(str, location))
     if kind == "extra_forbidden":
-        blocks: dict[str, type[BaseModel]] = {**RECIPES, "benchmark": Benchmark, "robustness": Robustness}
+        blocks: dict[str, type[BaseModel]] = {
+            **RECIPES,
+            "benchmark": Benchmark,
+            "robustness": Robustness,
+            "export": ExportOptions,
+        }
         fields = (blocks[str(location[0])] if len(location) > 1 else Parameters).model_fields
         return f"{name}: no such parameter; {did_you_mean(str(location[-1]), fields)}"
     if kind == "missing":

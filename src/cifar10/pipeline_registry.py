@@ -8,6 +8,7 @@ from cifar10.architectures import ARCHITECTURES
 from cifar10.pipelines import (
     benchmark,
     evaluation,
+    export,
     history,
     ingestion,
     prediction,
@@ -32,6 +33,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "evaluation": evaluation.create_pipeline(ARCHITECTURES),
         "robustness": robustness.create_pipeline(ARCHITECTURES),
         "reporting": reporting.create_pipeline(),
+        "export": export.create_pipeline(),
         "predict": prediction.create_pipeline(),
         "history": history.create_pipeline(),
         "benchmark": benchmark.create_pipeline(ARCHITECTURES),

@@ -1,20 +1,20 @@
 """Ask a model about pictures from outside."""
 
 import logging
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from cifar10 import figures, pictures
-from cifar10.contracts import TrainedModel
 from cifar10.datasets.model import Models
 from cifar10.errors import InputError
 from cifar10.evidence import tempered
+from cifar10.pipelines.winner import choose, ranked_rows
 
 logger = logging.getLogger(__name__)
 
-WINNER = "winner"
 MOST_DRAWN = 12  # pictures in the figure; the table has all
 
 
@@ -42,14 +42,14 @@ def predict_pictures(
         raise InputError("Which picture? kedro run --pipelines=predict --params=image=FILE_OR_FOLDER")
     files = pictures.find(image)
     read = [pictures.read(path) for path in files]
-    trained, temperature = _choose(models, leaderboard, architecture)
+    trained = choose(models, leaderboard, architecture, "architecture")
     name = trained.record["architecture"]
     if trained.network.output_shape[-1] != len(class_names):
         raise InputError(f"{name} tells {trained.network.output_shape[-1]} classes apart, and class_names has others.")
 
     seen = np.stack([pictures.shown_to_network(picture) for picture in read])
     answers = probabilities(trained.network, seen, trained.record["image_size"])
-    answers = tempered(answers, temperature)
+    answers = tempered(answers, _temperature(leaderboard, trained.record))
     table = pd.DataFrame(answers, columns=class_names)
     table.insert(0, "picture", [path.name for path in files])
     table.insert(1, "answer", [class_names[answer] for answer in answers.argmax(axis=1)])
@@ -58,22 +58,15 @@ def predict_pictures(
         best = ", ".join(f"{class_names[place]} {row[place]:.1%}" for place in np.argsort(-row)[:3])
         logger.info("%s: %s", path, best)
     title = f"{name}, version {trained.record['version']}"
+    if len(files) > MOST_DRAWN:
+        title += f"; the first {MOST_DRAWN} of {len(files)} pictures"
     drawn = [(pictures.thumbnail(picture), small) for picture, small in zip(read, seen, strict=True)][:MOST_DRAWN]
     return table, figures.predictions(table, drawn, title)
 
 
-def _choose(models: Models, leaderboard: pd.DataFrame | None, architecture: str) -> tuple[TrainedModel, float]:
-    """The model to ask, and its temperature: 1 where none was fitted for that version."""
-    ranked = [] if leaderboard is None else leaderboard[leaderboard["rank"].notna()].to_dict("records")
-    if architecture == WINNER and not ranked:
-        raise InputError(
-            "There is no leaderboard yet, so no winner to ask. Make one (kedro run --pipelines=evaluation,reporting, "
-            "with the same --env and --params), or name a trained architecture with --params=architecture=NAME"
-        )
-    if architecture == WINNER:
-        trained = models.load(ranked[0]["architecture"], str(ranked[0]["model_version"]))
-    else:
-        trained = models.load(architecture)
-    of_it = (trained.record["architecture"], trained.record["version"])
-    fitted = {(row["architecture"], str(row["model_version"])): row["temperature"] for row in ranked}
-    return trained, float(fitted.get(of_it, 1.0))
+def _temperature(leaderboard: pd.DataFrame | None, record: dict[str, Any]) -> float:
+    """By which that version's confidence is to be believed: 1 where none was fitted."""
+    for row in ranked_rows(leaderboard):
+        if (row["architecture"], str(row["model_version"])) == (record["architecture"], record["version"]):
+            return float(row["temperature"])
+    return 1.0

@@ -1,0 +1,189 @@
+"""A network in the formats that others can run, and how each is run here.
+
+TensorFlow alone writes them, so that this module, like fused kernels, is not for the other backends. Whatever the
+format, raw RGB pictures, float32 (n, 32, 32, 3) of 0 to 255, go in as `images`, and float32 (n, classes) come out as
+`probabilities`.
+"""
+
+import tempfile
+import warnings
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from cifar10.errors import InputError
+from cifar10.training.device import cores
+
+Files = dict[str, bytes]  # a path inside the export -> what stands there
+Answer = Callable[[np.ndarray], np.ndarray]
+
+INPUT, OUTPUT = "images", "probabilities"
+OPSET = 17  # of ONNX; what a server of 2022 understands
+KERAS, SAVED_MODEL, ONNX, LITERT, LITERT_INT8 = "keras", "saved_model", "onnx", "litert", "litert_int8"
+FORMATS = {  # in the order of the table -> its one file, or, of a SavedModel, that by which it is known
+    KERAS: "model.keras",
+    SAVED_MODEL: "saved_model.pb",
+    ONNX: "model.onnx",
+    LITERT: "model.tflite",
+    LITERT_INT8: "model_int8.tflite",
+}
+
+
+def convert(
+    network: keras.Model, representative: np.ndarray, kinds: Collection[str] = tuple(FORMATS)
+) -> dict[str, Files]:
+    """The network in each of these formats.
+
+    Args:
+        network: as the catalog loads it.
+        representative: uint8 (n, 32, 32, 3), training pictures from which the ranges of the integers are taken.
+        kinds: keys of `FORMATS`.
+
+    Raises:
+        InputError: Keras runs on another backend than TensorFlow.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise InputError(
+            f"Only TensorFlow can export, and Keras runs on {keras.backend.backend()}: run the same command without "
+            "KERAS_BACKEND. A model that was trained on another backend is exported just the same."
+        )
+    import tensorflow as tf
+
+    convertible = _convertible(network)
+    signature = [tf.TensorSpec((None, *network.input_shape[1:]), tf.float32, name=INPUT)]
+
+    @tf.function(input_signature=signature)
+    def serve(images: Any) -> dict[str, Any]:
+        return {OUTPUT: convertible(images, training=False)}
+
+    with tempfile.TemporaryDirectory() as folder:
+        saved_model = Path(folder, "saved_model")
+        module = tf.Module()
+        module.weights = [variable.value for variable in convertible.variables]  # Keras's own export writes them twice
+        tf.saved_model.save(module, str(saved_model), signatures={"serving_default": serve})
+        makers: dict[str, Callable[[], Files]] = {
+            KERAS: lambda: {FORMATS[KERAS]: _to_keras(network, Path(folder))},
+            SAVED_MODEL: lambda: {
+                path.relative_to(saved_model).as_posix(): path.read_bytes()
+                for path in sorted(saved_model.rglob("*"))
+                if path.is_file()
+            },
+            ONNX: lambda: {FORMATS[ONNX]: _to_onnx(serve, signature)},
+            LITERT: lambda: {FORMATS[LITERT]: _to_litert(saved_model, None)},
+            LITERT_INT8: lambda: {FORMATS[LITERT_INT8]: _to_litert(saved_model, representative)},
+        }
+        return {kind: make() for kind, make in makers.items() if kind in kinds}
+
+
+def runner(kind: str, files: Files) -> Answer:
+    """A function that answers pictures, uint8 (n, 32, 32, 3), in that format: float32 (n, classes)."""
+    return {KERAS: _run_keras, SAVED_MODEL: _run_saved_model, ONNX: _run_onnx}.get(kind, _run_litert)(files)
+
+
+def _convertible(network: keras.Model) -> keras.Model:
+    """A copy of layers that every format has, with the same answers.
+
+    TensorFlow's GELU takes erfc, which ONNX has not; and what a Normalization holds would become inputs there.
+    """
+    import tensorflow as tf
+
+    def gelu(x: Any) -> Any:
+        return 0.5 * x * (1 + tf.math.erf(x * np.float32(0.5**0.5)))
+
+    def copy(layer: keras.Operation) -> keras.Operation:
+        if isinstance(layer, layers.Activation) and layer.activation is keras.activations.gelu:
+            return layers.Activation(gelu, name=layer.name)
+        if isinstance(layer, layers.Normalization):
+            mean, variance = (keras.ops.convert_to_numpy(each).ravel() for each in (layer.mean, layer.variance))
+            scale = 1 / np.maximum(np.sqrt(variance), keras.config.epsilon())
+            return layers.Rescaling(scale.tolist(), (-mean * scale).tolist(), name=layer.name)
+        return type(layer).from_config(layer.get_config())
+
+    copied = keras.models.clone_model(network, clone_function=copy, recursive=True)
+    for ours, theirs in zip(copied._flatten_layers(), network._flatten_layers(), strict=True):
+        if not isinstance(theirs, keras.Model | layers.Normalization):
+            ours.set_weights(theirs.get_weights())
+    return copied
+
+
+def _to_keras(network: keras.Model, folder: Path) -> bytes:
+    path = folder / FORMATS[KERAS]
+    network.save(path)
+    return path.read_bytes()
+
+
+def _to_onnx(serve: Any, signature: list[Any]) -> bytes:
+    import tf2onnx
+
+    model, _ = tf2onnx.convert.from_function(serve, input_signature=signature, opset=OPSET)
+    return model.SerializeToString()
+
+
+def _to_litert(saved_model: Path, representative: np.ndarray | None) -> bytes:
+    """With pictures: weights and activations as integers of 8 bits, in and out still float32."""
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model))
+    if representative is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ({INPUT: each[None].astype(np.float32)} for each in representative)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="[\\s\\S]*tf.lite.Interpreter")  # which the converter itself uses
+        return converter.convert()
+
+
+def _run_keras(files: Files) -> Answer:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, FORMATS[KERAS])
+        path.write_bytes(files[FORMATS[KERAS]])
+        network = keras.saving.load_model(path, compile=False)
+    network.compile(jit_compile=False)
+    return lambda images: network.predict_on_batch(images.astype(np.float32))
+
+
+def _run_saved_model(files: Files) -> Answer:
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            path = Path(folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        loaded = tf.saved_model.load(folder)
+    serve = loaded.signatures["serving_default"]
+    return lambda images: serve(**{INPUT: tf.constant(images, tf.float32)})[OUTPUT].numpy()
+
+
+def _run_onnx(files: Files) -> Answer:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = cores()
+    session = onnxruntime.InferenceSession(files[FORMATS[ONNX]], options, providers=["CPUExecutionProvider"])
+    return lambda images: session.run([OUTPUT], {INPUT: images.astype(np.float32)})[0]
+
+
+def _run_litert(files: Files) -> Answer:
+    from ai_edge_litert.interpreter import Interpreter
+
+    (content,) = files.values()
+    interpreter = Interpreter(model_content=content, num_threads=cores())
+    place, result = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+    ready_for: tuple[int, ...] | None = None
+
+    def answer(images: np.ndarray) -> np.ndarray:
+        nonlocal ready_for
+        if images.shape != ready_for:
+            interpreter.resize_tensor_input(place, images.shape)
+            interpreter.allocate_tensors()
+            ready_for = images.shape
+        interpreter.set_tensor(place, images.astype(np.float32))
+        interpreter.invoke()
+        return interpreter.get_tensor(result)
+
+    return answer

@@ -1,0 +1,176 @@
+"""What is exported, and what is not; the formats themselves are tested in test_formats.py."""
+
+import json
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+from kedro.io import DatasetError
+
+from cifar10.contracts import Examples, Export, TrainedModel, digest
+from cifar10.datasets.serving import ServingDataset
+from cifar10.errors import InputError
+from cifar10.formats import FORMATS
+from cifar10.pipelines.export import nodes
+from cifar10.pipelines.export.nodes import ExportOptions, choose_for_export, compare_formats, describe_model, pack
+from tests.conftest import CLASS_NAMES
+
+OPTIONS = ExportOptions(architecture="winner", pictures=200)
+VAL = Examples(
+    np.random.default_rng(0).integers(0, 256, (300, 32, 32, 3), dtype=np.uint8), np.arange(300, dtype=np.uint8) % 10
+)
+RECORD = {
+    "architecture": "vgg16",
+    "version": "2026-01-01",
+    "digests": {"val": digest(VAL)},
+    "image_size": 32,
+    "training_pictures": 2700,
+    "parameters": 7,
+    "initialisation": "random",
+}
+
+
+def metrics(**changes):
+    classes = {name: {"recall": 0.9 - place / 100, "precision": 0.8} for place, name in enumerate(CLASS_NAMES)}
+    confusion = np.eye(10, dtype=int) * 90
+    confusion[3, 5] = 7
+    known = {"architecture": "vgg16", "model_version": "2026-01-01", "temperature": 1.5, "accuracy": 0.9,
+             "accuracy_low": 0.88, "accuracy_high": 0.92, "top2_accuracy": 0.97, "val_accuracy": 0.91, "precision": 0.9,
+             "recall": 0.9, "f1": 0.9, "loss": 0.3, "calibration_error": 0.05, "calibrated_error": 0.01,
+             "train_on": "train", "test_pictures": 1000, "data_version": "abc", "seed": 0, "epochs": 3, "best_epoch": 1,
+             "training_seconds": 90.0, "hardware": "a machine", "precision_policy": "float32", "commit": "abc",
+             "initialisation": "random", "recipe": {"seed": 0}, "versions": {"keras": "3"}}  # fmt: skip
+    return {**known, "classes": classes, "confusion": confusion.tolist(), **changes}
+
+
+def answers(images, wrong=0.0, noise=0.0):
+    """Right but for a share of the pictures, each known by its place; VAL's labels are 0 to 9 in turn."""
+    places = [int(np.flatnonzero((VAL.images == image).all(axis=(1, 2, 3)))[0]) for image in images]
+    result = np.full((len(images), 10), 0.02, np.float32)
+    for row, place in enumerate(places):
+        result[row, (place + (place < wrong * 200)) % 10] = 0.82 + noise
+    return result
+
+
+@pytest.fixture
+def trained():
+    return TrainedModel("a network", RECORD)
+
+
+@pytest.fixture
+def formats(monkeypatch):
+    """Give files of each format; what each answers can be changed by the test."""
+    said = dict.fromkeys(FORMATS, answers)
+    monkeypatch.setattr("cifar10.formats.runner", lambda kind, files: said[kind])
+    monkeypatch.setattr("cifar10.inference.probabilities", lambda network, images, image_size: answers(images))
+    monkeypatch.setattr(nodes, "_milliseconds", lambda *_: 1.0)
+    files = {kind: {name: kind.encode()} for kind, name in FORMATS.items()}
+    return files, said
+
+
+def test_all_formats_ship_where_they_agree(trained, formats):
+    table = compare_formats(trained, formats[0], VAL, OPTIONS)
+    assert table.shipped.all()
+    assert table.format.tolist() == list(FORMATS)
+    assert (table.val_accuracy == 1).all()
+    assert (table.val_pictures == 200).all()
+
+
+@pytest.mark.parametrize("noise", [2e-4, float("nan")])
+def test_a_float_format_that_differs_ends_the_export(trained, formats, noise):
+    files, said = formats
+    said["onnx"] = lambda images: answers(images, noise=noise)
+    with pytest.raises(
+        InputError, match=r"vgg16 as onnx differs from the Keras model by up to .* Nothing was exported"
+    ):
+        compare_formats(trained, files, VAL, OPTIONS)
+
+
+@pytest.mark.parametrize(("wrong", "shipped"), [(0.01, True), (0.015, False)])
+def test_integers_may_cost_one_point(trained, formats, wrong, shipped, caplog):
+    files, said = formats
+    said["litert_int8"] = lambda images: answers(images, wrong=wrong)
+    with caplog.at_level(logging.WARNING):
+        table = compare_formats(trained, files, VAL, OPTIONS)
+    assert table.shipped.tolist() == [True, True, True, True, shipped]
+    assert table.val_accuracy.iloc[-1] == pytest.approx(1 - wrong)
+    assert ("model_int8.tflite is left out" in caplog.text) == (not shipped)
+
+    card, text = describe_model(trained, metrics(), table, VAL, CLASS_NAMES, "Drawings.", OPTIONS)
+    packed = pack(trained, files, table, card, text, VAL)
+    assert ("model_int8.tflite" in packed.files) == shipped
+    assert ("integers of 8 bits cost 1.5 points" in text) == (not shipped)
+
+
+def test_card_and_package(trained, formats):
+    table = compare_formats(trained, formats[0], VAL, OPTIONS)
+    card, text = describe_model(trained, metrics(), table, VAL, CLASS_NAMES, "Drawings.", OPTIONS)
+    packed = pack(trained, formats[0], table, card, text, VAL)
+    assert set(packed.files) == {
+        *FORMATS.values(), "model_card.json", "model_card.md", "class_names.txt",
+        *(f"samples/{label}.png" for label in range(10)),
+    }  # fmt: skip
+    assert json.loads(packed.files["model_card.json"]) == card
+    assert packed.files["class_names.txt"].decode().split() == CLASS_NAMES
+    logits = np.log([0.82, 0.02]) / 1.5
+    assert card["unsure_below"] == pytest.approx(1 / (1 + 9 * np.exp(logits[1] - logits[0])), rel=1e-5)
+    for said in ("90.00%, 95% interval 88.00 to 92.00%", "take frame for triangle: 7 of 1,000", "worst at posts",
+                 "Drawings.", "divided by 1.500", "| `model.onnx` | 0.0 | 1.00 |"):  # fmt: skip
+        assert said in text
+    assert "None" not in text
+    assert "built-in" not in text
+
+
+def test_card_of_a_model_that_has_seen_the_validation_pictures(trained, formats):
+    table = compare_formats(trained, formats[0], VAL, OPTIONS)
+    known = metrics(train_on="all", temperature=None, val_accuracy=None, calibrated_error=None)
+    card, text = describe_model(trained, known, table, VAL, CLASS_NAMES, "Drawings.", OPTIONS)
+    assert card["temperature"] == 1
+    assert "its confidence is not calibrated" in text
+    assert "Accuracy on validation" not in text
+
+
+class Models:
+    """Those of the catalog, of which one is there."""
+
+    def load(self, name, version=None):
+        return TrainedModel(None, {"architecture": name, "version": version or "2026-02-02"})
+
+
+def test_who_is_exported():
+    leaderboard = pd.DataFrame(
+        {"architecture": ["vgg19", "vgg16"], "model_version": ["x", "2026-01-01"], "rank": [None, 1]}
+    )
+    trained, known = choose_for_export(Models(), leaderboard, [metrics()], OPTIONS)
+    assert trained.record == {"architecture": "vgg16", "version": "2026-01-01"}
+    assert known["architecture"] == "vgg16"
+    with pytest.raises(InputError, match=r"no winner.*--params=export.architecture=NAME"):
+        choose_for_export(Models(), None, [metrics()], OPTIONS)
+    with pytest.raises(InputError, match="vgg16, version 2026-02-02, has not been evaluated"):
+        choose_for_export(Models(), leaderboard, [metrics()], ExportOptions(architecture="vgg16", pictures=100))
+
+
+def test_exports_are_numbered_and_appear_whole(tmp_path):
+    dataset = ServingDataset(filepath=str(tmp_path / "serving"))
+    for content in (b"first", b"second"):
+        dataset.save(Export("vgg16", {"model.onnx": content, "variables/index": b"x"}, "config"))
+    folder = tmp_path / "serving/vgg16"
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "config.pbtxt"]
+    assert (folder / "2/model.onnx").read_bytes() == b"second"
+    assert (folder / "1/variables/index").read_bytes() == b"x"
+    assert (folder / "1").stat().st_mode & 0o555 == 0o555  # for a server that is another user
+    (folder / "9").mkdir()
+    (folder / "a note").mkdir()
+    dataset.save(Export("vgg16", {"model.onnx": b"tenth"}, "config"))
+    assert (folder / "10/model.onnx").read_bytes() == b"tenth"
+
+
+def test_an_export_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+    dataset = ServingDataset(filepath=str(tmp_path / "serving"))
+    monkeypatch.setattr(
+        "cifar10.datasets.serving.os.fsync", lambda file: (_ for _ in ()).throw(OSError(28, "No space"))
+    )
+    with pytest.raises(DatasetError, match=r"vgg16.* could not be written: No space"):
+        dataset.save(Export("vgg16", {"model.onnx": b"content"}, "config"))
+    assert not (tmp_path / "serving/vgg16").exists()
