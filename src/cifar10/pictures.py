@@ -3,6 +3,7 @@
 import struct
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -12,6 +13,14 @@ from cifar10.errors import InputError
 SIDE = 32
 MOST_PIXELS = 50_000_000  # of one picture, so that a small file cannot fill the memory
 THUMBNAIL = 256  # side of what is shown of a picture
+
+
+class FormatError(InputError):
+    """It is no picture, or one of a format that is not read here."""
+
+
+class SizeError(InputError):
+    """The picture has too many pixels."""
 
 
 def find(path: str) -> list[Path]:
@@ -32,35 +41,49 @@ def find(path: str) -> list[Path]:
 
 
 def read(path: Path) -> Image.Image:
-    """A picture as RGB, turned as its EXIF says, on white where it is transparent; the first frame of several.
+    """A picture from a file, as `decode` gives it.
 
     Raises:
         InputError: it is no picture, is damaged, or far too large.
     """
     try:
+        with path.open("rb") as file:
+            return decode(file, str(path), MOST_PIXELS)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error}.") from error
+
+
+def decode(file: BinaryIO, name: str, most_pixels: int, formats: tuple[str, ...] | None = None) -> Image.Image:
+    """A picture as RGB, turned as its EXIF says, on white where it is transparent; the first frame of several.
+
+    Args:
+        file: the content decides on the format.
+        name: of the picture, for messages.
+        most_pixels: that are decoded; a picture with more is refused by its head.
+        formats: by their names in Pillow; None for all that it has.
+
+    Raises:
+        FormatError: it is no picture of these formats.
+        SizeError: it has too many pixels.
+        InputError: it is damaged.
+    """
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                if picture.width * picture.height > MOST_PIXELS:
-                    raise InputError(f"{path} has {picture.width} x {picture.height} pixels, which is too many.")
+            with Image.open(file, formats=formats) as picture:
+                if picture.width * picture.height > most_pixels:
+                    raise SizeError(f"{name} has {picture.width} x {picture.height} pixels, which is too many.")
                 picture.load()
-                turned = _turned(picture)
-                if turned.mode.startswith("I;16") or turned.mode == "I":  # 16 bits a value, which would be cut off
-                    turned = Image.fromarray(
-                        (np.asarray(turned).astype(np.float32) / 257).clip(0, 255).astype(np.uint8)
-                    )
-                if "A" in turned.getbands() or "transparency" in turned.info:
-                    over = turned.convert("RGBA")
-                    turned = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
-                return turned.convert("RGB")
+                return _plain(picture)
+    except InputError:
+        raise
     except UnidentifiedImageError:
-        raise InputError(
-            f"{path} is no picture of a format that can be read here (JPEG, PNG, WebP, GIF, BMP, TIFF)."
-        ) from None
+        known = ", ".join(formats or ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF"))
+        raise FormatError(f"{name} is no picture of a format that can be read here ({known}).") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise InputError(f"{path} has too many pixels.") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise InputError(f"{path} cannot be read: {error}.") from error
+        raise SizeError(f"{name} has too many pixels.") from None
+    except Exception as error:  # whatever a decoder trips over in a damaged file: there is no end to the kinds
+        raise InputError(f"{name} cannot be read: {error}.") from error
 
 
 def shown_to_network(picture: Image.Image) -> np.ndarray:
@@ -76,6 +99,17 @@ def thumbnail(picture: Image.Image) -> np.ndarray:
     small = picture.copy()
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     return np.asarray(small)
+
+
+def _plain(picture: Image.Image) -> Image.Image:
+    """A loaded picture as RGB with 8 bits a value."""
+    turned = _turned(picture)
+    if turned.mode.startswith("I;16") or turned.mode == "I":  # 16 bits a value, which would be cut off
+        turned = Image.fromarray((np.asarray(turned).astype(np.float32) / 257).clip(0, 255).astype(np.uint8))
+    if "A" in turned.getbands() or "transparency" in turned.info:
+        over = turned.convert("RGBA")
+        turned = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
+    return turned.convert("RGB")
 
 
 def _turned(picture: Image.Image) -> Image.Image:

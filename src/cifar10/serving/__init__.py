@@ -1,0 +1,1 @@
+"""The prediction service: FastAPI and ONNX Runtime, without Kedro and without TensorFlow."""

@@ -1,0 +1,249 @@
+"""An export as the pipeline writes it, of a network that is small enough to be made here."""
+
+import contextlib
+import io
+import json
+import os
+import queue
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import requests
+import uvicorn
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from cifar10.serving.app import create_app
+from cifar10.serving.connection import BoundedConnection
+from cifar10.serving.limits import Limits
+from cifar10.serving.repository import Repository
+
+CLASS_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+TEMPERATURE = 1.6
+UNSURE_BELOW = 0.5
+COLOURS = {  # and what the network says of a picture that is all of one
+    "red": ((255, 0, 0), "airplane"),
+    "green": ((0, 255, 0), "automobile"),
+    "blue": ((0, 0, 255), "bird"),
+}
+
+
+def network(classes: int = len(CLASS_NAMES), input_name: str = "images", slow: int = 0) -> bytes:
+    """An ONNX file: the mean colour times a matrix, and `slow` multiplications of large matrices before it."""
+    weights = np.zeros((3, classes), np.float32)
+    weights[:3, :3] = np.eye(3) * 0.02
+    nodes = [
+        helper.make_node("ReduceMean", [input_name, "axes"], ["mean"], keepdims=0),
+        helper.make_node("MatMul", ["mean", "weights"], ["logits"]),
+    ]
+    constants = [
+        numpy_helper.from_array(np.array([1, 2]), "axes"),
+        numpy_helper.from_array(weights, "weights"),
+    ]
+    logits = "logits"
+    if slow:
+        constants += [
+            numpy_helper.from_array(np.zeros((classes, 2048), np.float32), "wide"),
+            numpy_helper.from_array(np.zeros((2048, 2048), np.float32), "square"),
+            numpy_helper.from_array(np.zeros((2048, classes), np.float32), "narrow"),
+        ]
+        nodes.append(helper.make_node("MatMul", ["logits", "wide"], ["wide_0"]))
+        for step in range(slow):
+            nodes.append(helper.make_node("MatMul", [f"wide_{step}", "square"], [f"wide_{step + 1}"]))
+        nodes.append(helper.make_node("MatMul", [f"wide_{slow}", "narrow"], ["nothing"]))
+        nodes.append(helper.make_node("Add", ["logits", "nothing"], ["sum"]))
+        logits = "sum"
+    nodes.append(helper.make_node("Softmax", [logits], ["probabilities"], axis=1))
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info(input_name, TensorProto.FLOAT, ["n", 32, 32, 3])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", classes])],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def card(name: str, exported_at: str, **others: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "model_version": "2026-11-21T15.42.28.123Z",
+        "exported_at": exported_at,
+        "class_names": CLASS_NAMES,
+        "temperature": TEMPERATURE,
+        "unsure_below": UNSURE_BELOW,
+        "unsure_share": 0.05,
+        "metrics": {"accuracy": 0.928, "accuracy_low": 0.923, "accuracy_high": 0.933, "test_pictures": 10000},
+        "parameters": 30,
+        **others,
+    }
+
+
+def png(colour: Any = (255, 0, 0), size: tuple[int, int] = (32, 32), mode: str = "RGB", **options: Any) -> bytes:
+    return encoded(Image.new("RGB", size, colour).convert(mode), "PNG", **options)
+
+
+def encoded(picture: Image.Image, format: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, format, **options)
+    return file.getvalue()
+
+
+def write_export(
+    models: Path,
+    name: str = "airbench94",
+    version: int = 1,
+    exported_at: str = "2026-11-21T16:00:00.123456+00:00",
+    model: bytes | None = None,
+    **others: Any,
+) -> Path:
+    """As the pipeline does: all in a folder beside, which is renamed into place when it is whole."""
+    unfinished = models / name / f".unfinished-{version}"
+    (unfinished / "samples").mkdir(parents=True)
+    (unfinished / "model.onnx").write_bytes(network() if model is None else model)
+    (unfinished / "model_card.json").write_text(json.dumps(card(name, exported_at, **others)))
+    for index in range(len(CLASS_NAMES)):
+        (unfinished / "samples" / f"{index}.png").write_bytes(png((25 * index, 0, 0)))
+    (models / name / "config.pbtxt").write_text(f'name: "{name}"\n')
+    return unfinished.rename(models / name / str(version))
+
+
+@pytest.fixture
+def export_folder(tmp_path: Path) -> Path:
+    """With one export of a tiny network, version 1 of airbench94."""
+    models = tmp_path / "serving"
+    write_export(models)
+    return models
+
+
+@pytest.fixture(scope="session")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Client"]:
+    """Of a service with one export, for the tests that leave it as it is."""
+    models = tmp_path_factory.mktemp("models") / "serving"
+    write_export(models)
+    with serving(models) as client:
+        yield client
+
+
+class Client(requests.Session):
+    """Asks the service at `url`, by paths."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url = url
+        self.trust_env = False  # no proxy stands before a local service
+
+    def request(self, method: Any, path: Any, **options: Any) -> requests.Response:  # type: ignore[override]
+        return super().request(method, self.url + path, **{"timeout": 60, **options})
+
+
+@contextlib.contextmanager
+def serving(models: Path, **bounds: Any) -> Iterator[Client]:
+    """The service in a thread of this process, over real connections."""
+    limits = Limits(**bounds)
+    app = create_app(Repository(models, most_pictures=limits.most_pictures), limits)
+    config = uvicorn.Config(app, http=BoundedConnection, ws="none", log_config=None, access_log=False)
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            with Client(f"http://127.0.0.1:{listening.getsockname()[1]}") as client:
+                yield client
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def form(*contents: bytes) -> list[tuple[str, tuple[str, bytes, str]]]:
+    """Pictures for the parameter `files` of a request."""
+    return [("images", ("picture", content, "application/octet-stream")) for content in contents]
+
+
+@dataclass
+class Server:
+    """The service as its users run it."""
+
+    process: subprocess.Popen[str]
+    port: int
+    lines: "queue.Queue[str]"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self) -> Client:
+        return Client(self.url)
+
+    def wait_for(self, done: Callable[[], Any], seconds: float = 30) -> Any:
+        """What `done` gives once it is true."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            assert self.process.poll() is None, f"it ended: {self.log()}"
+            with contextlib.suppress(requests.ConnectionError):
+                if result := done():
+                    return result
+            time.sleep(0.02)
+        raise AssertionError(f"not within {seconds} seconds: {self.log()}")
+
+    def log(self) -> str:
+        lines = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                lines.append(self.lines.get_nowait())
+        return "".join(lines)
+
+    def megabytes(self) -> float:
+        """Resident memory."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+@contextlib.contextmanager
+def server(models: Path, *options: str, core: int | None = None) -> Iterator[Server]:
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cifar10.serving.cli", "--models", str(models), "--port", str(port), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
+    )
+    lines: queue.Queue[str] = queue.Queue()
+
+    def read() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.put(line)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    running = Server(process, port, lines)
+    try:
+        running.wait_for(lambda: running.client().get("/health/live").status_code == 200)
+        yield running
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        finally:
+            process.kill()
+            process.wait()
+            reader.join(5)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return listening.getsockname()[1]
