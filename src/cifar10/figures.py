@@ -14,6 +14,7 @@ from cifar10.evidence import pareto_front
 # Of the palette of Okabe and Ito (2008), which people with any colour vision tell apart.
 BLUE, ORANGE, GREEN, PINK, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#999999"
 FEW = (BLUE, ORANGE, GREEN, PINK, SKY)  # for the best ones; more colours than these nobody tells apart
+LONGEST_NAME = 30  # letters of a file's name that stand above its picture
 DARK = "#111111"  # of text on a shade, which stays as it is where a page turns dark
 
 
@@ -62,8 +63,9 @@ def confusion_matrix(metrics: dict[str, Any]) -> Figure:
     figure = _figure(7.2, 6.4)
     axis = figure.subplots()
     picture = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    shades = picture.to_rgba(shares)
     for (row, column), count in np.ndenumerate(counts):
-        colour = "white" if shares[row, column] > 0.5 else DARK if count else "lightgrey"
+        colour = _ink_on(shades[row, column]) if count else "lightgrey"
         axis.text(column, row, f"{count}", ha="center", va="center", fontsize=8, color=colour)
     places = range(len(class_names))
     axis.set(
@@ -213,18 +215,20 @@ def pairwise(leaderboard: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
         differences[first, second], differences[second, first] = pair.difference, -pair.difference
         told[first, second] = told[second, first] = pair.told_apart
     reach = max(abs(differences).max(), 0.01)
-    axis.imshow(np.where(told, differences, np.nan), cmap="PuOr_r", vmin=-reach, vmax=reach, aspect="auto")
+    shown = np.where(told, differences, np.nan)
+    shades = axis.imshow(shown, cmap="PuOr_r", vmin=-reach, vmax=reach, aspect="auto").to_rgba(shown)
     for (row, column), difference in np.ndenumerate(differences):
         if row == column:
             continue
-        strong = told[row, column] and abs(difference) > 0.6 * reach
-        colour = "white" if strong else DARK if told[row, column] else GREY
+        colour = _ink_on(shades[row, column]) if told[row, column] else GREY
         text = f"{100 * difference:+.1f}" if told[row, column] else f"≈ {100 * difference:+.1f}"
         axis.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
     axis.set_xticks(range(size), names, rotation=45, ha="right", rotation_mode="anchor")
     axis.set_yticks(range(size), names)
     axis.set_title(
-        "Test accuracy, row less column, in points\n≈ not to be told apart (McNemar, Holm, 5%)", fontsize="medium"
+        "Test accuracy, row less column, in points\n≈ not to be told apart (McNemar, Holm, 5%)",
+        fontsize="medium",
+        loc="left",
     )
     return figure
 
@@ -286,7 +290,7 @@ def mistakes(title: str, rows: dict[str, list[tuple[np.ndarray, np.ndarray | Non
 
 
 def predictions(answers: pd.DataFrame, pictures: Sequence[tuple[np.ndarray, np.ndarray]], title: str) -> Figure:
-    """A row a picture: as it came, as the network sees it, and its classes by probability.
+    """A row a picture: as it came, as the network sees it, and its five most probable classes.
 
     Args:
         answers: a row a picture, with `picture` and a column a class.
@@ -294,22 +298,24 @@ def predictions(answers: pd.DataFrame, pictures: Sequence[tuple[np.ndarray, np.n
         title: above all.
     """
     classes = [column for column in answers.columns if column not in ("picture", "answer", "probability")]
-    figure = _figure(9.5, 0.6 + 2.1 * len(pictures))
+    figure = _figure(8.5, 0.6 + 1.6 * len(pictures))
     figure.suptitle(title, fontsize="medium")
     grid = figure.subplots(len(pictures), 3, squeeze=False, width_ratios=(1.2, 1, 2.2))
     for (original, seen, bars), (_, row), (full, small) in zip(grid, answers.iterrows(), pictures, strict=False):
+        name = str(row.picture)
         original.imshow(full)
-        original.set_title(str(row.picture)[-34:], fontsize=8)
+        original.set_title(name if len(name) <= LONGEST_NAME else f"…{name[1 - LONGEST_NAME :]}", fontsize=8)
         seen.imshow(small, interpolation="nearest")
         seen.set_title("as the network sees it", fontsize=8)
         for axis in (original, seen):
             axis.axis("off")
-        values = row[classes].astype(float).sort_values(ascending=False)
+        values = row[classes].astype(float).nlargest(5)
         drawn = bars.barh(np.arange(len(values)), values, color=[BLUE, *[GREY] * (len(values) - 1)])
-        bars.bar_label(drawn, labels=[f"{value:.1%}" for value in values], padding=3, fontsize=7)
-        bars.set_yticks(np.arange(len(values)), values.index, fontsize=7)
+        bars.bar_label(drawn, labels=[f"{value:.1%}" for value in values], padding=3, fontsize=8)
+        bars.set_yticks(np.arange(len(values)), values.index, fontsize=8)
         bars.set(xlim=(0, 1.15), ylim=(len(values) - 0.5, -0.5))
         bars.xaxis.set_visible(False)
+        bars.tick_params(left=False)
         for side in ("top", "right", "bottom"):
             bars.spines[side].set_visible(False)
     return figure
@@ -326,8 +332,8 @@ def versions(runs: pd.DataFrame) -> Figure:
         axis.axis("off")
     for axis, name in zip(panels.flat, names, strict=False):
         of_it = runs[runs.architecture == name].sort_values("version").reset_index(drop=True)
-        axis.plot(of_it.index + 1, of_it.val_accuracy, "d", color=ORANGE, markerfacecolor="none", label="validation")
         axis.plot(of_it.index + 1, of_it.accuracy, "o", color=BLUE, label="test")
+        axis.plot(of_it.index + 1, of_it.val_accuracy, "d", color=ORANGE, markerfacecolor="none", label="validation")
         axis.set_title(name, fontsize=9)
         axis.set(xlim=(0.5, len(of_it) + 0.5))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -382,13 +388,18 @@ def _bars(axis: Any, places: np.ndarray, values: pd.Series, label: str, form: st
 
 def _heat_map(figure: Figure, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], form: str) -> None:
     axis = figure.subplots()
-    low, high = min(values.min(), 0.5), 1.0
-    axis.imshow(values, cmap="Blues", vmin=low, vmax=high, aspect="auto")
+    shades = axis.imshow(values, cmap="Blues", vmin=min(values.min(), 0.5), vmax=1, aspect="auto").to_rgba(values)
     for (row, column), value in np.ndenumerate(values):
-        colour = "white" if (value - low) / (high - low) > 0.6 else DARK
+        colour = _ink_on(shades[row, column])
         axis.text(column, row, form.format(value), ha="center", va="center", fontsize=7, color=colour)
     axis.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
     axis.set_yticks(range(len(rows)), rows)
+
+
+def _ink_on(shade: np.ndarray) -> str:
+    """The colour of text, white or dark, that stands out more from that shade, red, green, blue and alpha of 0 to 1."""
+    luminance = float(np.dot(shade[:3] ** 2.2, (0.2126, 0.7152, 0.0722)))
+    return "white" if luminance < 0.19 else DARK  # where the contrast with both is the same
 
 
 def _name_at_the_right(

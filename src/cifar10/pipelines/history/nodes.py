@@ -19,13 +19,20 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def list_runs(models: Models, every_metrics: list[dict[str, Any]]) -> pd.DataFrame:
+def list_runs(models: Models, every_metrics: list[dict[str, Any]], seeds: pd.DataFrame | None) -> pd.DataFrame:
     """A row a version of a model, the newest first: how it was trained, and its test figures if it was evaluated.
+
+    Versions that were judged beside another one, for a mean over seeds, have no metrics of their own: `seeds` has their
+    test accuracy.
 
     Raises:
         InputError: nothing has been trained.
     """
-    judged = {(each["architecture"], each["model_version"]): each for each in every_metrics}  # the later ones win
+    of_seeds = [] if seeds is None else seeds.to_dict("records")
+    judged: dict[tuple[str, str], dict[Any, Any]] = {
+        **{(each["architecture"], each["version"]): each for each in of_seeds},
+        **{(each["architecture"], each["model_version"]): each for each in every_metrics},  # the later ones win
+    }
     rows = []
     for name in models.names():
         for version in models.versions(name):

@@ -27,9 +27,9 @@ COLOURS = {  # of the figures -> their names in the page, which has others for a
 }
 STYLE = """<style>
 :root { --ink: #1c1c1c; --blue: #0072b2; --orange: #d55e00; --green: #009e73; --pink: #b85c92; --sky: #3a9bd1; \
---grey: #8a8a8a; }
+--grey: #757575; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e4e4; --blue: #4aa8e0; --orange: #f0803c; --green: #2fc49a; \
---pink: #dd92bd; --sky: #8ccbf0; --grey: #8f8f8f; } }
+--pink: #dd92bd; --sky: #8ccbf0; --grey: #9a9a9a; } }
 svg { fill: var(--ink); }
 </style>"""
 
@@ -151,7 +151,7 @@ def write_report(
 
     names = ("comparison", "trade_offs", "overlaid_curves", "calibration", "per_class", "pairs", "robustness")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(share=_share, duration=_duration, picture=_picture, number=_number)
+    environment.filters.update(share=_share, duration=_duration, picture=_picture, points=_points, number=_number)
     source = importlib.resources.files("cifar10.pipelines.reporting").joinpath("report.html.jinja").read_text("utf-8")
     models = [
         {
@@ -208,8 +208,9 @@ def answer(leaderboard: pd.DataFrame, pairs: pd.DataFrame) -> str:
 
 
 def _robust(table: pd.DataFrame, leaderboard: pd.DataFrame) -> list[dict[str, Any]]:
-    """Mean accuracy under all corruptions, a row a model, by the order of the leaderboard."""
-    means = _of_leaderboard(table, leaderboard).groupby("architecture")[["accuracy", "clean_accuracy"]].mean()
+    """Mean accuracy under all corruptions, and of how many pictures, a row a model, by the order of the leaderboard."""
+    columns = ["accuracy", "clean_accuracy", "pictures"]
+    means = _of_leaderboard(table, leaderboard).groupby("architecture")[columns].mean()
     return [
         {"architecture": name, **means.loc[name].to_dict()} for name in leaderboard.architecture if name in means.index
     ]
@@ -226,6 +227,13 @@ def _picture(svg: str) -> str:
         svg = re.sub(colour, f"var(--{name})", svg, flags=re.IGNORECASE)
     svg = re.sub(r"(<svg[^>]*>)", lambda found: f"{found[1]}{STYLE}", svg, count=1)
     return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+
+
+def _points(svg: str) -> float:
+    """How wide an SVG of ours is drawn."""
+    found = re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)
+    assert found  # noqa: S101  matplotlib always writes it
+    return float(found[1])
 
 
 def _share(value: float | None) -> str:
