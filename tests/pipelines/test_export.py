@@ -160,10 +160,13 @@ def test_exports_are_numbered_and_appear_whole(tmp_path):
     assert (folder / "2/model.onnx").read_bytes() == b"second"
     assert (folder / "1/variables/index").read_bytes() == b"x"
     assert (folder / "1").stat().st_mode & 0o555 == 0o555  # for a server that is another user
+    (folder / ".unfinished").mkdir()  # of an export that was killed
+    (folder / ".unfinished/rest").write_bytes(b"half")
     (folder / "9").mkdir()
     (folder / "a note").mkdir()
     dataset.save(Export("vgg16", {"model.onnx": b"tenth"}, "config"))
-    assert (folder / "10/model.onnx").read_bytes() == b"tenth"
+    assert [path.name for path in (folder / "10").iterdir()] == ["model.onnx"]
+    assert not (folder / ".unfinished").exists()
 
 
 def test_an_export_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):

@@ -2,11 +2,10 @@
 
 import os
 import shutil
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from filelock import FileLock
 from kedro.io import DatasetError
 
 from cifar10.atomic import atomic, unwritable
@@ -22,32 +21,26 @@ class ServingDataset(LocalDataset):
         folder = Path(self._filepath) / data.name
         with atomic(folder / "config.pbtxt") as path:
             path.write_text(data.config, encoding="utf-8")
-        unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder))
-        try:
-            for name, content in data.files.items():
-                path = unfinished / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-            unfinished.chmod(0o755)  # the temporary one is its owner's alone
-            while True:
+        with FileLock(folder.with_name(f".{data.name}.lock")):  # two exports at once would take one number
+            unfinished = folder / ".unfinished"
+            shutil.rmtree(unfinished, ignore_errors=True)  # of an export that was killed
+            try:
+                for name, content in data.files.items():
+                    path = unfinished / name
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with path.open("wb") as file:
+                        file.write(content)
+                        file.flush()
+                        os.fsync(file.fileno())
                 version = 1 + max((int(each.name) for each in folder.iterdir() if each.name.isdecimal()), default=0)
-                try:
-                    unfinished.rename(folder / str(version))
-                    return
-                except OSError:
-                    if not (folder / str(version)).exists():  # otherwise another export has just taken that number
-                        raise
-        except BaseException as error:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            with suppress(OSError):
+                unfinished.rename(folder / str(version))
+            except BaseException as error:
+                shutil.rmtree(unfinished, ignore_errors=True)
                 if not any(each.name.isdecimal() for each in folder.iterdir()):
-                    shutil.rmtree(folder)
-            if isinstance(error, OSError):
-                raise unwritable(folder, error) from error
-            raise
+                    shutil.rmtree(folder, ignore_errors=True)
+                if isinstance(error, OSError):
+                    raise unwritable(folder, error) from error
+                raise
 
     def load(self) -> NoReturn:
         """Refuse: exports are for others."""
