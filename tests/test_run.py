@@ -331,6 +331,7 @@ def test_registry_lists_every_pipeline_without_tensorflow():
         (["--params=mobilenetv2_imagenet.alpha=0.4"], "with weights imagenet, alpha should be one of (0.35, 0.5"),
         (["--params=test_time_augmentation=flop"], "test_time_augmentation: input should be 'none', 'flip' or"),
         (["--params=architecture=resnet5"], "architecture: there is no architecture resnet5; did you mean resnet50?"),
+        (["--params=export.architecture=vgg"], "export.architecture: there is no architecture vgg; did you mean vgg"),
         (["--params=evaluate_versions=some"], "evaluate_versions: input should be 'latest' or 'all'"),
         (["--params=robustness.examples=0"], "robustness.examples: input should be greater than or equal to 1"),
         (["--env=demo", "--pipelines=predict"], "Which picture? kedro run --pipelines=predict --params=image="),

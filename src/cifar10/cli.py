@@ -16,8 +16,7 @@ from kedro.framework.project import pipelines
 from kedro.framework.startup import ProjectMetadata
 from kedro.io import DatasetError
 
-from cifar10.errors import InputError
-from cifar10.parameters import did_you_mean
+from cifar10.errors import InputError, did_you_mean
 from cifar10.pruning import delete, old_versions
 
 logger = logging.getLogger(__name__)

@@ -1,23 +1,15 @@
 """Every parameter of the project with its type, checked before a run starts."""
 
-import difflib
-from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from cifar10.errors import InputError
+from cifar10.errors import InputError, did_you_mean
 from cifar10.pipelines.benchmark.nodes import Benchmark
 from cifar10.pipelines.export.nodes import ExportOptions
 from cifar10.pipelines.robustness.nodes import Robustness
-from cifar10.pipelines.winner import WINNER
+from cifar10.pipelines.winner import WinnerOrKnown
 from cifar10.training.recipe import RECIPES
-
-
-def _winner_or_known(name: str) -> str:
-    if name not in (WINNER, *RECIPES):
-        raise ValueError(f"there is no architecture {name}; {did_you_mean(name, [WINNER, *RECIPES])}")
-    return name
 
 
 class _Shared(BaseModel):
@@ -34,7 +26,7 @@ class _Shared(BaseModel):
     evaluate_versions: Literal["latest", "all"]
     robustness: Robustness
     image: str | None
-    architecture: Annotated[str, AfterValidator(_winner_or_known)]
+    architecture: WinnerOrKnown
     export: ExportOptions
     benchmark: Benchmark
 
@@ -58,12 +50,6 @@ def check(parameters: dict[str, Any]) -> None:
         raise InputError(
             "The parameters are not valid (conf/*/parameters*.yml, or --params):\n  " + "\n  ".join(complaints)
         ) from error
-
-
-def did_you_mean(name: str, known: Collection[str]) -> str:
-    """The names to choose from, the closest one first if there is one."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(known))}."
 
 
 def _complaint(location: tuple[int | str, ...], kind: str, message: str, value: Any) -> str:

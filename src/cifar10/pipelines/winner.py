@@ -1,14 +1,26 @@
 """Which model to ask, or to export."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
+from pydantic import AfterValidator
 
+from cifar10.architectures import ARCHITECTURES
 from cifar10.contracts import TrainedModel
 from cifar10.datasets.model import Models
-from cifar10.errors import InputError
+from cifar10.errors import InputError, did_you_mean
 
 WINNER = "winner"
+
+
+def _winner_or_known(name: str) -> str:
+    names = [WINNER, *ARCHITECTURES]
+    if name not in names:
+        raise ValueError(f"there is no architecture {name}; {did_you_mean(name, names)}")
+    return name
+
+
+WinnerOrKnown = Annotated[str, AfterValidator(_winner_or_known)]  # a parameter's type
 
 
 def choose(models: Models, leaderboard: pd.DataFrame | None, architecture: str, parameter: str) -> TrainedModel:

@@ -13,14 +13,13 @@ import jinja2
 import numpy as np
 import pandas as pd
 from PIL import Image
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from cifar10.architectures import ARCHITECTURES
 from cifar10.contracts import Examples, Export, TrainedModel, verify
 from cifar10.datasets.model import Models
 from cifar10.errors import InputError
 from cifar10.evidence import accuracy, tempered
-from cifar10.pipelines.winner import WINNER, choose
+from cifar10.pipelines.winner import WinnerOrKnown, choose
 
 logger = logging.getLogger(__name__)
 
@@ -35,18 +34,12 @@ COLUMNS = ["format", "file", "megabytes", "latency_1_ms", f"latency_{BATCH}_ms",
            "val_pictures", "shipped"]  # fmt: skip
 
 
-def _known(name: str) -> str:
-    if name not in (WINNER, *ARCHITECTURES):
-        raise ValueError(f"there is no architecture {name}; give {WINNER} or one of {', '.join(ARCHITECTURES)}")
-    return name
-
-
 class ExportOptions(BaseModel):
     """What to export, and how to look at it. The values live in `conf/base/parameters.yml`, which explains them."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    architecture: Annotated[str, AfterValidator(_known)]
+    architecture: WinnerOrKnown
     pictures: Annotated[int, Field(ge=100)]
 
 
