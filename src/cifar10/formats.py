@@ -7,7 +7,8 @@ format, raw RGB pictures, float32 (n, 32, 32, 3) of 0 to 255, go in as `images`,
 
 import tempfile
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +133,7 @@ def _to_litert(saved_model: Path, representative: np.ndarray | None) -> bytes:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: ({INPUT: each[None].astype(np.float32)} for each in representative)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="[\\s\\S]*tf.lite.Interpreter")  # which the converter itself uses
+    with _old_interpreter():
         return converter.convert()
 
 
@@ -169,10 +169,11 @@ def _run_onnx(files: Files) -> Answer:
 
 
 def _run_litert(files: Files) -> Answer:
-    from ai_edge_litert.interpreter import Interpreter
+    import tensorflow as tf
 
     (content,) = files.values()
-    interpreter = Interpreter(model_content=content, num_threads=cores())
+    with _old_interpreter():
+        interpreter = tf.lite.Interpreter(model_content=content, num_threads=cores())
     place, result = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
     ready_for: tuple[int, ...] | None = None
 
@@ -187,3 +188,11 @@ def _run_litert(files: Files) -> Answer:
         return interpreter.get_tensor(result)
 
     return answer
+
+
+@contextmanager
+def _old_interpreter() -> Iterator[None]:
+    """Without TensorFlow's advice to take another package's, which pip cannot install on Python 3.11."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="[\\s\\S]*tf.lite.Interpreter")
+        yield
