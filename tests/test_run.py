@@ -246,6 +246,8 @@ def test_old_versions_go_after_they_were_shown(copy):
     older = ["2020-01-01T00.00.00.000Z", "2020-01-02T00.00.00.000Z"]
     for version in older:
         shutil.copytree(copy / "08_reporting" / name / newest, copy / "08_reporting" / name / version)
+    rest = ".deleted-2019-01-01T00.00.00.000Z"  # of a deletion that was killed
+    (copy / "08_reporting" / name / rest).mkdir()
     named = copy / "06_models/airbench94.keras"  # by the leaderboard, so it stays, however many are newer
     for version in ("2099-01-01T00.00.00.000Z", "2099-01-02T00.00.00.000Z"):
         shutil.copytree(named / newest, named / version)
@@ -253,7 +255,7 @@ def test_old_versions_go_after_they_were_shown(copy):
     assert shown.returncode == 0
     assert all(f"{name}/{version}" in shown.stdout for version in older)
     assert "Nothing was deleted" in shown.stdout
-    assert versions(copy / "08_reporting" / name) == [*older, newest]
+    assert versions(copy / "08_reporting" / name) == [rest, *older, newest]
     done = kedro("prune", "--keep=1", f"--data-root={copy}", "--yes")
     assert done.returncode == 0, done.stderr
     assert versions(copy / "08_reporting" / name) == [newest]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 FOLDERS = ("06_models", "07_model_output", "08_reporting")
+GOING = ".deleted-"  # before the name of a version that is being deleted
 VERSION = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}\.\d{2}\.\d{2}\.\d{3}Z")  # as Kedro names them
 
 
@@ -26,13 +27,13 @@ class Old(NamedTuple):
 def old_versions(root: Path, keep: int) -> list[Old]:
     """Versions of every artefact in a data folder but the last `keep`, by name, the oldest first.
 
-    Models that the latest leaderboard names stay, however old they are.
+    Models that the latest leaderboard names stay, however old they are; what a killed deletion left goes.
     """
     named = _named_by_leaderboard(root)
     old = []
     for artefact in sorted(path for layer in FOLDERS for path in (root / layer).glob("*") if path.is_dir()):
         versions = sorted(path for path in artefact.iterdir() if path.is_dir() and VERSION.fullmatch(path.name))
-        for folder in versions[:-keep]:
+        for folder in [*artefact.glob(f"{GOING}*"), *versions[:-keep]]:
             if (artefact.name, folder.name) not in named:
                 size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
                 old.append(Old(folder, size / 1e6))
@@ -42,8 +43,9 @@ def old_versions(root: Path, keep: int) -> list[Old]:
 def delete(versions: list[Old]) -> None:
     """Delete these folders, each renamed first, so that none is ever seen half deleted."""
     for each in versions:
-        going = each.folder.with_name(f".deleted-{each.folder.name}")
-        each.folder.rename(going)
+        going = each.folder
+        if not going.name.startswith(GOING):
+            going = each.folder.rename(each.folder.with_name(GOING + each.folder.name))
         shutil.rmtree(going)
 
 
