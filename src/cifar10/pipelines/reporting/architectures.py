@@ -2,7 +2,7 @@
 
 DESCRIPTIONS = {
     "simple_cnn": (
-        "Two pairs of convolutions and a dense layer, as in many a first notebook. It trains in minutes on any "
+        "Three convolutions and two dense layers, as in many a first notebook. It trains in minutes on any "
         "machine and shows what a plain network can do; without normalisation and with most of its weights in the "
         "dense layer, it stops learning long before deeper networks do."
     ),
