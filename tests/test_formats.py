@@ -13,13 +13,29 @@ FAST = ("simple_cnn", "airbench94", "mobilenetv2", "efficientnetb0_imagenet")
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
 
 
+def settled(network):
+    """With statistics in its batch norms that fit, or deep networks would magnify what rounding does."""
+    for layer in network._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    x = np.random.default_rng(1).integers(0, 256, (32, 32, 32, 3)).astype("float32")
+    network(x, training=True)
+    if any(isinstance(layer, keras.Model) for layer in network.layers):  # a frozen backbone settles when asked itself
+        for layer in network.layers[1:]:
+            if isinstance(layer, keras.Model):
+                layer(x, training=True)
+                break
+            x = layer(x)
+    return network
+
+
 @ON_TENSORFLOW
 @pytest.mark.parametrize(
     "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in ARCHITECTURES]
 )
 def test_every_float_format_answers_as_keras_does(name, statistics, knobs):
     keras.utils.set_random_seed(0)
-    network = _with_softmax(build(name, 10, statistics, **knobs(name)))
+    network = _with_softmax(settled(build(name, 10, statistics, **knobs(name))))
     expected = network.predict(IMAGES, verbose=0)
     assert np.ptp(expected, axis=0).max() > 1e-3  # it does not answer the same to everything
     kinds = FORMATS if name in ("simple_cnn", "airbench94") else (SAVED_MODEL, ONNX)  # the others take long
