@@ -5,6 +5,8 @@ format, raw RGB pictures, float32 (n, 32, 32, 3) of 0 to 255, go in as `images`,
 `probabilities`.
 """
 
+import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Collection, Iterator
@@ -73,7 +75,7 @@ def convert(
                 for path in sorted(saved_model.rglob("*"))
                 if path.is_file()
             },
-            ONNX: lambda: {FORMATS[ONNX]: _to_onnx(serve, signature)},
+            ONNX: lambda: {FORMATS[ONNX]: _to_onnx(saved_model)},
             LITERT: lambda: {FORMATS[LITERT]: _to_litert(saved_model, None)},
             LITERT_INT8: lambda: {FORMATS[LITERT_INT8]: _to_litert(saved_model, representative)},
         }
@@ -117,11 +119,14 @@ def _to_keras(network: keras.Model, folder: Path) -> bytes:
     return path.read_bytes()
 
 
-def _to_onnx(serve: Any, signature: list[Any]) -> bytes:
-    import tf2onnx
-
-    model, _ = tf2onnx.convert.from_function(serve, input_signature=signature, opset=OPSET)
-    return model.SerializeToString()
+def _to_onnx(saved_model: Path) -> bytes:
+    """By the converter's command, which makes constants of what TensorFlow holds beside the weights."""
+    target = saved_model.with_name(FORMATS[ONNX])
+    command = [*(sys.executable, "-m", "tf2onnx.convert", "--saved-model", str(saved_model), "--output", str(target))]
+    done = subprocess.run([*command, "--opset", str(OPSET)], capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode or not target.exists():
+        raise RuntimeError(f"tf2onnx failed: {done.stderr[-2000:]}")
+    return target.read_bytes()
 
 
 def _to_litert(saved_model: Path, representative: np.ndarray | None) -> bytes:
