@@ -1,6 +1,7 @@
 """What a trained network answers, how fast, and what it looks at: plain Keras, on every backend."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -46,12 +47,17 @@ def averaged(network: keras.Model, images: np.ndarray, plain: np.ndarray, views:
 def seconds_a_call(network: keras.Model, images: np.ndarray, seconds: float = 0.5) -> float:
     """Median time that the network takes for these pictures in one batch, of as many calls as fit; at least three."""
     _compile(network)
+    return median_seconds(lambda: network.predict_on_batch(images), seconds)
+
+
+def median_seconds(call: Callable[[], Any], seconds: float = 0.5) -> float:
+    """Median time of a call, of as many as fit, but at least three; the first ones do not count."""
     for _ in range(WARM_UP):
-        network.predict_on_batch(images)
+        call()
     taken: list[float] = []
     while len(taken) < 3 or sum(taken) < seconds:
         started = time.perf_counter()
-        network.predict_on_batch(images)
+        call()
         taken.append(time.perf_counter() - started)
     return float(np.median(taken))
 

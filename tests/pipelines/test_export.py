@@ -12,7 +12,6 @@ from cifar10.contracts import Examples, Export, TrainedModel, digest
 from cifar10.datasets.serving import ServingDataset
 from cifar10.errors import InputError
 from cifar10.formats import FORMATS
-from cifar10.pipelines.export import nodes
 from cifar10.pipelines.export.nodes import ExportOptions, choose_for_export, compare_formats, describe_model, pack
 from tests.conftest import CLASS_NAMES
 
@@ -64,13 +63,13 @@ def formats(monkeypatch):
     said = dict.fromkeys(FORMATS, answers)
     monkeypatch.setattr("cifar10.formats.runner", lambda kind, files: said[kind])
     monkeypatch.setattr("cifar10.inference.probabilities", lambda network, images, image_size: answers(images))
-    monkeypatch.setattr(nodes, "_milliseconds", lambda *_: 1.0)
+    monkeypatch.setattr("cifar10.inference.median_seconds", lambda call: call().sum() and 0.001)
     files = {kind: {name: kind.encode()} for kind, name in FORMATS.items()}
     return files, said
 
 
 def test_all_formats_ship_where_they_agree(trained, formats):
-    table = compare_formats(trained, formats[0], VAL, OPTIONS)
+    table, _ = compare_formats(trained, formats[0], VAL, OPTIONS)
     assert table.shipped.all()
     assert table.format.tolist() == list(FORMATS)
     assert (table.val_accuracy == 1).all()
@@ -92,20 +91,20 @@ def test_integers_may_cost_one_point(trained, formats, wrong, shipped, caplog):
     files, said = formats
     said["litert_int8"] = lambda images: answers(images, wrong=wrong)
     with caplog.at_level(logging.WARNING):
-        table = compare_formats(trained, files, VAL, OPTIONS)
+        table, said_by_keras = compare_formats(trained, files, VAL, OPTIONS)
     assert table.shipped.tolist() == [True, True, True, True, shipped]
     assert table.val_accuracy.iloc[-1] == pytest.approx(1 - wrong)
     assert ("model_int8.tflite is left out" in caplog.text) == (not shipped)
 
-    card, text = describe_model(trained, metrics(), table, VAL, CLASS_NAMES, "Drawings.", OPTIONS)
+    card, text = describe_model(trained, metrics(), table, said_by_keras, CLASS_NAMES, "Drawings.")
     packed = pack(trained, files, table, card, text, VAL)
     assert ("model_int8.tflite" in packed.files) == shipped
     assert ("integers of 8 bits cost 1.5 points" in text) == (not shipped)
 
 
 def test_card_and_package(trained, formats):
-    table = compare_formats(trained, formats[0], VAL, OPTIONS)
-    card, text = describe_model(trained, metrics(), table, VAL, CLASS_NAMES, "Drawings.", OPTIONS)
+    table, said_by_keras = compare_formats(trained, formats[0], VAL, OPTIONS)
+    card, text = describe_model(trained, metrics(), table, said_by_keras, CLASS_NAMES, "Drawings.")
     packed = pack(trained, formats[0], table, card, text, VAL)
     assert set(packed.files) == {
         *FORMATS.values(), "model_card.json", "model_card.md", "class_names.txt",
@@ -123,9 +122,9 @@ def test_card_and_package(trained, formats):
 
 
 def test_card_of_a_model_that_has_seen_the_validation_pictures(trained, formats):
-    table = compare_formats(trained, formats[0], VAL, OPTIONS)
+    table, said_by_keras = compare_formats(trained, formats[0], VAL, OPTIONS)
     known = metrics(train_on="all", temperature=None, val_accuracy=None, calibrated_error=None)
-    card, text = describe_model(trained, known, table, VAL, CLASS_NAMES, "Drawings.", OPTIONS)
+    card, text = describe_model(trained, known, table, said_by_keras, CLASS_NAMES, "Drawings.")
     assert card["temperature"] == 1
     assert "its confidence is not calibrated" in text
     assert "Accuracy on validation" not in text

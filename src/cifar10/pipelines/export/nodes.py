@@ -4,7 +4,6 @@ import importlib.resources
 import io
 import json
 import logging
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -74,24 +73,28 @@ def convert_model(trained: TrainedModel, train: Examples) -> dict[str, dict[str,
 
 def compare_formats(
     trained: TrainedModel, formats: dict[str, dict[str, bytes]], val: Examples, export: ExportOptions
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, np.ndarray]:
     """Hold each format against the Keras model, on validation pictures, and time it on this machine.
 
     Returns:
         A row a format: its file, its size, the milliseconds that an answer takes (median, one picture and 32), the
         largest difference of a probability, the accuracy on so many pictures, and whether it ships: integers do not
-        if they cost more than a point.
+        if they cost more than a point. And the Keras model's probabilities on those pictures.
 
     Raises:
         InputError: a float format answers differently.
     """
     from cifar10.formats import FORMATS, KERAS, LITERT_INT8, runner
-    from cifar10.inference import probabilities
+    from cifar10.inference import median_seconds, probabilities
 
     verify(trained.record["digests"], val=val)
     count = min(export.pictures, len(val.labels))
     images, labels = val.images[:count], val.labels[:count]
     expected = probabilities(trained.network, images, trained.record["image_size"])
+
+    def milliseconds(answer: Callable[[np.ndarray], np.ndarray], pictures: int) -> float:
+        return 1000 * median_seconds(lambda: answer(images[:pictures]))
+
     rows = []
     for kind, file in FORMATS.items():
         answer = runner(kind, formats[kind])
@@ -106,8 +109,8 @@ def compare_formats(
             )
         right = accuracy(labels, answers) if looked_at == count else accuracy(labels, expected)
         rows.append(
-            (kind, file, sum(map(len, formats[kind].values())) / 1e6, _milliseconds(answer, images[:1]),
-             _milliseconds(answer, images[:BATCH]), difference, right, count, True)
+            (kind, file, sum(map(len, formats[kind].values())) / 1e6, milliseconds(answer, 1),
+             milliseconds(answer, BATCH), difference, right, count, True)
         )  # fmt: skip
         logger.info(
             "%s: %.1f MB, %.2f ms a picture, %.2g at most from Keras", kind, rows[-1][2], rows[-1][3], difference
@@ -121,38 +124,25 @@ def compare_formats(
             "Integers cost %.1f points of accuracy on %s validation pictures, so %s is left out; the rest ships",
             100 * loss, f"{count:,}", FORMATS[LITERT_INT8],
         )  # fmt: skip
-    return table
-
-
-def _milliseconds(answer: Callable[[np.ndarray], np.ndarray], images: np.ndarray, seconds: float = 0.5) -> float:
-    """Median time of an answer, of as many as fit; the first two do not count."""
-    taken: list[float] = []
-    while len(taken) < 5 or sum(taken) < seconds:
-        started = time.perf_counter()
-        answer(images)
-        taken.append(time.perf_counter() - started)
-    return 1000 * float(np.median(taken[2:]))
+    return table, expected
 
 
 def describe_model(
     trained: TrainedModel,
     metrics: dict[str, Any],
     formats: pd.DataFrame,
-    val: Examples,
+    answers: np.ndarray,
     class_names: list[str],
     data_description: str,
-    export: ExportOptions,
 ) -> tuple[dict[str, Any], str]:
-    """The model card, for machines and, in Markdown, for people."""
+    """The model card, for machines and, in Markdown, for people; `answers` are to validation pictures."""
     from cifar10.formats import INPUT, OUTPUT
-    from cifar10.inference import probabilities
     from cifar10.pipelines.reporting.architectures import describe
     from cifar10.training.device import hardware
 
     record = trained.record
-    count = min(export.pictures, len(val.labels))
     temperature = metrics["temperature"] or 1.0  # none is fitted where the validation pictures were trained on
-    sure = tempered(probabilities(trained.network, val.images[:count], record["image_size"]), temperature).max(axis=1)
+    sure = tempered(answers, temperature).max(axis=1)
     card = {
         "name": record["architecture"],
         "description": describe(record["architecture"]),

@@ -19,7 +19,7 @@ def create_pipeline() -> Pipeline:
             Node(
                 nodes.compare_formats,
                 ["exported.model", "exported.formats", "val", "params:export"],
-                "export",
+                ["export", "exported.answers"],
                 name="compare_formats",
             ),
             Node(
@@ -28,10 +28,9 @@ def create_pipeline() -> Pipeline:
                     "exported.model",
                     "exported.metrics",
                     "export",
-                    "val",
+                    "exported.answers",
                     "params:class_names",
                     "params:data_description",
-                    "params:export",
                 ],
                 ["model_card", "model_card_text"],
                 name="describe",
