@@ -41,7 +41,7 @@ def step(network, pictures):
 def test_faster_network_is_the_same_network(network, precision, tolerance):
     if (network.name, precision) == ("mobilenetv2_imagenet", "bfloat16"):
         pytest.skip("so deep a network with weights of no use magnifies what rounding does to it")
-    fast = accelerate(network, precision, batch_size=6)
+    fast = accelerate(network, precision)
     kinds = {type(layer) for layer in fast._flatten_layers()}
     assert not kinds & {keras.layers.BatchNormalization, keras.layers.Conv2D, keras.layers.Activation}
     plain, other = (keras.ops.convert_to_numpy(each(PICTURES)) for each in (network, fast))
@@ -54,7 +54,7 @@ def test_faster_network_is_the_same_network(network, precision, tolerance):
 def test_faster_layers_learn_the_same(statistics):
     network = build("airbench94", 10, statistics)
     before = network.get_weights()
-    fast = accelerate(network, "float32", batch_size=6)
+    fast = accelerate(network, "float32")
     (loss, gradients, after), (other_loss, other_gradients, other_after) = (
         step(each, PICTURES) for each in (network, fast)
     )
@@ -138,7 +138,7 @@ def test_dropout_keeps_its_share_and_the_mean(dtype):
 
 def test_network_takes_over_what_its_copy_has_learnt(statistics, knobs):
     network = build("mobilenetv2_imagenet", 10, statistics, **knobs("mobilenetv2_imagenet"))
-    fast = accelerate(network, "float32", batch_size=6)
+    fast = accelerate(network, "float32")
     fast.set_weights([value + 1 for value in fast.get_weights()])
     unfreeze(fast, 20)
     take_over(network, fast)
@@ -152,7 +152,7 @@ def test_network_takes_over_what_its_copy_has_learnt(statistics, knobs):
 def test_what_is_copied_is_trained_apart(statistics):
     network = build("simple_cnn", 10, statistics)
     before = network.get_weights()
-    fast = accelerate(network, "bfloat16", batch_size=6)
+    fast = accelerate(network, "bfloat16")
     fast.set_weights([value + 1 for value in before])
     for value, kept in zip(network.get_weights(), before, strict=True):
         np.testing.assert_array_equal(value, kept)

@@ -15,14 +15,13 @@ from cifar10.training.device import jit_compile
 KEPT_AS_THEY_ARE = (layers.InputLayer, layers.Rescaling, layers.Resizing, layers.Normalization)
 
 
-def accelerate(network: keras.Model, precision: str, batch_size: int, accumulate: int = 1) -> keras.Model:
+def accelerate(network: keras.Model, precision: str, accumulate: int = 1) -> keras.Model:
     """A copy of the network, layer for layer and weight for weight, that trains faster.
 
     Args:
         network: of standard layers, in float32.
         precision: `float32`, or `bfloat16` for what its convolutions compute in; weights stay float32, and so do the
             preparation of the pictures and the logits.
-        batch_size: that it will be trained with.
         accumulate: batches to a step. The running statistics of batch norms follow as fast as with one large batch.
 
     Returns:
@@ -41,7 +40,7 @@ def accelerate(network: keras.Model, precision: str, batch_size: int, accumulate
             config["dtype"] = "mixed_bfloat16"
         if kind is layers.BatchNormalization:
             config["momentum"] **= 1 / accumulate
-        if fused and kind in FAST and not (kind is layers.Conv2D and batch_size > FastConv2D.LARGEST_BATCH):
+        if fused and kind in FAST:
             kind = FAST[kind]
         return kind.from_config(config)
 
@@ -91,15 +90,12 @@ class FusedBatchNormalization(layers.BatchNormalization):
 
 
 class FastConv2D(layers.Conv2D):
-    """Where pictures are small, the gradient of the filters is taken by a faster kernel.
+    """Where pictures are small, the gradient of the filters is taken as products of matrices, one a tap of the filter.
 
-    It is a convolution, too: of the inputs with the gradients of the outputs, the channels of the former in the place
-    of the batch and the batch in the place of the channels. oneDNN's kernel for the purpose is the faster one on large
-    pictures, but takes up to thrice as long on small ones.
+    oneDNN's kernel for the purpose is the faster one on large pictures, but takes up to five times as long on small ones.
     """
 
     LARGEST: ClassVar = {"bfloat16": 8, "float32": 4}  # pictures, by their side: where the two are about equal
-    LARGEST_BATCH = 512  # beyond which it no longer fits the caches
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         """As the standard layer."""
@@ -129,13 +125,16 @@ def _gradients(inputs: Any, kernel: Any, upstream: Any) -> Any:
     of_inputs = tf.raw_ops.Conv2DBackpropInput(
         input_sizes=tf.shape(inputs), filter=kernel, out_backprop=upstream, strides=[1, 1, 1, 1], padding="SAME"
     )
-    margin = kernel.shape[0] // 2
-    if margin == 0:
-        flat_inputs, flat = (tf.reshape(each, (-1, each.shape[-1])) for each in (inputs, upstream))
-        return of_inputs, tf.matmul(flat_inputs, flat, transpose_a=True)[None, None]
-    transposed, filters = tf.transpose(inputs, (3, 1, 2, 0)), tf.transpose(upstream, (1, 2, 0, 3))
-    padding = [[0, 0], [margin, margin], [margin, margin], [0, 0]]
-    return of_inputs, tf.transpose(tf.nn.conv2d(transposed, filters, 1, padding), (1, 2, 0, 3))
+    _, height, width, channels = inputs.shape
+    size, margin = kernel.shape[0], kernel.shape[0] // 2
+    padded = tf.pad(inputs, [[0, 0], [margin, margin], [margin, margin], [0, 0]])
+    flat = tf.reshape(upstream, (-1, upstream.shape[-1]))
+    taps = [
+        tf.matmul(tf.reshape(padded[:, row : row + height, column : column + width], (-1, channels)), flat, True)
+        for row in range(size)
+        for column in range(size)
+    ]
+    return of_inputs, tf.reshape(tf.stack(taps), kernel.shape)
 
 
 class FastActivation(layers.Activation):

@@ -89,7 +89,7 @@ def fit(
         parameters, pictures = network.count_params(), len(train.labels)
         logger.info("%s: %s parameters, %s training pictures", name, f"{parameters:,}", f"{pictures:,}")
 
-        accelerated = accelerate(network, precision, recipe.batch_size, recipe.accumulate)
+        accelerated = accelerate(network, precision, recipe.accumulate)
         progress = Progress(accelerated, checkpoint, identity, facts)
         if bundle:
             progress.resume(bundle)

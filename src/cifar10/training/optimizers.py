@@ -55,6 +55,7 @@ class SGD(keras.optimizers.SGD):
         lookahead: int | None,
         whitening_steps: int | None,
         steps: int,
+        precision: str,
         **options: Any,
     ) -> None:
         """Take what others take, and what is said above.
@@ -67,12 +68,14 @@ class SGD(keras.optimizers.SGD):
             lookahead: steps from one going back to the next; None: never.
             whitening_steps: in which the learning rate of the bias of a layer `whitening` falls to 0; None: all.
             steps: of the whole training.
+            precision: `float32` or `bfloat16`, that Muon computes a direction in, which need not be exact.
             options: of `keras.optimizers.SGD`.
         """
         super().__init__(nesterov=True, **options)
         self.decay, self.decay_biases = decay, decay_biases
         self.bias_factor, self.muon_factor = bias_factor, muon_factor
         self.lookahead, self.whitening_steps, self.steps = lookahead, whitening_steps, steps
+        self.precision = precision
 
     def build(self, variables):
         """Add the slow averages to the state."""
@@ -116,7 +119,8 @@ class SGD(keras.optimizers.SGD):
     def _muon(self, gradient, kernel, learning_rate):
         momentum = self.momentums[self._get_variable_index(kernel)]
         self.assign(momentum, MUON_MOMENTUM * momentum + gradient)
-        direction = orthogonalised(ops.reshape(gradient + MUON_MOMENTUM * momentum, (-1, kernel.shape[-1])))
+        matrix = ops.reshape(gradient + MUON_MOMENTUM * momentum, (-1, kernel.shape[-1]))
+        direction = ops.cast(orthogonalised(matrix, self.precision), kernel.dtype)
         norm = math.sqrt(kernel.shape[-1])
         scaled = kernel * (norm / ops.norm(ops.reshape(kernel, (-1,))))
         self.assign(kernel, scaled - learning_rate * ops.reshape(direction, kernel.shape))
@@ -145,20 +149,25 @@ class FusedAdam(keras.optimizers.Adam):
         )
 
 
-def orthogonalised(matrix):
-    """The matrix with all its singular values near 1 (0.7 to 1.2), by a Newton-Schulz iteration; float32 (m, n)."""
+def orthogonalised(matrix, precision: str):
+    """The matrix, float32 (m, n), with all its singular values near 1 (0.7 to 1.2), by a Newton-Schulz iteration.
+
+    In bfloat16, where that is the precision, of which the result then is, too.
+    """
     a, b, c = NEWTON_SCHULZ
     tall = matrix.shape[0] > matrix.shape[1]
     x = ops.transpose(matrix) if tall else matrix
-    x = x / (ops.norm(x) + 1e-7)
+    x = ops.cast(x / (ops.norm(x) + 1e-7), precision)
     for _ in range(NEWTON_SCHULZ_STEPS):
         square = ops.matmul(x, ops.transpose(x))
         x = a * x + ops.matmul(b * square + c * ops.matmul(square, square), x)
     return ops.transpose(x) if tall else x
 
 
-def make_optimizer(recipe: Recipe, examples: int) -> keras.optimizers.Optimizer:
+def make_optimizer(recipe: Recipe, examples: int, precision: str = "float32") -> keras.optimizers.Optimizer:
     """The optimizer of a recipe, with its schedule for an epoch of that many examples.
+
+    Its state is float32; `precision` is what it may compute in where that does no harm.
 
     Weight decay is decoupled from the gradient (Loshchilov and Hutter 2017, arXiv 1711.05101) and leaves biases and
     batch norms alone, which it would not regularise (He et al. 2018, arXiv 1812.01187), unless the recipe wants it.
@@ -183,6 +192,7 @@ def make_optimizer(recipe: Recipe, examples: int) -> keras.optimizers.Optimizer:
             lookahead=recipe.lookahead,
             whitening_steps=recipe.whitening_epochs and recipe.whitening_epochs * steps // recipe.epochs,
             steps=steps,
+            precision=precision,
             **options,
         )
     adam = keras.optimizers.Adam if jit_compile() else FusedAdam

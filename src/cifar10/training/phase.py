@@ -51,7 +51,7 @@ def optimise(
     Raises:
         InputError: the loss is no longer a number, or there is no memory for it.
     """
-    optimizer = compile_by(recipe, model, len(targets))
+    optimizer = compile_by(recipe, model, len(targets), progress.facts["compute"])
     variables = [*model.state(), *optimizer.variables]
     progress.put_in_place(variables)
 
@@ -87,9 +87,9 @@ def optimise(
     progress.network.set_weights(progress.best_weights)
 
 
-def compile_by(recipe: Recipe, model: Training, examples: int) -> keras.optimizers.Optimizer:
-    """Compile the model to be trained on so many examples. Returns its optimizer."""
-    optimizer = make_optimizer(recipe, examples)
+def compile_by(recipe: Recipe, model: Training, examples: int, precision: str) -> keras.optimizers.Optimizer:
+    """Compile the model to be trained on so many examples, in that precision. Returns its optimizer."""
+    optimizer = make_optimizer(recipe, examples, precision)
     model.compile(
         optimizer=optimizer,
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),

@@ -175,13 +175,13 @@ class _Subject:
         from cifar10.training.transfer import unfreeze
 
         if self.compiled_for != batch_size:
-            network = accelerate(self.network, self.precision, batch_size)
+            network = accelerate(self.network, self.precision)
             if isinstance(self.recipe, TransferRecipe):
                 unfreeze(network, self.recipe.unfreeze)
             images = np.random.default_rng(0).integers(0, 256, (PICTURES, 32, 32, 3), dtype=np.uint8)
             augmentation = Augmentation(self.recipe, (125.0,) * 3)
             self.compiled = Training(network, images, images[:1], augmentation, self.recipe)
-            compile_by(self.recipe, self.compiled, PICTURES)
+            compile_by(self.recipe, self.compiled, PICTURES, self.precision)
             self.compiled_for = batch_size
         return self.compiled
 
