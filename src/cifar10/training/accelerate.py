@@ -92,7 +92,8 @@ class FusedBatchNormalization(layers.BatchNormalization):
 class FastConv2D(layers.Conv2D):
     """Where pictures are small, the gradient of the filters is taken as products of matrices, one a tap of the filter.
 
-    oneDNN's kernel for the purpose is the faster one on large pictures, but takes up to five times as long on small ones.
+    oneDNN's kernel for the purpose is the faster one on large pictures, but takes up to eight times as long on small
+    ones.
     """
 
     LARGEST: ClassVar = {"bfloat16": 8, "float32": 4}  # pictures, by their side: where the two are about equal

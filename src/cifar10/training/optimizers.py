@@ -149,7 +149,7 @@ class FusedAdam(keras.optimizers.Adam):
         )
 
 
-def orthogonalised(matrix, precision: str):
+def orthogonalised(matrix: Any, precision: str) -> Any:
     """The matrix, float32 (m, n), with all its singular values near 1 (0.7 to 1.2), by a Newton-Schulz iteration.
 
     In bfloat16, where that is the precision, of which the result then is, too.
