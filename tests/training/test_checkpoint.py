@@ -46,6 +46,43 @@ def test_a_damaged_bundle_falls_back_to_the_one_before(checkpoint, caplog, damag
     assert "epoch_00002.npz is damaged" in caplog.text
     files(checkpoint)[0].write_bytes(b"")
     assert checkpoint.latest(IDENTITY) is None
+    assert "starts afresh, for there is no other" in caplog.text
+
+
+def test_whatever_bit_is_flipped_in_the_directory_of_a_bundle_it_is_whole_or_not_taken(checkpoint):
+    for epochs in (1, 2):
+        checkpoint.save(IDENTITY, bundle(epochs))
+    last = files(checkpoint)[-1]
+    content = last.read_bytes()
+    directory = content.index(b"PK\x01\x02")
+    fallen_back = 0
+    for bit in range(8 * (len(content) - directory)):
+        damaged = bytearray(content)
+        damaged[directory + bit // 8] ^= 1 << bit % 8
+        last.write_bytes(damaged)
+        latest = checkpoint.latest(IDENTITY)
+        expected = bundle(len(latest.facts["history"]))
+        fallen_back += latest.facts != bundle(2).facts
+        for array, saved in zip(latest.state, expected.state, strict=True):
+            np.testing.assert_array_equal(array, saved)
+        assert (latest.best is None) == (expected.best is None)
+    assert fallen_back > 100
+
+
+def test_what_a_killed_save_left_is_no_bundle(checkpoint):
+    checkpoint.save(IDENTITY, bundle(1))
+    files(checkpoint)[0].rename(files(checkpoint)[0].with_name(".unfinished-epoch_00001.npz"))
+    assert checkpoint.latest(IDENTITY) is None
+    assert checkpoint.latest({**IDENTITY, "data_version": "other"}) is None
+
+
+def test_a_training_is_not_cleared_under_another_run(checkpoint):
+    with checkpoint.lock(IDENTITY):
+        checkpoint.save(IDENTITY, bundle(1))
+        Checkpoint(checkpoint.folder).clear(IDENTITY)
+        assert files(checkpoint)
+    checkpoint.clear(IDENTITY)
+    assert not checkpoint.folder.exists()
 
 
 def test_a_full_disk_ends_in_one_message_and_keeps_the_last_good_bundle(checkpoint):

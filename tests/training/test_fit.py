@@ -101,11 +101,21 @@ def test_loss_that_is_no_number_stops_and_names_the_knob(parts, statistics, reci
         quick_fit(parts, statistics, recipe, learning_rate=1e30, optimizer="sgd")
 
 
-def test_memory_that_runs_out_names_the_knob(parts, statistics, recipe, monkeypatch):
-    def fit(*arguments, **options):
-        raise MemoryError
+def test_weights_that_the_last_step_of_an_epoch_spoils_are_not_saved(parts, statistics, recipe, tmp_path):
+    """The loss of that step is still a number."""
+    changes = {"optimizer": "sgd", "learning_rate": 1e30, "weight_decay": 1e30, "batch_size": 300, "epochs": 1}
+    with pytest.raises(InputError, match=r"simple_cnn: the weights are no longer numbers, as of training step 1\."):
+        quick_fit(parts, statistics, recipe, **changes, checkpoint=Checkpoint(tmp_path))
+    assert not list(tmp_path.glob("*/*.npz"))
 
-    monkeypatch.setattr("cifar10.training.model.Training.fit", fit)
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: 1 GB")])
+@pytest.mark.parametrize("where", ["fit", "evaluate"])
+def test_memory_that_runs_out_names_the_knob(parts, statistics, recipe, monkeypatch, where, error):
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(f"cifar10.training.model.Training.{where}", fail)
     with pytest.raises(
         InputError, match=r"simple_cnn: there is no memory left for batches of 16.* Lower its batch_size"
     ):

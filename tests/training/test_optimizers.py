@@ -58,17 +58,20 @@ def test_weight_decay_shrinks_biases_too_where_it_is_wanted(recipe):
         np.testing.assert_allclose(after[variable], value * (1 - 0.5 * 0.1), rtol=1e-5)
 
 
-def test_bias_of_a_whitening_convolution_learns_for_some_epochs(recipe):
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_bias_of_a_whitening_convolution_learns_for_some_epochs(recipe, accumulate):
     """Its rate falls to nothing, and it is not shrunk any more either; others go on."""
     values = {"optimizer": "sgd", "momentum": 0.0, "learning_rate": 0.1, "weight_decay": 0.5, "decay_biases": True}
-    optimizer = make_optimizer(recipe(**values, epochs=8, batch_size=1, whitening_epochs=2), 1)
+    values |= {"epochs": 8, "batch_size": 1, "whitening_epochs": 2, "accumulate": accumulate}
+    optimizer = make_optimizer(recipe(**values), accumulate)
     whitening, other = (keras.layers.Dense(1, bias_initializer="ones", name=name) for name in ("whitening", "other"))
     for layer in (whitening, other):
         layer.build((None, 1))
     steps = []
     for _ in range(4):
         before = float(whitening.bias[0]), float(other.bias[0])
-        optimizer.apply([keras.ops.ones(1)] * 2, [whitening.bias, other.bias])
+        for _ in range(accumulate):
+            optimizer.apply([keras.ops.ones(1)] * 2, [whitening.bias, other.bias])
         steps.append((before[0] - float(whitening.bias[0]), before[1] - float(other.bias[0])))
     (first, full), (second, _), (third, _), (fourth, last) = steps
     assert first == pytest.approx(full)

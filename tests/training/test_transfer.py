@@ -22,6 +22,7 @@ from tests.conftest import CLASS_NAMES, PROJECT
 
 NAME = "mobilenetv2_imagenet"
 IDENTITY = {"architecture": NAME, "recipe": {}}
+FACTS = {"compute": "float32"}
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def network(statistics, knobs):
 @pytest.fixture
 def progress(checkpoint):
     """Make the progress of a training that has not begun."""
-    return lambda network: Progress(network, checkpoint, IDENTITY, {})
+    return lambda network: Progress(network, checkpoint, IDENTITY, FACTS)
 
 
 class Untouched(keras.layers.Layer):
@@ -197,7 +198,7 @@ def test_features_once_are_faster_than_a_backbone_that_runs_each_epoch(
     seconds = {"once": [], "each epoch": []}
     for number in range(3):
         once, each = (
-            Progress(small_mobilenet(recipe), Checkpoint(tmp_path / f"{number}{way}"), IDENTITY, {}) for way in "ab"
+            Progress(small_mobilenet(recipe), Checkpoint(tmp_path / f"{number}{way}"), IDENTITY, FACTS) for way in "ab"
         )
         train_head(train, val, Untouched(), recipe, once)
         seconds["once"].append(sum(row["seconds"] for row in once.history))

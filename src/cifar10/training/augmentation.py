@@ -32,7 +32,7 @@ class Augmentation(keras.layers.Layer):
         self.recipe = recipe
         self.fill = fill
         self.generator = keras.random.SeedGenerator(recipe.seed)
-        self.epoch = self.add_weight(shape=(), initializer="zeros", dtype="int32", trainable=False, name="epoch")
+        self.epoch = self.add_weight(shape=(), initializer="zeros", dtype="int", trainable=False, name="epoch")
 
     def call(self, images):
         """Images of any dtype (n, 32, 32, 3), 0-255, to float32 of the same shape and range."""

@@ -4,9 +4,8 @@ import hashlib
 import json
 import logging
 import shutil
-import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 KEPT = 2  # bundles: the last one, and the one before in case that the last is damaged
 ABOUT = "about.json"
+LOCK = "lock"
+BUNDLES = "epoch_*.npz"  # and no unfinished ones
 
 
 class Bundle(NamedTuple):
@@ -56,11 +57,7 @@ class Checkpoint:
         """
         place = self._place(identity)
         place.mkdir(parents=True, exist_ok=True)
-        about = place / ABOUT
-        if not about.exists():
-            with atomic(about) as path:
-                path.write_text(json.dumps(identity, indent=2), encoding="utf-8")
-        lock = FileLock(place / "lock")
+        lock = FileLock(place / LOCK)
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
@@ -69,6 +66,10 @@ class Checkpoint:
                 f"({place} is locked). Wait for it, or change the recipe, for example its seed."
             ) from error
         try:
+            about = place / ABOUT
+            if not about.exists():
+                with atomic(about) as path:
+                    path.write_text(json.dumps(identity, indent=2), encoding="utf-8")
             yield
         finally:
             lock.release()
@@ -76,14 +77,17 @@ class Checkpoint:
     def latest(self, identity: dict[str, Any]) -> Bundle | None:
         """The last bundle of this training that can be read; None if there is none. Says what it finds."""
         name = identity["architecture"]
-        for path in sorted(self._place(identity).glob("*.npz"), reverse=True):
+        paths = sorted(self._place(identity).glob(BUNDLES), reverse=True)
+        for path in paths:
             try:
                 bundle = _read(path)
-            except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            except Exception as error:  # whatever zipfile and NumPy trip over in a damaged file
                 logger.warning("%s: %s is damaged (%s), so the one before it is taken", name, path, error)
                 continue
             logger.info("%s: continues after epoch %d, from %s", name, len(bundle.facts["history"]), path)
             return bundle
+        if paths:
+            logger.warning("%s: starts afresh, for there is no other", name)
         self._mention_others(identity)
         return None
 
@@ -94,19 +98,27 @@ class Checkpoint:
             InputError: the disk is full, or the folder cannot be written to.
         """
         place = self._place(identity)
-        arrays = {f"state_{place:05}": array for place, array in enumerate(bundle.state)}
-        arrays |= {f"best_{place:05}": array for place, array in enumerate(bundle.best or [])}
-        text = json.dumps({**bundle.facts, "best": bundle.best is not None})
+        arrays = {f"state_{number}": array for number, array in enumerate(bundle.state)}
+        arrays |= {f"best_{number}": array for number, array in enumerate(bundle.best or [])}
+        counts = {"state": len(bundle.state), "best": len(bundle.best) if bundle.best is not None else None}
+        text = json.dumps({**bundle.facts, "counts": counts})
         arrays["facts"] = np.frombuffer(text.encode(), np.uint8)
         with atomic(place / f"epoch_{len(bundle.facts['history']):05}.npz") as path, path.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
-        for old in sorted(place.glob("*.npz"))[:-KEPT]:
+        for old in sorted(place.glob(BUNDLES))[:-KEPT]:
             old.unlink(missing_ok=True)
 
     def clear(self, identity: dict[str, Any]) -> None:
-        """Forget this training: it is finished, and its model is saved."""
-        shutil.rmtree(self._place(identity), ignore_errors=True)
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
+        """Forget this training: it is finished, and its model is saved. Unless another run is at it meanwhile."""
+        place = self._place(identity)
+        if not place.is_dir():
+            return
+        try:
+            with FileLock(place / LOCK, timeout=0):
+                shutil.rmtree(place, ignore_errors=True)
+        except Timeout:
+            return
+        with suppress(OSError):  # others are kept there
             self.folder.rmdir()
 
     def _place(self, identity: dict[str, Any]) -> Path:
@@ -115,7 +127,7 @@ class Checkpoint:
 
     def _mention_others(self, identity: dict[str, Any]) -> None:
         for about in sorted(self.folder.glob(f"*/{ABOUT}")):
-            epochs = sorted(about.parent.glob("*.npz"))
+            epochs = sorted(about.parent.glob(BUNDLES))
             if about.parent == self._place(identity) or not epochs:
                 continue
             other = json.loads(about.read_text(encoding="utf-8"))
@@ -142,6 +154,6 @@ def _flat(identity: dict[str, Any]) -> dict[str, Any]:
 def _read(path: Path) -> Bundle:
     with np.load(path, allow_pickle=False) as arrays:
         facts = json.loads(arrays["facts"].tobytes())
-        state = [arrays[name] for name in sorted(arrays) if name.startswith("state_")]
-        best = [arrays[name] for name in sorted(arrays) if name.startswith("best_")]
-    return Bundle(state, best if facts.pop("best") else None, facts)
+        counts = facts.pop("counts")
+        state, best = ([arrays[f"{of}_{number}"] for number in range(counts[of] or 0)] for of in ("state", "best"))
+    return Bundle(state, best if counts["best"] is not None else None, facts)

@@ -7,14 +7,21 @@ import sys
 
 import keras
 
+from cifar10.errors import InputError
 from cifar10.training.recipe import Recipe
 
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})  # of a processor that computes in bfloat16
 
 
 def jit_compile() -> bool | str:
-    """Whether to compile with XLA: Keras decides, but for TensorFlow on a CPU, where XLA's convolutions are slower."""
-    return False if keras.backend.backend() == "tensorflow" and not _gpus() else "auto"
+    """Whether to compile with XLA: not with TensorFlow on a CPU, where XLA's convolutions are slower, nor where it has
+    to be deterministic, which XLA is not for all operations; else Keras decides.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return "auto"
+    import tensorflow as tf
+
+    return "auto" if _gpus() and not tf.config.experimental.is_op_determinism_enabled() else False
 
 
 def steps_per_execution() -> int:
@@ -37,10 +44,19 @@ def choose_precision(recipe: Recipe) -> str:
 
 def make_deterministic() -> None:
     """Have a GPU give the same result each time, more slowly; a CPU does so anyway."""
-    if keras.backend.backend() == "tensorflow" and _gpus():
-        import tensorflow as tf
+    if not _gpus():
+        return
+    if keras.backend.backend() != "tensorflow":
+        flag = "--xla_gpu_deterministic_ops=true"
+        if flag not in os.environ.get("XLA_FLAGS", ""):
+            raise InputError(
+                f"deterministic=true is for TensorFlow; with Keras on {keras.backend.backend()}, set it to false and "
+                f"the environment variable XLA_FLAGS={flag}"
+            )
+        return
+    import tensorflow as tf
 
-        tf.config.experimental.enable_op_determinism()
+    tf.config.experimental.enable_op_determinism()
 
 
 def describe(precision: str) -> str:

@@ -48,9 +48,10 @@ class Training(keras.Model):
             self.shares = np.random.default_rng(recipe.seed).beta(self.alpha, self.alpha, 4096).astype("float32")
         # Written by `call` and read by `compute_loss`, in the same step.
         self.share = self.add_weight(shape=(), initializer="ones", trainable=False, name="share")
-        self.steps = self.add_weight(shape=(), initializer="zeros", dtype="int32", trainable=False, name="steps")
+        # `int` is 64 bits on TensorFlow, for a variable of 32 stays on the host there, where XLA cannot reach it.
+        self.steps = self.add_weight(shape=(), initializer="zeros", dtype="int", trainable=False, name="steps")
         # The first step, from 1, whose loss was no number; 0: none.
-        self.bad_step = self.add_weight(shape=(), initializer="zeros", dtype="int32", trainable=False, name="bad_step")
+        self.bad_step = self.add_weight(shape=(), initializer="zeros", dtype="int", trainable=False, name="bad_step")
         self.train_inputs = _on_device(train_inputs, "train_inputs")
         # Never none at all: JAX traces a call on them before `fit`, and nothing can be taken out of nothing.
         self.val_inputs = _on_device(val_inputs if len(val_inputs) else train_inputs[:1], "val_inputs")

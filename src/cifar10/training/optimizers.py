@@ -172,7 +172,8 @@ def make_optimizer(recipe: Recipe, examples: int, precision: str = "float32") ->
     Weight decay is decoupled from the gradient (Loshchilov and Hutter 2017, arXiv 1711.05101) and leaves biases and
     batch norms alone, which it would not regularise (He et al. 2018, arXiv 1812.01187), unless the recipe wants it.
     """
-    steps = recipe.epochs * math.ceil(examples / recipe.batch_size)  # of which Keras counts each that accumulates, too
+    batches = math.ceil(examples / recipe.batch_size)
+    steps = recipe.epochs * batches  # of which Keras counts each that accumulates, too
     peak, decay = peak_learning_rate(recipe), recipe.weight_decay
     if recipe.decoupled:
         # What a thousand pictures shrink a kernel by, here for each step and learning rate of 1.
@@ -190,7 +191,8 @@ def make_optimizer(recipe: Recipe, examples: int, precision: str = "float32") ->
             bias_factor=recipe.bias_learning_rate,
             muon_factor=recipe.muon_learning_rate / peak if recipe.optimizer == "muon" else None,
             lookahead=recipe.lookahead,
-            whitening_steps=recipe.whitening_epochs and recipe.whitening_epochs * steps // recipe.epochs,
+            # A step is here one that changes weights, whereas the schedule counts those that accumulate, too.
+            whitening_steps=recipe.whitening_epochs and max(1, recipe.whitening_epochs * batches // recipe.accumulate),
             steps=steps,
             precision=precision,
             **options,

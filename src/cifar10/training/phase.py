@@ -4,6 +4,8 @@ import logging
 import math
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import keras
 import numpy as np
@@ -66,10 +68,12 @@ def optimise(
             model.augmentation.epoch.assign(epoch)
         counters = read_counters()
         order = shuffled(len(targets), recipe.seed, epoch)
-        logs = _fit(model, batches(order, targets[order], batch_size=recipe.batch_size), epoch, recipe)
         judgement = {"accuracy": None, "loss": None}
-        if len(val_targets):
-            judgement = model.evaluate(judged, verbose=0, return_dict=True)
+        with enough_memory(model.network.name, recipe.batch_size, "batch_size, and the learning_rate with it"):
+            logs = _fit(model, batches(order, targets[order], batch_size=recipe.batch_size), epoch, recipe)
+            if len(val_targets):
+                judgement = model.evaluate(judged, verbose=0, return_dict=True)
+        _check_finite(variables, model, recipe)
         row = {
             "phase": phase,
             "epoch": len(progress.history) + 1,
@@ -123,25 +127,44 @@ def _plateau(recipe: Recipe, accuracies: list[float]) -> float:
 
 def _fit(model: Training, epoch_batches: object, epoch: int, recipe: Recipe) -> dict[str, float]:
     """One epoch; its mean accuracy and loss."""
+    history = model.fit(
+        epoch_batches,
+        initial_epoch=epoch,
+        epochs=epoch + 1,
+        shuffle=False,  # the batches come shuffled
+        callbacks=[_StopAtNaN(recipe)],
+        verbose=1 if sys.stdout.isatty() else 0,
+    ).history
+    return {name: values[0] for name, values in history.items()}
+
+
+@contextmanager
+def enough_memory(name: str, batch_size: int, knob: str) -> Iterator[None]:
+    """Say what to lower where there is not enough, for which each backend has an error of its own.
+
+    Raises:
+        InputError: memory ran out.
+    """
     try:
-        history = model.fit(
-            epoch_batches,
-            initial_epoch=epoch,
-            epochs=epoch + 1,
-            shuffle=False,  # the batches come shuffled
-            callbacks=[_StopAtNaN(recipe)],
-            verbose=1 if sys.stdout.isatty() else 0,
-        ).history
+        yield
     except (MemoryError, RuntimeError, _tensorflow_error()) as error:
         if not isinstance(error, MemoryError) and not any(
             sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "OOM when", "out of memory", "Out of memory")
         ):
             raise
         raise InputError(
-            f"{model.network.name}: there is no memory left for batches of {recipe.batch_size} pictures. The epochs "
-            "before this one are kept. Lower its batch_size, and the learning_rate with it."
+            f"{name}: there is no memory left for batches of {batch_size} pictures. The epochs before this one are "
+            f"kept. Lower its {knob}."
         ) from error
-    return {name: values[0] for name, values in history.items()}
+
+
+def _check_finite(variables: list[keras.Variable], model: Training, recipe: Recipe) -> None:
+    """Of the last step of an epoch, only what it made of the weights tells: its loss came before."""
+    for variable in variables:
+        if "float" in variable.dtype and not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
+            raise _diverged(
+                "weights are no longer numbers", int(keras.ops.convert_to_numpy(model.steps)), model, recipe
+            )
 
 
 class _StopAtNaN(keras.callbacks.Callback):
@@ -153,15 +176,17 @@ class _StopAtNaN(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Look at the mean loss of the epoch so far, which such a step spoils."""
-        if math.isfinite(logs["loss"]):
-            return
-        step = int(keras.ops.convert_to_numpy(self.model.bad_step))
-        name = self.model.network.name
-        raise InputError(
-            f"{name}: the loss is no longer a number, as of training step {step}. Training stopped, and the epochs "
-            f"before this one are kept. Lower its learning rate (now {self.recipe.learning_rate:g}), give it a longer "
-            f"warmup or a gradient_clip, or set {name}.precision=float32."
-        )
+        if not math.isfinite(logs["loss"]):
+            raise _diverged("loss is no longer a number", self.model.bad_step, self.model, self.recipe)
+
+
+def _diverged(what: str, step: keras.Variable, model: Training, recipe: Recipe) -> InputError:
+    name, at = model.network.name, int(keras.ops.convert_to_numpy(step))
+    return InputError(
+        f"{name}: the {what}, as of training step {at}. Training stopped, and the epochs before this one are kept. "
+        f"Lower its learning rate (now {recipe.learning_rate:g}), give it a longer warmup or a gradient_clip, or set "
+        f"{name}.precision=float32."
+    )
 
 
 def _tensorflow_error() -> type[Exception]:

@@ -12,7 +12,7 @@ from cifar10.training.augmentation import Augmentation
 from cifar10.training.batches import batches, inference_batch_size, one_hot
 from cifar10.training.device import jit_compile
 from cifar10.training.model import Training
-from cifar10.training.phase import optimise
+from cifar10.training.phase import enough_memory, optimise
 from cifar10.training.progress import Progress
 from cifar10.training.recipe import TransferRecipe
 
@@ -39,8 +39,10 @@ def train_head(
     inputs = []
     for copy in range(copies):
         augmentation.epoch.assign(copy)
-        inputs.append(_predict(augmented, train.images, recipe))
-    val_inputs = _predict(features, val.images, recipe) if len(val.images) else inputs[0][:0]
+        inputs.append(_predict(augmented, train.images, network.name, recipe.image_size))
+    val_inputs = inputs[0][:0]
+    if len(val.images):
+        val_inputs = _predict(features, val.images, network.name, recipe.image_size)
     prepared = time.perf_counter() - started
     logger.info("%s: features of %s pictures in %.0f s", network.name, f"{copies * len(train.images):,}", prepared)
 
@@ -92,7 +94,8 @@ def head(network: keras.Model) -> keras.Model:
     return keras.Model(network.get_layer("features").output, network.output, name=f"{network.name}_head")
 
 
-def _predict(model: keras.Model, images: np.ndarray, recipe: TransferRecipe) -> np.ndarray:
+def _predict(model: keras.Model, images: np.ndarray, name: str, image_size: int) -> np.ndarray:
     model.compile(jit_compile=jit_compile())
-    given = batches(images, batch_size=inference_batch_size(recipe.image_size))
-    return model.predict(given, verbose=0).astype("float32")
+    batch_size = inference_batch_size(image_size)
+    with enough_memory(name, batch_size, "image_size"):
+        return model.predict(batches(images, batch_size=batch_size), verbose=0).astype("float32")
