@@ -2,6 +2,7 @@
 
 import struct
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +13,8 @@ from cifar10.errors import InputError
 
 SIDE = 32
 MOST_PIXELS = 50_000_000  # of one picture, so that a small file cannot fill the memory
+MOST_SCANS = 100  # of a progressive JPEG, each of which goes over all pixels; encoders make about ten
+SCAN = b"\xff\xda"  # which begins one, and stands nowhere else in its data
 THUMBNAIL = 256  # side of what is shown of a picture
 
 
@@ -73,6 +76,8 @@ def decode(file: BinaryIO, name: str, most_pixels: int, formats: tuple[str, ...]
             with Image.open(file, formats=formats) as picture:
                 if picture.width * picture.height > most_pixels:
                     raise SizeError(f"{name} has {picture.width} x {picture.height} pixels, which is too many.")
+                if picture.format in ("JPEG", "MPO") and _scans(file) > MOST_SCANS:
+                    raise InputError(f"{name} has more than {MOST_SCANS} scans, which no camera makes.")
                 picture.load()
                 return _plain(picture)
     except InputError:
@@ -101,20 +106,30 @@ def thumbnail(picture: Image.Image) -> np.ndarray:
     return np.asarray(small)
 
 
+def _scans(file: BinaryIO) -> int:
+    """How often a JPEG goes over its pixels, those of pictures inside it counted too; the file stays where it was."""
+    at = file.tell()
+    file.seek(0)
+    count = file.read().count(SCAN)
+    file.seek(at)
+    return count
+
+
 def _plain(picture: Image.Image) -> Image.Image:
     """A loaded picture as RGB with 8 bits a value."""
     turned = _turned(picture)
     if turned.mode.startswith("I;16") or turned.mode == "I":  # 16 bits a value, which would be cut off
         turned = Image.fromarray((np.asarray(turned).astype(np.float32) / 257).clip(0, 255).astype(np.uint8))
     if "A" in turned.getbands() or "transparency" in turned.info:
-        over = turned.convert("RGBA")
-        turned = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
-    return turned.convert("RGB")
+        over = turned if turned.mode == "RGBA" else turned.convert("RGBA")
+        white = Image.new("RGB", over.size, "white")
+        white.paste(over, mask=over)
+        return white
+    return turned if turned.mode == "RGB" else turned.convert("RGB")
 
 
 def _turned(picture: Image.Image) -> Image.Image:
     """Turned as its EXIF says, or as it is where that is damaged: the picture is good without it."""
-    try:
-        return ImageOps.exif_transpose(picture)
-    except (OSError, ValueError, TypeError, KeyError, SyntaxError, struct.error):
-        return picture.copy()
+    with suppress(OSError, ValueError, TypeError, KeyError, SyntaxError, struct.error):
+        ImageOps.exif_transpose(picture, in_place=True)
+    return picture

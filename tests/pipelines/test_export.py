@@ -15,9 +15,9 @@ from cifar10.formats import FORMATS
 from cifar10.pipelines.export.nodes import ExportOptions, choose_for_export, compare_formats, describe_model, pack
 from tests.conftest import CLASS_NAMES
 
-OPTIONS = ExportOptions(architecture="winner", pictures=200)
+OPTIONS = ExportOptions(architecture="winner", pictures=1000)  # of which VAL has 200
 VAL = Examples(
-    np.random.default_rng(0).integers(0, 256, (300, 32, 32, 3), dtype=np.uint8), np.arange(300, dtype=np.uint8) % 10
+    np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3), dtype=np.uint8), np.arange(200, dtype=np.uint8) % 10
 )
 RECORD = {
     "architecture": "vgg16",
@@ -147,7 +147,7 @@ def test_who_is_exported():
     with pytest.raises(InputError, match=r"no winner.*--params=export.architecture=NAME"):
         choose_for_export(Models(), None, [metrics()], OPTIONS)
     with pytest.raises(InputError, match="vgg16, version 2026-02-02, has not been evaluated"):
-        choose_for_export(Models(), leaderboard, [metrics()], ExportOptions(architecture="vgg16", pictures=100))
+        choose_for_export(Models(), leaderboard, [metrics()], ExportOptions(architecture="vgg16", pictures=1000))
 
 
 def test_exports_are_numbered_and_appear_whole(tmp_path):

@@ -210,6 +210,11 @@ class Server:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
+    def peak_megabytes(self) -> float:
+        """The most that it has been."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024 / 1e6
+
 
 @contextlib.contextmanager
 def server(models: Path, *options: str, core: int | None = None) -> Iterator[Server]:

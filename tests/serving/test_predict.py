@@ -124,6 +124,13 @@ def test_unsure_below_the_bound_of_the_card(client, red):
     assert prediction["unsure"] == (red < 200)
 
 
+def scans_of(count):
+    """A progressive JPEG whose last scan comes so often."""
+    content = encoded(Image.effect_noise((90, 90), 50), "JPEG", progressive=True)
+    last = content.rindex(b"\xff\xda")
+    return content[:last] + content[last:-2] * count + content[-2:]
+
+
 BAD = {
     "text": (b"This is no picture.", 415, "Picture 1 is no picture of a format that can be read here"),
     "empty": (b"", 400, "Picture 1 is empty"),
@@ -133,8 +140,13 @@ BAD = {
     "TIFF": (encoded(RED, "TIFF"), 415, "Picture 1 is no picture of a format"),
     "400 megapixels": (png_of(20_000, 20_000), 413, "Picture 1 has .*too many"),
     "more than 4 megapixels": (png_of(2001, 2000), 413, "Picture 1 has 2001 x 2000 pixels.*up to 4,000,000"),
+    "a progressive JPEG of a thousand scans": (scans_of(1000), 400, "Picture 1 has more than 100 scans"),
     "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, "Picture 1 is no picture"),
 }
+
+
+def test_a_progressive_jpeg_is_answered(client):
+    assert client.post("/predict", files=form(scans_of(1))).status_code == 200
 
 
 @pytest.mark.parametrize("name", BAD)

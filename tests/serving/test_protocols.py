@@ -115,6 +115,7 @@ BAD = {
     "another input": (V1, dumped({"instances": [{"picture": red()[0].tolist()}]}), 400, "one input, images"),
     "mixed rows": (V1, dumped({"instances": [{"images": red()[0].tolist()}, 5]}), 400, "one input, images"),
     "17 rows": (V1, dumped({"instances": red(17).astype(int).tolist()}), 413, "up to 16"),
+    "Keras's signature": (V1, dumped({"instances": red().tolist(), "signature_name": "serve"}), 400, "signature_name"),
     "another signature": (V1, dumped({"instances": red().tolist(), "signature_name": "x"}), 400, "signature_name"),
     "too large": (V1, dumped({"instances": "1" * 2_000_000}), 413, "JSON may have"),
     "no inputs": (V2, b'{"inputs": []}', 400, "wrong at inputs: .*at least 1"),
@@ -159,3 +160,14 @@ def test_both_protocols_and_predict_agree(client):
     calibrated = client.post("/predict", files=form(picture)).json()["predictions"][0]["probabilities"]
     expected = np.array(answers) ** (1 / 1.6)
     np.testing.assert_allclose(list(calibrated.values()), expected / expected.sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("path", ["/v1/models/airbench94/metadata", "/v1/models/airbench94/versions/1/metadata"])
+def test_metadata_is_that_of_the_saved_model(client, path):
+    answer = client.get(path).json()
+    assert answer["model_spec"] == {"name": "airbench94", "signature_name": "", "version": "1"}
+    signature = answer["metadata"]["signature_def"]["signature_def"]["serving_default"]
+    for tensor, shape in ((signature["inputs"]["images"], [-1, 32, 32, 3]),
+                          (signature["outputs"]["probabilities"], [-1, 10])):  # fmt: skip
+        assert tensor["dtype"] == "DT_FLOAT"
+        assert [int(each["size"]) for each in tensor["tensor_shape"]["dim"]] == shape

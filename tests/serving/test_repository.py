@@ -4,6 +4,8 @@ import json
 import logging
 import re
 import shutil
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -127,3 +129,44 @@ def test_calibrated_is_by_the_temperature_of_the_card(tmp_path):
     raw = repository.model.probabilities(images)
     roots = np.sqrt(raw)
     np.testing.assert_allclose(repository.model.calibrated(images), roots / roots.sum(axis=1, keepdims=True), rtol=1e-5)
+
+
+def test_an_export_that_was_copied_slowly_is_served_once_it_is_whole(tmp_path):
+    """Its card came before its network."""
+    folder = write_export(tmp_path)
+    content = (folder / "model.onnx").read_bytes()
+    repository = Repository(tmp_path)
+    for part in (content[:0], content[:-50]):
+        (folder / "model.onnx").write_bytes(part)
+        assert served(repository) is None
+    (folder / "model.onnx").write_bytes(content)
+    assert served(repository) == ("airbench94", 1)
+
+
+def test_what_hinders_a_look_is_told_once_and_does_not_end_the_watch(tmp_path, monkeypatch, caplog):
+    repository, hindered = Repository(tmp_path), threading.Event()
+    looks = []
+
+    def refresh():
+        looks.append(1)
+        if not hindered.is_set():
+            raise PermissionError("not for you")
+        Repository.refresh(repository)
+
+    monkeypatch.setattr(repository, "refresh", refresh)
+    repository.watch(seconds=0.01)
+    try:
+        wait_for(lambda: len(looks) > 3)
+        assert caplog.text.count("PermissionError: not for you") == 1
+        write_export(tmp_path)
+        hindered.set()
+        wait_for(lambda: repository.model)
+    finally:
+        repository.stop()
+
+
+def wait_for(done):
+    end = time.monotonic() + 10
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.01)

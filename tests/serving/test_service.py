@@ -9,11 +9,13 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
+import requests
 
 from cifar10.serving import app as service
 from cifar10.serving import connection
-from tests.serving.conftest import form, network, png, serving, write_export
+from tests.serving.conftest import Client, form, network, png, serving, write_export
 from tests.serving.test_predict import refused
 
 SAFE = {
@@ -138,6 +140,47 @@ def test_what_nobody_foresaw_is_answered_without_a_trace(export_folder, monkeypa
     assert "ZeroDivisionError: secret" in caplog.text
 
 
+def test_every_answer_is_that_of_the_model_it_names_while_newer_ones_come(tmp_path):
+    """Each version has a temperature of its own, by which its answers are told."""
+    temperatures = {version: 1 + version / 4 for version in range(1, 6)}
+    write_export(tmp_path, temperature=temperatures[1])
+    answers, done = [], threading.Event()
+
+    def ask_on():
+        with Client(client.url) as own:
+            while not done.is_set():
+                answers.append(own.post("/predict", files=form(png())))
+
+    with serving(tmp_path) as client:
+        threads = [threading.Thread(target=ask_on) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        try:
+            for version in range(2, 6):
+                time.sleep(0.3)
+                write_export(
+                    tmp_path, version=version, exported_at=f"2027-01-0{version}T00:00:00Z",
+                    temperature=temperatures[version],
+                )  # fmt: skip
+                end = time.monotonic() + 20
+                while client.get("/model").json()["version"] != version:
+                    assert time.monotonic() < end
+                    time.sleep(0.05)
+        finally:
+            done.set()
+            for thread in threads:
+                thread.join()
+    assert {answer.status_code for answer in answers} == {200}
+    seen = {}
+    for answer in map(requests.Response.json, answers):
+        seen.setdefault(answer["model"]["version"], set()).add(answer["predictions"][0]["probability"])
+    assert seen.keys() == temperatures.keys()
+    logits = np.array([255 * 0.02, *[0.0] * 9])
+    for version, probabilities in seen.items():
+        powers = np.exp(logits / temperatures[version])
+        assert list(probabilities) == pytest.approx([powers[0] / powers.sum()], rel=1e-5)
+
+
 def test_when_too_many_wait_the_next_is_sent_away(tmp_path):
     write_export(tmp_path, model=network(slow=40))
     with serving(tmp_path, most_waiting=2, most_pictures=1) as client:
@@ -148,6 +191,15 @@ def test_when_too_many_wait_the_next_is_sent_away(tmp_path):
                 refused(answer, 503, "Too many requests are waiting")
                 assert answer.headers["retry-after"] == "1"
         assert client.post("/predict", files=form(png())).status_code == 200
+
+
+def test_requests_without_a_body_wait_like_others(tmp_path):
+    write_export(tmp_path, model=network(slow=40))
+    with serving(tmp_path, most_waiting=1, most_pictures=1) as client:
+        path = "/v1/models/airbench94:predict"
+        answers = at_once(lambda: [client.post("/predict", files=form(png())), client.post(path)], 8)
+        empty = [pair[1] for pair in answers]
+        assert {answer.status_code for answer in empty} == {400, 503}
 
 
 def test_what_waits_too_long_is_sent_away(tmp_path):
@@ -162,8 +214,11 @@ def test_what_waits_too_long_is_sent_away(tmp_path):
 
 def test_bodies_together_are_bounded(tmp_path):
     write_export(tmp_path)
-    with serving(tmp_path, most_held_bytes=1_000_000) as client:
-        refused(client.post("/predict", files=form(bytes(1_000_000))), 503, "Too much has been sent")
+    head = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 600000\r\n\r\n"
+    with serving(tmp_path, most_bytes=600_000, most_held_bytes=1_000_000) as client:
+        with talk(client, head + bytes(550_000)):  # and the rest does not come
+            time.sleep(0.2)
+            refused(client.post("/predict", files=form(bytes(550_000))), 503, "Too much has been sent")
         assert client.post("/predict", files=form(png())).status_code == 200
 
 
@@ -238,6 +293,40 @@ def test_a_head_that_does_not_come_is_not_waited_for(client, content, monkeypatc
     monkeypatch.setattr(connection, "HEAD_SECONDS", 0.1)
     with talk(client, content) as s:
         assert s.recv(100) == b""
+
+
+def test_an_answer_may_take_longer_than_a_head(tmp_path, monkeypatch):
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.02)
+    write_export(tmp_path, model=network(slow=100))
+    with serving(tmp_path, most_pictures=1) as client:
+        answer = client.post("/predict", files=form(png()))
+        assert answer.status_code == 200
+        assert answer.json()["milliseconds"] > 1000 * connection.HEAD_SECONDS
+
+
+def test_trailers_without_an_end_are_cut_off(client):
+    head = b"POST /predict HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with talk(client, head + b"1\r\na\r\n0\r\n") as s:
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < 20_000_000:
+                sent += s.send(b"a: " + b"b" * 10_000 + b"\r\n")
+        assert sent < 20_000_000
+    assert client.get("/health/live").status_code == 200
+
+
+def test_a_body_may_come_in_small_chunks(client):
+    request = requests.Request("POST", client.url, files=form(png())).prepare()
+    pieces = (request.body[at : at + 8] for at in range(0, len(request.body), 8))
+    kind = {"content-type": request.headers["content-type"]}
+    assert client.post("/predict", data=pieces, headers=kind).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/health/live", "/health/ready", "/nothing"])
+def test_head_is_answered_as_get_without_the_body(client, path):
+    answer, full = client.head(path), client.get(path)
+    assert (answer.status_code, answer.content) == (full.status_code, b"")
+    assert answer.headers["content-length"] == full.headers["content-length"]
 
 
 def test_a_connection_serves_one_request_after_another(client):

@@ -137,11 +137,10 @@ def create_app(repository: Repository, limits: Limits) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        repository.refresh()
         repository.watch()
         yield
         repository.stop()
-        service.thread.shutdown()
+        service.thread.shutdown(wait=False, cancel_futures=True)
 
     app = FastAPI(
         title="cifar10-serve",

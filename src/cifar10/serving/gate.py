@@ -36,8 +36,9 @@ class _GoneError(Exception):
 class Gate:
     """Collects a request's body before the routes see it, and answers by itself what is too large, slow or much.
 
-    Only requests with a body count as waiting, so that health and metrics are answered whatever the load. What the
-    routes did not foresee is logged, and answered without a word of it.
+    Requests that only read do not count as waiting, so that health and metrics are answered whatever the load; HEAD is
+    answered as GET, of which the server sends the head alone. What the routes did not foresee is logged, and answered
+    without a word of it.
 
     Args:
         app: the routes.
@@ -59,6 +60,8 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
         begun, status = time.perf_counter(), 0
         headers = HEADERS if scope["path"] == DOCS else [*HEADERS, self._policy]
 
@@ -84,7 +87,7 @@ class Gate:
             self._metrics.answered(scope["method"], _template(scope), status, time.perf_counter() - begun)
 
     async def _let_through(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if _has_no_body(scope["headers"]):
+        if scope["method"] == "GET" and _has_no_body(scope["headers"]):
             await self._app(scope, receive, send)
             return
         if self._waiting >= self._limits.most_waiting:
@@ -127,7 +130,7 @@ class Gate:
                         raise too_large
                     held.append(len(piece))
                     self._held += len(piece)
-                    if self._held > self._limits.most_held_bytes:
+                    if self._held > max(self._limits.most_held_bytes, most):
                         raise HTTPException(503, "Too much has been sent here at once; try again shortly.", RETRY)
                     body += piece
                     if not message.get("more_body", False):

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 INPUT = "images"
 OUTPUT = "probabilities"
+NETWORK = "model.onnx"
 VERSION = re.compile(r"[1-9][0-9]{0,17}")
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -68,7 +69,7 @@ class Model:
 @dataclass(frozen=True)
 class _Export:
     folder: Path
-    written: int  # when the card was, in nanoseconds
+    written: tuple[int, ...]  # when its files were, in nanoseconds, and their sizes: what changes is looked at again
 
     @property
     def name(self) -> str:
@@ -83,7 +84,7 @@ class Repository:
     """Keeps the newest export of a folder in `model`, which is None until there is one.
 
     Newest is what was exported last, of whatever name. When it is taken away, the newest of the others follows. An
-    export that cannot be loaded is told once in the log and passed over.
+    export that cannot be loaded is told once in the log and passed over until it changes.
 
     Args:
         folder: exports are `<name>/<version>` in it.
@@ -99,6 +100,7 @@ class Repository:
         self._cards: dict[_Export, Card] = {}
         self._broken: set[_Export] = set()
         self._serving: _Export | None = None
+        self._trouble = ""
         self._stopped = threading.Event()
 
     def refresh(self) -> None:
@@ -127,16 +129,24 @@ class Repository:
                 return
 
     def watch(self, seconds: float = 1.0) -> None:
-        """Look again and again, in a thread of its own, until `stop`."""
+        """Look now, and then again and again, in a thread of its own, until `stop`."""
 
         def look() -> None:
             while not self._stopped.wait(seconds):
-                try:
-                    self.refresh()
-                except OSError as error:
-                    logger.warning("%s cannot be looked through: %s", self.folder, error)
+                self._try()
 
+        self._try()
         threading.Thread(target=look, name="repository", daemon=True).start()
+
+    def _try(self) -> None:
+        """Look once; whatever hinders it (a folder that may not be read, say) may be over the next time."""
+        try:
+            self.refresh()
+            self._trouble = ""
+        except Exception as error:
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                logger.exception("%s cannot be looked through, which is tried again.", self.folder)
 
     def stop(self) -> None:
         """End the watch."""
@@ -146,9 +156,10 @@ class Repository:
         for card in self.folder.glob("*/*/model_card.json"):
             if VERSION.fullmatch(card.parent.name):
                 try:
-                    yield _Export(card.parent, card.stat().st_mtime_ns)
+                    stats = [path.stat() for path in (card, card.with_name(NETWORK)) if path.exists()]
                 except FileNotFoundError:  # deleted a moment ago
                     continue
+                yield _Export(card.parent, tuple(each for stat in stats for each in (stat.st_mtime_ns, stat.st_size)))
 
     def _pass_over(self, export: _Export, error: Exception) -> None:
         self._broken.add(export)
@@ -160,9 +171,7 @@ class Repository:
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # what is wrong is raised as well
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        session = onnxruntime.InferenceSession(
-            export.folder / "model.onnx", options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(export.folder / NETWORK, options, providers=["CPUExecutionProvider"])
         samples = {
             index: file.read_bytes()
             for index in range(len(card.class_names))

@@ -10,12 +10,13 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, TypeAdapter
 
+from cifar10.pictures import SIDE
 from cifar10.serving.arrays import Picture, Pictures, checked, documented, images_of, read_json
 from cifar10.serving.limits import Limits
-from cifar10.serving.repository import INPUT
+from cifar10.serving.repository import INPUT, OUTPUT
 from cifar10.serving.service import TheService
 
-SIGNATURES = (None, "serving_default", "serve")
+SIGNATURE = "serving_default"
 EXAMPLE = {"instances": np.full((1, 32, 32, 3), 128).tolist()}
 
 
@@ -60,6 +61,13 @@ class ModelStatus(BaseModel):
     model_version_status: list[VersionStatus]
 
 
+class Metadata(BaseModel):
+    """What the model takes and gives, as its SavedModel says."""
+
+    model_spec: dict[str, str]
+    metadata: dict[str, Any]
+
+
 class _Body(BaseModel):
     """The same with the pictures left for `images_of`, whose messages are shorter than those of a union."""
 
@@ -81,6 +89,22 @@ async def status(service: TheService, name: str, version: str | None = None) -> 
     return {"model_version_status": [{"version": str(model.version), "state": "AVAILABLE", "status": available}]}
 
 
+@router.get("/{name}/metadata", response_model=Metadata)
+@router.get("/{name}/versions/{version}/metadata", response_model=Metadata)
+async def describe(service: TheService, name: str, version: str | None = None) -> dict[str, Any]:
+    """The signature of the model."""
+    model = service.model(name, version)
+    signature = {
+        "inputs": {INPUT: _tensor(SIDE, SIDE, 3)},
+        "outputs": {OUTPUT: _tensor(len(model.card.class_names))},
+        "method_name": "tensorflow/serving/predict",
+    }
+    return {
+        "model_spec": {"name": model.name, "signature_name": "", "version": str(model.version)},
+        "metadata": {"signature_def": {"signature_def": {SIGNATURE: signature}}},
+    }
+
+
 @router.post("/{name}:predict", response_model=PredictResponse, openapi_extra=documented(PredictRequest, EXAMPLE))
 @router.post(
     "/{name}/versions/{version}:predict",
@@ -99,11 +123,16 @@ async def predict(service: TheService, request: Request, name: str, version: str
     return JSONResponse(await service.run(answer))
 
 
+def _tensor(*sizes: int) -> dict[str, Any]:
+    dimensions = [{"size": str(size), "name": ""} for size in (-1, *sizes)]
+    return {"dtype": "DT_FLOAT", "tensor_shape": {"dim": dimensions, "unknown_rank": False}}
+
+
 def _read(body: bytes, limits: Limits) -> tuple[np.ndarray, str]:
     """The pictures, and under which key their answer goes."""
     given: _Body = checked(_BODY, read_json(body, limits), "")
-    if given.signature_name not in SIGNATURES:
-        raise HTTPException(400, "There is no such signature_name; leave it out, or give serving_default.")
+    if given.signature_name not in (None, SIGNATURE):
+        raise HTTPException(400, f"There is no such signature_name; leave it out, or give {SIGNATURE}.")
     if (given.instances is None) == (given.inputs is None):
         raise HTTPException(400, "The body needs either instances, a list of pictures, or inputs.")
     if given.instances is not None:
