@@ -29,6 +29,8 @@ RECIPES = {
     },
 }  # fmt: skip
 
+SEEDS = [1, 2]  # of the moments
+
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
@@ -70,7 +72,7 @@ def kill_in_a_save(process, root):
     """As soon as a bundle is being written; False if the run ended without that having been seen."""
     while process.poll() is None:
         for folder in root.glob("06_models/*_checkpoint/*"):
-            if any(name.startswith(".unfinished") for name in os.listdir(folder)):
+            if any(name.startswith(".unfinished-epoch") for name in os.listdir(folder)):
                 kill(process)
                 return True
         time.sleep(0.0002)
@@ -156,8 +158,8 @@ def check(root, name, expected):
 def test_a_killed_training_ends_as_if_it_had_not_been(prepared, undisturbed, tmp_path, knobs):
     """The short form of the next."""
     name, root = "batchnorm_cnn", tmp_path / "data"
-    done, _ = disturb(prepared, root, name, knobs, kills=2, seed=3)
-    assert done
+    done, continued = disturb(prepared, root, name, knobs, kills=2, seed=3)
+    assert (done, continued) == (2, True)
     check(root, name, undisturbed(name))
 
 
@@ -179,12 +181,22 @@ def test_interrupted_and_started_twice(prepared, tmp_path, knobs):
     assert not (root / f"06_models/{name}.keras").exists()
 
 
+@pytest.fixture(scope="module")
+def kills():
+    """Of each run; all runs together are killed at least twenty times."""
+    kills = []
+    yield kills
+    assert len(kills) < len(SEEDS) * len(RECIPES) or sum(kills) >= 20
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", RECIPES)
-def test_training_killed_again_and_again(prepared, undisturbed, tmp_path, knobs, name, seed, capsys):
+def test_training_killed_again_and_again(prepared, undisturbed, tmp_path, knobs, name, seed, kills, capsys):
     root = tmp_path / "data"
     done, continued = disturb(prepared, root, name, knobs, kills=4, seed=seed)
+    kills.append(done)
+    assert continued
     with capsys.disabled():
         print(f"\n{name}, seed {seed}: killed {done} times; the last run continued: {continued}")
     check(root, name, undisturbed(name))

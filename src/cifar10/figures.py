@@ -347,7 +347,7 @@ def versions(runs: pd.DataFrame) -> Figure:
 
 def benchmark(table: pd.DataFrame) -> Figure:
     """Pictures a second in training, on a logarithmic scale, fastest on top; and what of the machine that uses."""
-    table = table.sort_values("training", ascending=False)
+    table = table.dropna(subset="training").sort_values("training", ascending=False).astype({"batch_size": int})
     figure = _figure(10, 1.6 + 0.42 * len(table))
     speed, work = figure.subplots(1, 2, sharey=True, width_ratios=(2.2, 1))
     places = np.arange(len(table))

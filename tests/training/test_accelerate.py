@@ -51,6 +51,30 @@ def test_faster_network_is_the_same_network(network, precision, tolerance):
 
 
 @ON_TENSORFLOW
+@pytest.mark.parametrize("size", [1, 3, 5])
+@pytest.mark.parametrize("side", [2, 8])
+def test_gradient_of_filters_in_bfloat16_is_that_of_float32_but_for_rounding(size, side):
+    import tensorflow as tf
+
+    generator = np.random.default_rng(0)
+    inputs, upstream = (
+        tf.constant(generator.normal(size=(50, side, side, channels)), tf.bfloat16) for channels in (5, 6)
+    )
+    layer = FastConv2D(6, size, padding="same", use_bias=False, dtype="mixed_bfloat16")
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(tf.cast(layer(inputs) * upstream, "float32"))
+    gradient = np.array(tape.gradient(loss, layer.kernel.value))
+    expected = np.array(
+        tf.raw_ops.Conv2DBackpropFilter(
+            input=tf.cast(inputs, "float32"), filter_sizes=layer.kernel.shape, strides=[1] * 4, padding="SAME",
+            out_backprop=tf.cast(upstream, "float32"),
+        )
+    )  # fmt: skip
+    assert gradient.dtype == np.float32
+    np.testing.assert_allclose(gradient, expected, atol=0.01 * abs(expected).max())
+
+
+@ON_TENSORFLOW
 def test_faster_layers_learn_the_same(statistics):
     network = build("airbench94", 10, statistics)
     before = network.get_weights()

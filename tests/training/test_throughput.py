@@ -8,7 +8,7 @@ from cifar10.architectures import ARCHITECTURES, build
 from cifar10.architectures.flops import flops
 from cifar10.errors import InputError
 from cifar10.pipelines.benchmark.nodes import Benchmark, benchmarker, draw_benchmark
-from cifar10.training.throughput import Description, graph, torch_throughput
+from cifar10.training.throughput import Description, EndedError, graph, torch_throughput
 from tests.conftest import PROJECT
 
 BLOCKS = yaml.safe_load((PROJECT / "conf/base/parameters_architectures.yml").read_text())
@@ -33,18 +33,20 @@ def test_flops_of_one_layer_by_hand(statistics):
     assert flops(network) > 2 * 32 * 32 * 9 * 3 * 32
 
 
+OPTIONS = {
+    "architectures": "simple_cnn airbench94",
+    "precision": "float32",
+    "batch_size": 16,
+    "inference_batch_sizes": [1],
+    "repeats": 1,
+    "seconds": 0.1,
+    "torch": None,
+}
+
+
 @pytest.fixture(scope="module")
 def table():
-    options = {
-        "architectures": "simple_cnn airbench94",
-        "precision": "float32",
-        "batch_size": 16,
-        "inference_batch_sizes": [1],
-        "repeats": 1,
-        "seconds": 0.1,
-        "torch": None,
-    }
-    return benchmarker(list(ARCHITECTURES))(Benchmark(**options), *(BLOCKS[name] for name in ARCHITECTURES))
+    return benchmarker(list(ARCHITECTURES))(Benchmark(**OPTIONS), *(BLOCKS[name] for name in ARCHITECTURES))
 
 
 def test_benchmark_measures_what_is_asked_for(table):
@@ -57,8 +59,24 @@ def test_benchmark_measures_what_is_asked_for(table):
     assert small.training > large.training
     assert small.gflop_per_picture < large.gflop_per_picture
     for row, epochs in ((small, 30), (large, 10)):
-        assert row.hours == pytest.approx(epochs * 45_000 / row.training / 3600)
+        assert row.hours == pytest.approx(epochs * (45_000 / row.training + 5_000 / row.inference_1) / 3600)
         assert row.gflops == pytest.approx(3 * row.gflop_per_picture * row.training)
+
+
+def test_a_network_without_memory_has_an_empty_row(table, monkeypatch, caplog):
+    def measure(name, recipe, benchmark):
+        if name == "vgg16":
+            raise EndedError("vgg16: its measurement was ended by the system.")
+        return table.iloc[0].to_dict()
+
+    monkeypatch.setattr("cifar10.pipelines.benchmark.nodes._measure", measure)
+    names = ["simple_cnn", "vgg16"]
+    measured = benchmarker(names)(Benchmark(**OPTIONS | {"architectures": "all"}), *(BLOCKS[name] for name in names))
+    assert measured.training.tolist() == pytest.approx([table.training[0], math.nan], nan_ok=True)
+    assert "vgg16: its measurement was ended" in caplog.text
+    assert draw_benchmark(measured).axes
+    with pytest.raises(InputError, match="No network could be measured"):
+        benchmarker(names)(Benchmark(**OPTIONS | {"architectures": "vgg16"}), *(BLOCKS[name] for name in names))
 
 
 def test_benchmark_is_drawn_with_and_without_a_peer(table):

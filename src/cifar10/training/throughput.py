@@ -20,8 +20,12 @@ from cifar10.errors import InputError
 from cifar10.training.recipe import Recipe, TransferRecipe
 
 NUM_CLASSES = 10
-PICTURES = 45_000  # that a recipe trains on, as a rule
+PICTURES, VALIDATION = 45_000, 5_000  # that a recipe trains on and is judged by, as a rule
 SETTLE = 2  # steps before the clock starts
+
+
+class EndedError(InputError):
+    """The measurement of a network was ended by the system, so nothing is known of it; others can go on."""
 
 
 class Description(NamedTuple):
@@ -47,8 +51,9 @@ def measuring(name: str, recipe: Recipe, precision: str) -> Iterator[Callable[..
     """Build the network in a process of its own, and give a function that asks that process.
 
     `ask("describe")` gives a `Description`; `ask("train", batch_size, seconds)` (pictures a second, the share of the
-    time outside the compiled step); `ask("infer", batch_size, seconds)` pictures a second; `ask("memory")` the most
-    memory that the process has had, in bytes.
+    time outside the compiled step); `ask("infer", batch_size, seconds)` pictures a second, in batches no larger than
+    the project makes for pictures of that size; `ask("memory")` the most memory that the process has had, in bytes,
+    on the host.
 
     Args:
         name: the architecture.
@@ -68,7 +73,7 @@ def measuring(name: str, recipe: Recipe, precision: str) -> Iterator[Callable[..
             return ours.recv()
         except EOFError:
             process.join()
-            raise InputError(
+            raise EndedError(
                 f"{name}: its measurement was ended by the system (exit code {process.exitcode}), most likely for want "
                 "of memory. Give it smaller batch sizes."
             ) from None
@@ -186,9 +191,11 @@ class _Subject:
         return self.compiled
 
     def infer(self, batch_size: int, seconds: float) -> float:
-        from cifar10.training.batches import batches
+        from cifar10.training.batches import batches, inference_batch_size
         from cifar10.training.device import jit_compile
 
+        if isinstance(self.recipe, TransferRecipe):
+            batch_size = min(batch_size, inference_batch_size(self.recipe.image_size))
         if not self.answer_seconds:
             self.network.compile(jit_compile=jit_compile())
 

@@ -1,7 +1,6 @@
 """Measure networks, one after the other, each in a process of its own."""
 
 import logging
-import math
 import statistics
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -52,14 +51,25 @@ def benchmarker(architectures: list[str]) -> Callable:
             `training` and `inference_N` in pictures a second, the smallest and largest of the repeats of the first,
             `outside` the share of the training's time that is not inside the compiled steps, `gflops` of the training,
             `peak_mb` of its process, and the `hours` that its recipe would take here. With PyTorch beside it, its
-            pictures a second, and how many times as fast this project is.
+            pictures a second, and how many times as fast this project is. The row of a network that there was no
+            memory for is empty.
+
+        Raises:
+            InputError: PyTorch cannot be run, or there was no memory for any network.
         """
+        from cifar10.training.throughput import EndedError
+
         blocks = dict(zip(architectures, recipes, strict=True))
-        rows = [
-            _measure(name, RECIPES[name].model_validate(blocks[name]), benchmark)
-            for name in (architectures if benchmark.architectures == ALL else benchmark.architectures.split())
-        ]
+        rows: list[dict[str, Any]] = []
+        for name in architectures if benchmark.architectures == ALL else benchmark.architectures.split():
+            try:
+                rows.append(_measure(name, RECIPES[name].model_validate(blocks[name]), benchmark))
+            except EndedError as error:
+                logger.warning("%s", error)
+                rows.append({"architecture": name})
         table = pd.DataFrame(rows)
+        if "training" not in table:
+            raise EndedError("No network could be measured, for want of memory. Give smaller batch sizes.")
         logger.info("Pictures a second:\n%s", table.to_string(index=False))
         if "ratio" in table and len(table) > 1:
             logger.info("Geometric mean of the ratios: %.2f", statistics.geometric_mean(table.ratio.dropna()))
@@ -102,24 +112,26 @@ def _measure(name: str, recipe: Recipe, benchmark: Benchmark) -> dict[str, Any]:
         "gflops": 3 * described.flops * training / 1e9,
         "peak_mb": memory / 1e6,
         "parameters": described.parameters,
-        "hours": _hours(recipe, training, max(inferred.values(), default=math.nan)),
+        "hours": _hours(recipe, training, max(inferred.values(), default=3 * training)),
         "device": described.device,
     }
     if benchmark.torch:
         ratios = [ours / theirs for ours, theirs in zip(trained, torch, strict=False)]
-        row["torch"], row["ratio"] = (statistics.median(each) if each else math.nan for each in (torch, ratios))
+        row["torch"], row["ratio"] = (statistics.median(each) if each else float("nan") for each in (torch, ratios))
     logger.info("%s, %s: %.0f pictures a second in training", name, described.precision, training)
     return row
 
 
 def _hours(recipe: Recipe, training: float, inference: float) -> float:
-    """Of the whole recipe, on all training pictures; in the first phase of a transfer, features are what costs."""
-    from cifar10.training.throughput import PICTURES
+    """Of the whole recipe at these pictures a second, validation included; the epochs of a head alone take seconds."""
+    from cifar10.training.throughput import PICTURES, VALIDATION
 
-    pictures = recipe.examples or PICTURES
-    seconds = recipe.epochs * pictures / training
+    pictures, judged = recipe.examples or PICTURES, VALIDATION
+    if recipe.train_on == "all":
+        pictures, judged = recipe.examples or PICTURES + VALIDATION, 0
+    seconds = recipe.epochs * (pictures / training + judged / inference)
     if isinstance(recipe, TransferRecipe):
-        features = recipe.feature_copies * pictures / inference
+        features = (recipe.feature_copies * pictures + judged) / inference
         seconds = features + (seconds if recipe.unfreeze else 0.0)
     return seconds / 3600
 
