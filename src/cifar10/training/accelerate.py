@@ -5,6 +5,8 @@ GPUs and in JAX, needs none of this.
 """
 
 import functools
+import itertools
+import math
 from typing import Any, ClassVar
 
 import keras
@@ -90,24 +92,17 @@ class FusedBatchNormalization(layers.BatchNormalization):
 
 
 class FastConv2D(layers.Conv2D):
-    """Where pictures are small, the gradient of the filters is taken as products of matrices, one a tap of the filter.
+    """Where there are many channels to a pixel, the gradient of the filters is products of matrices, one a tap.
 
-    oneDNN's kernel for the purpose is the faster one on large pictures, but takes up to eight times as long on small
-    ones.
+    oneDNN's kernel for the purpose is the faster one on large pictures with few channels, but takes up to eight times
+    as long on small ones with many; and with one tap, it is not the faster one anywhere.
     """
 
-    LARGEST: ClassVar = {"bfloat16": 8, "float32": 4}  # pictures, by their side: where the two are about equal
+    LEAST: ClassVar = {"bfloat16": 3, "float32": 28}  # channels to a pixel, where the two are about equal
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         """As the standard layer."""
-        size = self.kernel_size[0]
-        if (
-            self.kernel_size != (size, size)
-            or size % 2 == 0
-            or inputs.shape[1] is None
-            or inputs.shape[1] > self.LARGEST[self.compute_dtype]
-            or (self.strides, self.dilation_rate, self.groups, self.padding) != ((1, 1), (1, 1), 1, "same")
-        ):
+        if not self._by_products(inputs.shape[1:]):
             return super().convolution_op(inputs, kernel)
 
         import tensorflow as tf
@@ -117,6 +112,17 @@ class FastConv2D(layers.Conv2D):
             return tf.nn.conv2d(inputs, kernel, 1, "SAME"), lambda upstream: _gradients(inputs, kernel, upstream)
 
         return convolve(inputs, tf.convert_to_tensor(kernel))
+
+    def _by_products(self, shape: tuple[int | None, int | None, int]) -> bool:
+        height, width, channels = shape
+        size = self.kernel_size[0]
+        if self.kernel_size != (size, size) or (self.strides, self.dilation_rate, self.groups) != ((1, 1), (1, 1), 1):
+            return False
+        if size == 1:
+            return True
+        if size % 2 == 0 or self.padding != "same" or height is None or width is None:
+            return False
+        return self.LEAST[self.compute_dtype] * height * width <= math.sqrt(channels * self.filters)
 
 
 def _gradients(inputs: Any, kernel: Any, upstream: Any) -> Any:
@@ -128,13 +134,13 @@ def _gradients(inputs: Any, kernel: Any, upstream: Any) -> Any:
     )
     _, height, width, channels = inputs.shape
     size, margin = kernel.shape[0], kernel.shape[0] // 2
-    padded = tf.pad(inputs, [[0, 0], [margin, margin], [margin, margin], [0, 0]])
+    seen = [inputs]  # by each tap
+    if size > 1:
+        padded = tf.pad(inputs, [[0, 0], [margin, margin], [margin, margin], [0, 0]])
+        places = itertools.product(range(size), repeat=2)
+        seen = [padded[:, row : row + height, column : column + width] for row, column in places]
     flat = tf.reshape(upstream, (-1, upstream.shape[-1]))
-    taps = [
-        tf.matmul(tf.reshape(padded[:, row : row + height, column : column + width], (-1, channels)), flat, True)
-        for row in range(size)
-        for column in range(size)
-    ]
+    taps = [tf.matmul(tf.reshape(each, (-1, channels)), flat, transpose_a=True) for each in seen]
     return of_inputs, tf.reshape(tf.stack(taps), kernel.shape)
 
 
