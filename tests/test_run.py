@@ -120,7 +120,7 @@ def test_winner_is_exported(copy):
     import onnxruntime
 
     for _ in range(2):
-        run(copy, "export", export={"pictures": 100})
+        run(copy, "export")
     winner = pd.read_csv(latest(copy / "08_reporting/leaderboard.csv")).architecture[0]
     folder = copy / f"07_model_output/serving/{winner}"
     assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "config.pbtxt"]
