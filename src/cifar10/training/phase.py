@@ -162,9 +162,7 @@ def _check_finite(variables: list[keras.Variable], model: Training, recipe: Reci
     """Of the last step of an epoch, only what it made of the weights tells: its loss came before."""
     for variable in variables:
         if "float" in variable.dtype and not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
-            raise _diverged(
-                "weights are no longer numbers", int(keras.ops.convert_to_numpy(model.steps)), model, recipe
-            )
+            raise _diverged("weights are no longer numbers", model.steps, model, recipe)
 
 
 class _StopAtNaN(keras.callbacks.Callback):
