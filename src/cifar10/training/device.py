@@ -19,9 +19,9 @@ def jit_compile() -> bool | str:
     """
     if keras.backend.backend() != "tensorflow":
         return "auto"
-    import tensorflow as tf
+    from tensorflow.python.framework.config import is_op_determinism_enabled  # as Keras does; there is no public one
 
-    return "auto" if _gpus() and not tf.config.experimental.is_op_determinism_enabled() else False
+    return "auto" if _gpus() and not is_op_determinism_enabled() else False
 
 
 def steps_per_execution() -> int:
