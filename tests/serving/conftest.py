@@ -249,6 +249,14 @@ def server(models: Path, *options: str, core: int | None = None) -> Iterator[Ser
             reader.join(5)
 
 
+def wait_for(done: Callable[[], Any], seconds: float = 20) -> None:
+    """Until it is true, and no longer than that."""
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, f"not within {seconds} seconds"
+        time.sleep(0.01)
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         return listening.getsockname()[1]

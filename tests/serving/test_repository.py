@@ -5,13 +5,12 @@ import logging
 import re
 import shutil
 import threading
-import time
 
 import numpy as np
 import pytest
 
 from cifar10.serving.repository import Repository
-from tests.serving.conftest import network, write_export
+from tests.serving.conftest import network, wait_for, write_export
 
 
 def served(repository):
@@ -163,10 +162,3 @@ def test_what_hinders_a_look_is_told_once_and_does_not_end_the_watch(tmp_path, m
         wait_for(lambda: repository.model)
     finally:
         repository.stop()
-
-
-def wait_for(done):
-    end = time.monotonic() + 10
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.01)
