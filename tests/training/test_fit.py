@@ -130,6 +130,15 @@ def test_all_pictures_are_trained_on_and_the_last_epoch_is_kept(parts, statistic
     assert record["recipe"]["train_on"] == "all"
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX always compiles with XLA")
+@pytest.mark.parametrize(("gpus", "deterministic", "expected"), [([], False, False), (["gpu:0"], False, "auto"),
+                                                                ([], True, False), (["gpu:0"], True, False)])  # fmt: skip
+def test_xla_is_for_gpus_that_need_not_be_deterministic(monkeypatch, gpus, deterministic, expected):
+    monkeypatch.setattr(device, "_gpus", lambda: gpus)
+    monkeypatch.setattr("tensorflow.python.framework.config.is_op_determinism_enabled", lambda: deterministic)
+    assert device.jit_compile() == expected
+
+
 def test_precision_is_the_recipes_and_is_recorded(parts, statistics, recipe):
     ends = {}
     for precision in ("float32", "bfloat16"):
