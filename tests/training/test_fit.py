@@ -131,11 +131,15 @@ def test_all_pictures_are_trained_on_and_the_last_epoch_is_kept(parts, statistic
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX always compiles with XLA")
-@pytest.mark.parametrize(("gpus", "deterministic", "expected"), [([], False, False), (["gpu:0"], False, "auto"),
-                                                                ([], True, False), (["gpu:0"], True, False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("gpus", "deterministic", "expected"),
+    [([], False, False), (["gpu:0"], False, "auto"), ([], True, False), (["gpu:0"], True, False)],
+)
 def test_xla_is_for_gpus_that_need_not_be_deterministic(monkeypatch, gpus, deterministic, expected):
     monkeypatch.setattr(device, "_gpus", lambda: gpus)
-    monkeypatch.setattr("tensorflow.python.framework.config.is_op_determinism_enabled", lambda: deterministic)
+    from tensorflow.python.framework import config
+
+    monkeypatch.setattr(config, "is_op_determinism_enabled", lambda: deterministic)
     assert device.jit_compile() == expected
 
 
