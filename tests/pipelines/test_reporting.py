@@ -1,7 +1,6 @@
 """From evaluations to the report, with as many models as there are architectures."""
 
 import json
-import resource
 import time
 
 import numpy as np
@@ -13,6 +12,7 @@ from cifar10.architectures import ARCHITECTURES
 from cifar10.contracts import Examples, Predictions, digest
 from cifar10.datasets.arrays import ExamplesDataset, PredictionsDataset
 from cifar10.datasets.files import MetricsDataset, StatisticsDataset
+from cifar10.training.throughput import peak_memory
 from tests.conftest import run
 
 VERSION = "2026-01-01T00.00.00.000Z"
@@ -90,7 +90,7 @@ def test_all_architectures_within_a_minute(tmp_path, statistics, capsys):
     run(tmp_path, "evaluation")
     started = time.perf_counter()
     run(tmp_path, "reporting")
-    seconds, peak = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    seconds, peak = time.perf_counter() - started, peak_memory() / 1e9
     with capsys.disabled():
         print(f"\nreporting on {len(ARCHITECTURES)} models: {seconds:.0f} s, at most {peak:.1f} GB in this process")
     assert seconds < 60
