@@ -72,7 +72,7 @@ def kill_in_a_save(process, root):
     """As soon as a bundle is being written; False if the run ended without that having been seen."""
     while process.poll() is None:
         for folder in root.glob("06_models/*_checkpoint/*"):
-            if any(name.startswith(".unfinished-epoch") for name in os.listdir(folder)):
+            if any(name.startswith(".unfinished-") and "-epoch_" in name for name in os.listdir(folder)):
                 kill(process)
                 return True
         time.sleep(0.0002)
@@ -99,11 +99,12 @@ def interrupt(process, root, generator):
     moment = generator.random()
     if moment < 0.3:
         return kill_in_a_save(process, root)
-    # While it gets ready or soon after; or in a later epoch, or between two.
-    if not wait_for(process, "training pictures" if moment < 0.5 else ", epoch "):
+    # While it gets ready or soon after; or in a later epoch, or between two: by lines, for some machines are faster.
+    signs, most = (["training pictures"], 2.0) if moment < 0.5 else ([", epoch "] * generator.randint(1, 2), 0.3)
+    if not all(wait_for(process, sign) for sign in signs):
         return False
     try:
-        process.communicate(timeout=generator.uniform(0, 6.0))
+        process.communicate(timeout=generator.uniform(0, most))
     except subprocess.TimeoutExpired:
         kill(process)
         return True

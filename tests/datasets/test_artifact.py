@@ -1,6 +1,8 @@
 import errno
 import json
+import os
 import resource
+import time
 
 import keras
 import numpy as np
@@ -127,18 +129,44 @@ def test_model_knows_its_version_and_keeps_its_record(tmp_path):
     assert "version" not in json.loads((tmp_path / "small.keras/2026-01-01/record.json").read_text())
 
 
+def interrupted(target):
+    with atomic(target) as path:
+        path.write_text("half of it")
+        raise KeyboardInterrupt
+
+
 def test_interrupted_write_keeps_the_file_that_was_there(tmp_path):
     target = tmp_path / "file"
     target.write_text("before")
 
-    def interrupted():
-        with atomic(target) as path:
-            path.write_text("half of it")
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        interrupted()
+        interrupted(target)
     assert files(tmp_path) == {target: b"before"}
+
+
+def test_two_runs_may_write_to_one_file_at_once(tmp_path):
+    """Each writes it whole, whatever becomes of the other; the later one stays."""
+    target = tmp_path / "file"
+    with atomic(target) as one:
+        one.write_text("one")
+        with pytest.raises(KeyboardInterrupt):
+            interrupted(target)
+        assert one.read_text() == "one"
+        with atomic(target) as other:
+            other.write_text("other")
+        assert target.read_text() == "other"
+    assert files(tmp_path) == {target: b"one"}
+
+
+def test_what_a_killed_run_left_long_ago_is_removed(tmp_path):
+    target = tmp_path / "file"
+    for name, age in (("old-file", 7200), ("new-file", 0), ("old-other", 7200)):
+        rest = tmp_path / f".unfinished-{name}"
+        rest.touch()
+        os.utime(rest, (time.time() - age,) * 2)
+    with atomic(target) as path:
+        path.write_text("whole")
+    assert {path.name for path in files(tmp_path)} == {"file", ".unfinished-new-file", ".unfinished-old-other"}
 
 
 def test_read_only_folder_is_an_input_error(tmp_path):

@@ -38,8 +38,8 @@ COLOURS = {  # and what the network says of a picture that is all of one
 }
 
 
-def network(classes: int = len(CLASS_NAMES), input_name: str = "images", slow: int = 0) -> bytes:
-    """An ONNX file: the mean colour times a matrix, and `slow` multiplications of large matrices before it."""
+def network(classes: int = len(CLASS_NAMES), input_name: str = "images") -> bytes:
+    """An ONNX file: the mean colour times a matrix."""
     weights = np.zeros((3, classes), np.float32)
     weights[:3, :3] = np.eye(3) * 0.02
     nodes = [
@@ -50,20 +50,7 @@ def network(classes: int = len(CLASS_NAMES), input_name: str = "images", slow: i
         numpy_helper.from_array(np.array([1, 2]), "axes"),
         numpy_helper.from_array(weights, "weights"),
     ]
-    logits = "logits"
-    if slow:
-        constants += [
-            numpy_helper.from_array(np.zeros((classes, 2048), np.float32), "wide"),
-            numpy_helper.from_array(np.zeros((2048, 2048), np.float32), "square"),
-            numpy_helper.from_array(np.zeros((2048, classes), np.float32), "narrow"),
-        ]
-        nodes.append(helper.make_node("MatMul", ["logits", "wide"], ["wide_0"]))
-        for step in range(slow):
-            nodes.append(helper.make_node("MatMul", [f"wide_{step}", "square"], [f"wide_{step + 1}"]))
-        nodes.append(helper.make_node("MatMul", [f"wide_{slow}", "narrow"], ["nothing"]))
-        nodes.append(helper.make_node("Add", ["logits", "nothing"], ["sum"]))
-        logits = "sum"
-    nodes.append(helper.make_node("Softmax", [logits], ["probabilities"], axis=1))
+    nodes.append(helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1))
     graph = helper.make_graph(
         nodes,
         "tiny",

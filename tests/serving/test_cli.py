@@ -8,8 +8,9 @@ import threading
 import time
 
 import pytest
+import requests
 
-from tests.serving.conftest import form, network, png, server, write_export
+from tests.serving.conftest import form, png, server, write_export
 
 
 def start(*options):
@@ -25,6 +26,7 @@ def start(*options):
         (["--port", "70000"], "70000"),
         (["--port", "http"], "http"),
         (["--host", "no.such.host.invalid"], "cannot be listened on"),
+        (["--host", "a..b"], "cannot be listened on"),
         (["--most-bytes", "0"], "most-bytes"),
         (["--what"], "--what"),
     ],
@@ -63,15 +65,30 @@ def test_from_an_empty_folder_to_a_newer_export(tmp_path):
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
 def test_what_is_in_progress_is_finished(tmp_path, end):
-    write_export(tmp_path, model=network(slow=300))
-    with server(tmp_path, "--most-pictures", "1") as running:
-        answers = []
-        asking = threading.Thread(target=lambda: answers.append(running.client().post("/predict", files=form(png()))))
-        asking.start()
-        running.wait_for(lambda: "cifar10_in_progress 2.0" in running.client().get("/metrics").text)
-        running.process.send_signal(end)
-        asking.join()
-        assert answers[0].json()["predictions"][0]["answer"] == "airplane"
+    write_export(tmp_path)
+    with server(tmp_path) as running:
+        asking = running.client()
+        request = asking.prepare_request(requests.Request("POST", f"{running.url}/predict", files=form(png())))
+        whole = request.body
+        told = threading.Event()
+
+        def body():
+            yield whole[:-10]
+            assert told.wait(30)
+            time.sleep(0.2)  # and the service goes on
+            yield whole[-10:]
+
+        def end_it():
+            running.wait_for(lambda: "cifar10_in_progress 2.0" in running.client().get("/metrics").text)
+            running.process.send_signal(end)
+            told.set()
+
+        ending = threading.Thread(target=end_it)
+        ending.start()
+        kind = {"content-type": request.headers["content-type"]}
+        answer = asking.post("/predict", data=body(), headers=kind)
+        ending.join()
+        assert answer.json()["predictions"][0]["answer"] == "airplane"
         assert running.process.wait(30) == 0
         time.sleep(0.1)
         assert "Traceback" not in running.log()

@@ -210,6 +210,12 @@ def test_a_charset_of_the_form_is_not_looked_up(client, charset):
     assert client.post("/predict", data=PART + b"--x--\r\n", headers={"content-type": kind}).status_code == 200
 
 
+@pytest.mark.parametrize("boundary", [r'"x\"; charset=undefined; y=\""', r'"x\\"'])
+def test_a_boundary_brings_no_charset_along(client, boundary):
+    kind = f"multipart/form-data; boundary={boundary}"
+    refused(client.post("/predict", data=PART + b"--x--\r\n", headers={"content-type": kind}), 400, "boundary has")
+
+
 def test_sixteen_pictures_are_taken(client):
     assert len(client.post("/predict", files=form(*[png()] * 16)).json()["predictions"]) == 16
 

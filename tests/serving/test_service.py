@@ -1,5 +1,6 @@
 """What holds for every route, and what the service does when it is busy, has no model, or meets a hostile client."""
 
+import asyncio
 import contextlib
 import json
 import re
@@ -15,7 +16,9 @@ import requests
 
 from cifar10.serving import app as service
 from cifar10.serving import connection
-from tests.serving.conftest import Client, form, network, png, serving, wait_for, write_export
+from cifar10.serving.limits import Limits
+from cifar10.serving.repository import Repository
+from tests.serving.conftest import Client, form, png, serving, wait_for, write_export
 from tests.serving.test_predict import refused
 
 SAFE = {
@@ -156,13 +159,13 @@ def test_every_answer_is_that_of_the_model_it_names_while_newer_ones_come(tmp_pa
         for thread in threads:
             thread.start()
         try:
-            for version in range(2, 6):
-                time.sleep(0.3)
-                write_export(
-                    tmp_path, version=version, exported_at=f"2027-01-0{version}T00:00:00Z",
-                    temperature=temperatures[version],
-                )  # fmt: skip
-                wait_for(lambda version=version: client.get("/model").json()["version"] == version)
+            for version in temperatures:
+                if version > 1:
+                    write_export(
+                        tmp_path, version=version, exported_at=f"2027-01-0{version}T00:00:00Z",
+                        temperature=temperatures[version],
+                    )  # fmt: skip
+                wait_for(lambda version=version: answers and answers[-1].json()["model"]["version"] == version)
         finally:
             done.set()
             for thread in threads:
@@ -178,35 +181,63 @@ def test_every_answer_is_that_of_the_model_it_names_while_newer_ones_come(tmp_pa
         assert list(probabilities) == pytest.approx([powers[0] / powers.sum()], rel=1e-5)
 
 
-def test_when_too_many_wait_the_next_is_sent_away(tmp_path):
-    write_export(tmp_path, model=network(slow=40))
-    with serving(tmp_path, most_waiting=2, most_pictures=1) as client:
-        answers = at_once(lambda: client.post("/predict", files=form(png())), 12)
-        assert sorted({answer.status_code for answer in answers}) == [200, 503]
-        for answer in answers:
-            if answer.status_code == 503:
+@pytest.fixture
+def held_up(monkeypatch):
+    """No picture is answered until this event is set."""
+    released, answer = threading.Event(), service._predict
+
+    def predict(*arguments):
+        assert released.wait(30)
+        return answer(*arguments)
+
+    monkeypatch.setattr(service, "_predict", predict)
+    yield released
+    released.set()
+
+
+@contextlib.contextmanager
+def waiting(client, count):
+    """So many requests that are in progress; their answers come into the list that it gives."""
+    answers = []
+
+    def ask():
+        with Client(client.url) as own:
+            answers.append(own.post("/predict", files=form(png())))
+
+    threads = [threading.Thread(target=ask) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: f"cifar10_in_progress {count + 1}.0" in client.get("/metrics").text)  # and this one
+    yield answers
+    for thread in threads:
+        thread.join()
+
+
+def test_when_too_many_wait_the_next_is_sent_away(export_folder, held_up):
+    with serving(export_folder, most_waiting=2) as client:
+        with waiting(client, 2) as answers:
+            for answer in (client.post("/predict", files=form(png())), client.post("/v1/models/airbench94:predict")):
                 refused(answer, 503, "Too many requests are waiting")
                 assert answer.headers["retry-after"] == "1"
+            assert client.get("/health/ready").status_code == 200
+            held_up.set()
+        assert [answer.status_code for answer in answers] == [200, 200]
         assert client.post("/predict", files=form(png())).status_code == 200
 
 
-def test_requests_without_a_body_wait_like_others(tmp_path):
-    write_export(tmp_path, model=network(slow=40))
-    with serving(tmp_path, most_waiting=1, most_pictures=1) as client:
-        path = "/v1/models/airbench94:predict"
-        answers = at_once(lambda: [client.post("/predict", files=form(png())), client.post(path)], 8)
-        empty = [pair[1] for pair in answers]
-        assert {answer.status_code for answer in empty} == {400, 503}
+def test_requests_without_a_body_wait_like_others(export_folder):
+    with serving(export_folder, most_waiting=1, seconds=60) as client:
+        path = b"/v1/models/airbench94:predict"
+        with talk(client, b"POST " + path + b" HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n"):
+            wait_for(lambda: client.post(path.decode()).status_code == 503)
+        wait_for(lambda: client.post(path.decode()).status_code == 400)
 
 
-def test_what_waits_too_long_is_sent_away(tmp_path):
-    write_export(tmp_path, model=network(slow=60))
-    with serving(tmp_path, seconds=0.1, most_pictures=1) as client:
-        answers = at_once(lambda: client.post("/predict", files=form(png())), 8)
-        busy = [answer for answer in answers if answer.status_code != 200]
-        assert busy
-        for answer in busy:
-            refused(answer, 503, "too busy to answer in time")
+def test_what_waits_too_long_is_sent_away(export_folder, held_up):
+    with serving(export_folder, seconds=0.3) as client:
+        refused(client.post("/predict", files=form(png())), 503, "too busy to answer in time")
+        held_up.set()
+        wait_for(lambda: client.post("/predict", files=form(png())).status_code == 200)
 
 
 def test_bodies_together_are_bounded(tmp_path):
@@ -214,20 +245,9 @@ def test_bodies_together_are_bounded(tmp_path):
     head = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 600000\r\n\r\n"
     with serving(tmp_path, most_bytes=600_000, most_held_bytes=1_000_000) as client:
         with talk(client, head + bytes(550_000)):  # and the rest does not come
-            time.sleep(0.2)
+            wait_for(lambda: client.post("/predict", files=form(bytes(550_000))).status_code == 503)
             refused(client.post("/predict", files=form(bytes(550_000))), 503, "Too much has been sent")
         assert client.post("/predict", files=form(png())).status_code == 200
-
-
-def at_once(ask, count):
-    answers = []
-    threads = [threading.Thread(target=lambda: answers.append(ask())) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(answers) == count
-    return answers
 
 
 def test_a_large_body_is_refused_while_it_comes(client):
@@ -292,13 +312,13 @@ def test_a_head_that_does_not_come_is_not_waited_for(client, content, monkeypatc
         assert s.recv(100) == b""
 
 
-def test_an_answer_may_take_longer_than_a_head(tmp_path, monkeypatch):
-    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.02)
-    write_export(tmp_path, model=network(slow=100))
-    with serving(tmp_path, most_pictures=1) as client:
-        answer = client.post("/predict", files=form(png()))
-        assert answer.status_code == 200
-        assert answer.json()["milliseconds"] > 1000 * connection.HEAD_SECONDS
+def test_an_answer_may_take_longer_than_a_head(export_folder, held_up, monkeypatch):
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.5)
+    with serving(export_folder) as client:
+        with waiting(client, 1) as answers:
+            time.sleep(1)
+            held_up.set()
+        assert [answer.status_code for answer in answers] == [200]
 
 
 def test_trailers_without_an_end_are_cut_off(client):
@@ -334,6 +354,93 @@ def test_a_connection_serves_one_request_after_another(client):
             piece = s.recv(10_000)
             assert piece
             received += piece
+
+
+@pytest.mark.parametrize("framing", ["content-length", "chunked"])
+@pytest.mark.parametrize("pieces", [1, 2, 7])
+def test_an_offer_to_upgrade_is_not_taken_up(client, framing, pieces):
+    """As Java's clients send it with the first request of a connection: HTTP/1.1 goes on, with the body."""
+    body = json.dumps({"instances": np.zeros((1, 32, 32, 3), int).tolist()}).encode()
+    length = b"Content-Length: %d" % len(body)
+    if framing == "chunked":
+        length, body = b"Transfer-Encoding: chunked", b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    head = b"POST /v1/models/airbench94:predict HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+    content = head + b"Upgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAA\r\n" + length + b"\r\n\r\n" + body
+    content += b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    content += b"GET /health/ready HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    size = -(-len(content) // pieces)
+    with talk(client, b"") as s:
+        for start in range(0, len(content), size):
+            s.sendall(content[start : start + size])
+            time.sleep(0.01)
+        received = b"".join(iter(lambda: s.recv(100_000), b""))
+    assert received.count(b"HTTP/1.1 200 OK") == 3
+    for part in (b'{"predictions":[[', b'{"status":"live"}', b'{"status":"ready"}'):
+        assert received.count(part) == 1
+
+
+def test_a_tunnel_is_refused(client):
+    for target in (b"a:443", b"/"):
+        with talk(client, b"CONNECT " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n") as s:
+            assert s.recv(10_000).startswith(b"HTTP/1.1 400")
+
+
+def test_requests_do_not_pile_up_in_a_connection(client):
+    """Such a client is cut off, before what it sends fills the memory; what others ask for is answered."""
+    sent = 0
+    with talk(client, b"") as s, contextlib.suppress(ConnectionError):
+        while sent < 20_000_000:
+            sent += s.send(b"GET / HTTP/1.1\r\n\r\n" * 5000)
+    assert sent < 20_000_000
+    assert client.get("/health/live").status_code == 200
+
+
+def test_a_client_that_does_not_read_is_cut_off(export_folder, monkeypatch):
+    """Its request would keep others from waiting."""
+    monkeypatch.setattr(connection, "ANSWER_SECONDS", 0.3)
+    content = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" + b"POST /v1/models/a:predict HTTP/1.1\r\nHost: a\r\n\r\n"
+    with serving(export_folder, most_waiting=1) as client, socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        host, port = client.url.removeprefix("http://").split(":")
+        s.connect((host, int(port)))
+        s.settimeout(0.2)
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            while True:
+                s.sendall(content)
+        wait_for(lambda: client.post("/predict", files=form(png())).status_code == 200)
+        wait_for(lambda: "cifar10_in_progress 1.0" in client.get("/metrics").text)
+
+
+def test_others_have_their_turn_while_a_form_is_read(export_folder):
+    """One of nothing but beginnings of boundaries takes long."""
+    body = b"--x\r\nContent-Disposition: form-data; name=images; filename=a\r\n\r\n" + b"\r\n--xA" * 400_000
+    headers = [(b"content-type", b"multipart/form-data; boundary=x"), (b"content-length", str(len(body)).encode())]
+    scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": headers}
+    status, turns = [], 0
+
+    async def receive():
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message):
+        status.append(message.get("status"))
+
+    async def take_turns():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def ask():
+        repository = Repository(export_folder)
+        repository.watch()
+        others = asyncio.create_task(take_turns())
+        await service.create_app(repository, Limits())(scope, receive, send)
+        others.cancel()
+        repository.stop()
+
+    asyncio.run(ask())
+    assert status[0] == 400
+    assert turns > len(body) / 100_000
 
 
 def test_a_client_that_leaves_harms_nobody(client):

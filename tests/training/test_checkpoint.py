@@ -71,9 +71,18 @@ def test_whatever_bit_is_flipped_in_the_directory_of_a_bundle_it_is_whole_or_not
 
 def test_what_a_killed_save_left_is_no_bundle(checkpoint):
     checkpoint.save(IDENTITY, bundle(1))
-    files(checkpoint)[0].rename(files(checkpoint)[0].with_name(".unfinished-epoch_00001.npz"))
+    files(checkpoint)[0].rename(files(checkpoint)[0].with_name(".unfinished-0a1b2c3d-epoch_00001.npz"))
     assert checkpoint.latest(IDENTITY) is None
     assert checkpoint.latest({**IDENTITY, "data_version": "other"}) is None
+    with checkpoint.lock(IDENTITY):
+        assert files(checkpoint) == []
+
+
+def test_a_folder_that_cannot_be_made_is_an_input_error(tmp_path):
+    (tmp_path / "file").touch()
+    checkpoint = Checkpoint(tmp_path / "file" / "checkpoint")
+    with pytest.raises(InputError, match="could not be written: Not a directory"), checkpoint.lock(IDENTITY):
+        pass
 
 
 def test_a_training_is_not_cleared_under_another_run(checkpoint):

@@ -96,7 +96,7 @@ def test_early_stopping_ends_and_plateau_slows(parts, statistics, recipe):
 def test_loss_that_is_no_number_stops_and_names_the_knob(parts, statistics, recipe):
     with pytest.raises(
         InputError,
-        match=r"simple_cnn: the loss is no longer a number, as of training step [12]. .* learning rate \(now 1e\+30\)",
+        match=r"simple_cnn: the loss is no longer a number, as of training step [12]. .* learning_rate \(now 1e\+30\)",
     ):
         quick_fit(parts, statistics, recipe, learning_rate=1e30, optimizer="sgd")
 

@@ -10,7 +10,7 @@ from cifar10.architectures import ARCHITECTURES, build
 from cifar10.architectures.flops import flops
 from cifar10.errors import InputError
 from cifar10.pipelines.benchmark.nodes import Benchmark, benchmarker, draw_benchmark
-from cifar10.training.throughput import Description, EndedError, graph, peak_memory, torch_throughput
+from cifar10.training.throughput import Description, EndedError, graph, measuring, peak_memory, torch_throughput
 from tests.conftest import PROJECT
 
 BLOCKS = yaml.safe_load((PROJECT / "conf/base/parameters_architectures.yml").read_text())
@@ -71,6 +71,12 @@ def test_peak_memory_is_of_the_process_alone():
     ballast = np.ones(1_000_000_000, np.uint8)
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert 300 < int(result.stdout) / 1e6 < ballast.nbytes / 1e6 < peak_memory() / 1e6
+
+
+def test_a_measurement_that_ends_before_its_first_answer_is_told(recipe):
+    message = "of no architecture: its measurement was ended by the system"
+    with measuring("of no architecture", recipe(), "float32") as ask, pytest.raises(EndedError, match=message):
+        ask("describe")
 
 
 def test_a_network_without_memory_has_an_empty_row(table, monkeypatch, caplog):

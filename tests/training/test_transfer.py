@@ -8,6 +8,7 @@ import yaml
 from cifar10.architectures import build
 from cifar10.contracts import Examples
 from cifar10.datasets.drawn import DrawnBatchesDataset
+from cifar10.errors import InputError
 from cifar10.pipelines.ingestion.nodes import read_batches
 from cifar10.pipelines.preprocessing.nodes import measure
 from cifar10.training.augmentation import Augmentation
@@ -97,6 +98,12 @@ def test_head_trains_on_features_and_leaves_the_backbone_alone(network, parts, t
     trained = {path.split("/")[0] for path in changed(before, network.weights)}
     assert trained == {"head_dense", "head_norm", "logits"}
     assert [row["phase"] for row in done.history] == ["head", "head"]
+
+
+def test_head_that_diverges_names_its_own_options(network, parts, transfer_recipe, progress):
+    message = rf"^{NAME}: the .* no.* Lower its head_learning_rate \(now 1e\+30\).* or set {NAME}\.precision"
+    with pytest.raises(InputError, match=message):
+        train_head(*parts, Untouched(), transfer_recipe(head_learning_rate=1e30), progress(network))
 
 
 def test_head_and_features_are_the_network(network, parts):

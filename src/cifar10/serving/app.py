@@ -1,9 +1,10 @@
 """The routes of the service."""
 
+import asyncio
 import base64
 import io
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Annotated, Any
@@ -29,6 +30,7 @@ from cifar10.serving.limits import Limits
 from cifar10.serving.repository import Model, Repository
 from cifar10.serving.service import Error, Service, TheService
 
+PIECE = 65536  # bytes
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 FORM = {
     "requestBody": {
@@ -248,6 +250,14 @@ class _Form(MultiPartParser):
         self.whole = True
 
 
+async def _pieces(request: Request) -> AsyncGenerator[bytes, None]:
+    """A body in pieces, between which others have their turn: a form of nothing but boundaries takes a second."""
+    async for chunk in request.stream():
+        for start in range(0, len(chunk), PIECE):
+            yield chunk[start : start + PIECE]
+            await asyncio.sleep(0)
+
+
 async def _files(request: Request, limits: Limits) -> list[bytes]:
     """The pictures of a form.
 
@@ -259,8 +269,10 @@ async def _files(request: Request, limits: Limits) -> list[bytes]:
         raise HTTPException(415, "Send the pictures as multipart/form-data, in the field images.")
     # Of the options only the boundary: a charset would be looked up among Python's codecs.
     boundary = options.get(b"boundary", b"").decode("latin-1")
+    if '"' in boundary or "\\" in boundary:  # it could end the quotes below, and bring one along
+        raise HTTPException(400, "The form's boundary has a quotation mark or a backslash, which none may have.")
     headers = Headers({"content-type": f'multipart/form-data; boundary="{boundary}"'})
-    form = _Form(headers, request.stream(), max_files=limits.most_pictures, max_fields=limits.most_pictures)
+    form = _Form(headers, _pieces(request), max_files=limits.most_pictures, max_fields=limits.most_pictures)
     try:
         fields: FormData = await form.parse()
     except MultiPartException as error:

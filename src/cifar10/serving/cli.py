@@ -45,6 +45,7 @@ def serve(models: Path, host: str, port: int, threads: int, **limits: float) -> 
         ) from error
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # on what is odd in a picture; that would be a line each
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # and on what is wrong with a form
     bounds = Limits(**limits)  # type: ignore[arg-type]
     app = create_app(Repository(models, threads, bounds.most_pictures), bounds)
     config = uvicorn.Config(
@@ -75,9 +76,9 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for a name that has empty parts
         raise click.ClickException(
-            f"{host}:{port} cannot be listened on: {error.strerror}. Give another --host or --port."
+            f"{host}:{port} cannot be listened on: {getattr(error, 'strerror', error)}. Give another --host or --port."
         ) from error
 
 

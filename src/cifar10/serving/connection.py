@@ -1,19 +1,23 @@
-"""uvicorn's connections, with bounds on the head of a request, which it has none of with httptools."""
+"""uvicorn's connections, with bounds that it has none of with httptools, and bodies where it would take none."""
 
 import asyncio
 import json
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MOST_HEAD_BYTES = 64_000
 HEAD_SECONDS = 10.0  # for a head to arrive, and the first one of a connection to begin
+ANSWER_SECONDS = 10.0  # for a client to take what has piled up of its answers
+MOST_PIPELINED = 16  # requests of a connection that come before the one ahead of them is answered
 
 
 class BoundedConnection(HttpToolsProtocol):
-    """Closes where a head does not end, and answers in JSON what is no HTTP.
+    """Closes where a head does not end, where requests or answers pile up, and answers in JSON what is no HTTP.
 
     What is no body counts as head: trailers after a body too, and the marks around its chunks, which may take as much
-    as the body itself.
+    as the body itself. Offers to go over to another protocol, as Java's clients make them with their first request,
+    are not taken up, and what they come with is answered as HTTP/1.1 (RFC 9110, 7.8).
     """
 
     _requests = 0  # that have begun
@@ -22,6 +26,7 @@ class BoundedConnection(HttpToolsProtocol):
     _head_bytes = 0  # of the request that is coming
     _body_bytes = 0
     _deadline: asyncio.TimerHandle | None = None
+    _reader: asyncio.TimerHandle | None = None  # the clock for the client to read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Set the clock for the first head."""
@@ -29,14 +34,28 @@ class BoundedConnection(HttpToolsProtocol):
         self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Stop the clocks."""
         self._stop_waiting()
+        self.resume_writing()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Set the clock for a client that does not read."""
+        super().pause_writing()
+        self._reader = self.loop.call_later(ANSWER_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Stop it."""
+        super().resume_writing()
+        if self._reader is not None:
+            self._reader.cancel()
+            self._reader = None
 
     def data_received(self, data: bytes) -> None:
         """Count what belongs to a head, and set the clock for one that is not whole."""
         in_head, heads, requests, body_bytes = self._in_head, self._heads, self._requests, self._body_bytes
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._parse(data)
         if self.transport.is_closing():
             return
         if in_head and heads == self._heads:
@@ -50,14 +69,43 @@ class BoundedConnection(HttpToolsProtocol):
         else:
             self.transport.close()  # an answer may have begun
 
+    def _parse(self, data: bytes) -> None:
+        try:
+            while True:
+                try:
+                    self.parser.feed_data(data)
+                    return
+                except httptools.HttpParserUpgrade as offer:
+                    self._decline()
+                    data = data[offer.args[0] :]
+        except httptools.HttpParserError as error:
+            if isinstance(error.__context__, asyncio.QueueFull):
+                self.transport.close()  # its client is to send again what has no answer (RFC 9112, 9.3.2)
+            else:
+                self.send_400_response("Invalid HTTP request received.")
+
+    def _decline(self) -> None:
+        """Begin a request anew without its offer of an upgrade, after which httptools would take no body."""
+        if self.parser.get_method() == b"CONNECT":
+            raise httptools.HttpParserError
+        first = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        others = [b"%b: %b" % line for line in self.headers if line[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self.parser.feed_data(b"\r\n".join([first, *others, b"", b""]))
+
     def on_message_begin(self) -> None:
         """Count anew."""
+        if len(self.pipeline) >= MOST_PIPELINED:
+            raise asyncio.QueueFull
         super().on_message_begin()
         self._requests += 1
         self._head_bytes = self._body_bytes = 0
 
     def on_headers_complete(self) -> None:
         """Stop the clock."""
+        if self.parser.should_upgrade():
+            return  # it will come again without that
         self._in_head = False
         self._heads += 1
         self._stop_waiting()
@@ -70,6 +118,8 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Begin anew; until more comes it is uvicorn's clock for idle connections that runs."""
+        if self.parser.should_upgrade():
+            return
         super().on_message_complete()
         self._in_head = True
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from filelock import FileLock, Timeout
 
-from cifar10.atomic import atomic
+from cifar10.atomic import UNFINISHED, atomic, unwritable
 from cifar10.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -53,19 +53,24 @@ class Checkpoint:
         """Keep other runs out of this training. A run that dies lets go of it.
 
         Raises:
-            InputError: another run has it.
+            InputError: another run has it, the disk is full, or the folder cannot be written to.
         """
         place = self._place(identity)
-        place.mkdir(parents=True, exist_ok=True)
         lock = FileLock(place / LOCK)
         try:
+            place.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout as error:
             raise InputError(
                 f"{identity['architecture']} is being trained by another run, with the same recipe on the same data "
                 f"({place} is locked). Wait for it, or change the recipe, for example its seed."
             ) from error
+        except OSError as error:
+            raise unwritable(place, error) from error
         try:
+            with suppress(OSError):
+                for rest in place.glob(f"{UNFINISHED}*"):  # of a run that was killed
+                    rest.unlink()
             about = place / ABOUT
             if not about.exists():
                 with atomic(about) as path:

@@ -4,8 +4,9 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import keras
 import numpy as np
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 MIN_LEARNING_RATE = 1e-6  # where the plateau schedule ends
 
+Diverged = Callable[[str, keras.Variable], InputError]  # of what is no number, and the step as of which
+
 
 def optimise(
     model: Training,
@@ -34,6 +37,7 @@ def optimise(
     phase: str,
     image_size: int = 32,
     prepared: float = 0.0,
+    learning_rate: str = "learning_rate",
 ) -> None:
     """Compile the model by the recipe, fit it, and give the network the best weights that it has had.
 
@@ -49,6 +53,7 @@ def optimise(
         phase: its name, for the history.
         image_size: side of the pictures in the network, by which validation chooses its batch size.
         prepared: seconds already spent on this phase, which its first epoch is charged with.
+        learning_rate: the option that has set it, for the message of a loss that is no number.
 
     Raises:
         InputError: the loss is no longer a number, or there is no memory for it.
@@ -56,6 +61,8 @@ def optimise(
     optimizer = compile_by(recipe, model, len(targets), progress.facts["compute"])
     variables = [*model.state(), *optimizer.variables]
     progress.put_in_place(variables)
+    name = progress.network.name
+    diverged = partial(_diverged, name, learning_rate, recipe)
 
     index = np.arange(len(val_targets), dtype="int32")
     judged = batches(index, val_targets, batch_size=inference_batch_size(image_size))
@@ -69,11 +76,11 @@ def optimise(
         counters = read_counters()
         order = shuffled(len(targets), recipe.seed, epoch)
         judgement = {"accuracy": None, "loss": None}
-        with enough_memory(model.network.name, recipe.batch_size, "batch_size, and the learning_rate with it"):
-            logs = _fit(model, batches(order, targets[order], batch_size=recipe.batch_size), epoch, recipe)
+        with enough_memory(name, recipe.batch_size, "batch_size, and the learning_rate with it"):
+            logs = _fit(model, batches(order, targets[order], batch_size=recipe.batch_size), epoch, diverged)
             if len(val_targets):
                 judgement = model.evaluate(judged, verbose=0, return_dict=True)
-        _check_finite(variables, model, recipe)
+        _check_finite(variables, model, diverged)
         row = {
             "phase": phase,
             "epoch": len(progress.history) + 1,
@@ -87,7 +94,7 @@ def optimise(
         if (energy := joules(counters, read_counters())) is not None:
             row["joules"] = energy
         progress.add(row, variables)
-        _log(model.network.name, row, epoch + 1, recipe.epochs, len(targets))
+        _log(name, row, epoch + 1, recipe.epochs, len(targets))
     progress.network.set_weights(progress.best_weights)
 
 
@@ -125,14 +132,14 @@ def _plateau(recipe: Recipe, accuracies: list[float]) -> float:
     return learning_rate
 
 
-def _fit(model: Training, epoch_batches: object, epoch: int, recipe: Recipe) -> dict[str, float]:
+def _fit(model: Training, epoch_batches: object, epoch: int, diverged: Diverged) -> dict[str, float]:
     """One epoch; its mean accuracy and loss."""
     history = model.fit(
         epoch_batches,
         initial_epoch=epoch,
         epochs=epoch + 1,
         shuffle=False,  # the batches come shuffled
-        callbacks=[_StopAtNaN(recipe)],
+        callbacks=[_StopAtNaN(diverged)],
         verbose=1 if sys.stdout.isatty() else 0,
     ).history
     return {name: values[0] for name, values in history.items()}
@@ -158,31 +165,31 @@ def enough_memory(name: str, batch_size: int, knob: str) -> Iterator[None]:
         ) from error
 
 
-def _check_finite(variables: list[keras.Variable], model: Training, recipe: Recipe) -> None:
+def _check_finite(variables: list[keras.Variable], model: Training, diverged: Diverged) -> None:
     """Of the last step of an epoch, only what it made of the weights tells: its loss came before."""
     for variable in variables:
         if "float" in variable.dtype and not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
-            raise _diverged("weights are no longer numbers", model.steps, model, recipe)
+            raise diverged("weights are no longer numbers", model.steps)
 
 
 class _StopAtNaN(keras.callbacks.Callback):
     """Stop at the first step whose loss is no number, before anything is saved."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, diverged: Diverged) -> None:
         super().__init__()
-        self.recipe = recipe
+        self.diverged = diverged
 
     def on_train_batch_end(self, batch, logs=None):
         """Look at the mean loss of the epoch so far, which such a step spoils."""
         if not math.isfinite(logs["loss"]):
-            raise _diverged("loss is no longer a number", self.model.bad_step, self.model, self.recipe)
+            raise self.diverged("loss is no longer a number", self.model.bad_step)
 
 
-def _diverged(what: str, step: keras.Variable, model: Training, recipe: Recipe) -> InputError:
-    name, at = model.network.name, int(keras.ops.convert_to_numpy(step))
+def _diverged(name: str, learning_rate: str, recipe: Recipe, what: str, step: keras.Variable) -> InputError:
+    at = int(keras.ops.convert_to_numpy(step))
     return InputError(
         f"{name}: the {what}, as of training step {at}. Training stopped, and the epochs before this one are kept. "
-        f"Lower its learning rate (now {recipe.learning_rate:g}), give it a longer warmup or a gradient_clip, or set "
+        f"Lower its {learning_rate} (now {recipe.learning_rate:g}), give it a longer warmup or a gradient_clip, or set "
         f"{name}.precision=float32."
     )
 

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -68,10 +69,10 @@ def measuring(name: str, recipe: Recipe, precision: str) -> Iterator[Callable[..
     theirs.close()
 
     def ask(*question: Any) -> Any:
-        ours.send(question)
         try:
+            ours.send(question)
             return ours.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):  # the latter if it has not even read the question
             process.join()
             raise EndedError(
                 f"{name}: its measurement was ended by the system (exit code {process.exitcode}), most likely for want "
@@ -80,9 +81,9 @@ def measuring(name: str, recipe: Recipe, precision: str) -> Iterator[Callable[..
 
     try:
         yield ask
-    finally:
         ours.close()
         process.join(timeout=30)
+    finally:
         process.kill()
 
 
@@ -128,6 +129,7 @@ def peak_memory() -> int:
 
 def _answer(connection: Connection, name: str, recipe: Recipe, precision: str) -> None:
     """Build the network, and answer questions about it until nobody asks."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asks has Ctrl-C, too, and ends this
     subject = _Subject(name, recipe, precision)
     while True:
         try:

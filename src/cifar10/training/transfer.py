@@ -55,6 +55,7 @@ def train_head(
         progress,
         phase=HEAD,
         prepared=prepared,
+        learning_rate="head_learning_rate",
     )
 
 
