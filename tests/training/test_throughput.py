@@ -1,6 +1,10 @@
 import math
+import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,6 +81,36 @@ def test_a_measurement_that_ends_before_its_first_answer_is_told(recipe):
     message = "of no architecture: its measurement was ended by the system"
     with measuring("of no architecture", recipe(), "float32") as ask, pytest.raises(EndedError, match=message):
         ask("describe")
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_benchmark_in_one_message(tmp_path):
+    """A terminal tells all processes."""
+    options = {"architectures": "simple_cnn resnet50", "precision": "float32", "batch_size": 16, "repeats": 50}
+    params = ",".join([f"data_root={tmp_path}", *(f"benchmark.{name}={value}" for name, value in options.items())])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kedro", "run", "--pipelines=benchmark", f"--params={params}"],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+
+    def begun():
+        return any("spawn_main" in Path(f"/proc/{child}/cmdline").read_text() for child in children.read_text().split())
+
+    while not begun():
+        assert process.poll() is None
+        time.sleep(0.1)
+    time.sleep(8)  # it is at work by then
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "Error: Interrupted." in output
+    assert "Traceback" not in output
 
 
 def test_a_network_without_memory_has_an_empty_row(table, monkeypatch, caplog):
