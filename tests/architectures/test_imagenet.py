@@ -32,7 +32,7 @@ def features(network, pictures):
 def test_features_are_those_of_keras_applications_used_as_documented(name, statistics, knobs, reference, pictures):
     ours = features(build(name, 10, statistics, **knobs(name)), pictures)
     theirs = keras.ops.convert_to_numpy(reference(name)(preprocessed(name, pictures), training=False)).mean(axis=(1, 2))
-    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4 * np.abs(theirs).max())
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * np.abs(theirs).max())
 
 
 def test_efficientnet_from_a_file_is_the_one_that_keras_downloads(statistics, knobs, pictures, tmp_path, monkeypatch):
