@@ -106,6 +106,16 @@ def test_head_that_diverges_names_its_own_options(network, parts, transfer_recip
         train_head(*parts, Untouched(), transfer_recipe(head_learning_rate=1e30), progress(network))
 
 
+def test_head_without_memory_names_its_own_options(network, parts, transfer_recipe, progress, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("cifar10.training.phase._fit", fail)
+    message = rf"^{NAME}: there is no memory left .* Lower its batch_size, and the head_learning_rate with it"
+    with pytest.raises(InputError, match=message):
+        train_head(*parts, Untouched(), transfer_recipe(), progress(network))
+
+
 def test_head_and_features_are_the_network(network, parts):
     images = parts[0].images[:4].astype("float32")
     features = keras.Model(network.input, network.get_layer("features").output)

@@ -76,7 +76,7 @@ def optimise(
         counters = read_counters()
         order = shuffled(len(targets), recipe.seed, epoch)
         judgement = {"accuracy": None, "loss": None}
-        with enough_memory(name, recipe.batch_size, "batch_size, and the learning_rate with it"):
+        with enough_memory(name, recipe.batch_size, f"batch_size, and the {learning_rate} with it"):
             logs = _fit(model, batches(order, targets[order], batch_size=recipe.batch_size), epoch, diverged)
             if len(val_targets):
                 judgement = model.evaluate(judged, verbose=0, return_dict=True)
