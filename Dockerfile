@@ -6,9 +6,9 @@ WORKDIR /build
 RUN python -m venv /venv
 ENV PATH=/venv/bin:$PATH
 # What the service needs comes first, in a layer of its own that stays while only the code changes.
-COPY pyproject.toml requirements.txt ./
+COPY pyproject.toml constraints.txt ./
 RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['serve'], sep='\n')" > serve.txt \
-    && pip install --no-cache-dir -c requirements.txt -r serve.txt
+    && pip install --no-cache-dir -c constraints.txt -r serve.txt
 COPY LICENSE README.md ./
 COPY src src
 RUN pip install --no-cache-dir --no-deps .

@@ -17,8 +17,8 @@ from PIL import Image
 
 from cifar10.architectures import ARCHITECTURES
 from cifar10.errors import InputError
-from cifar10.formats import FORMATS
 from cifar10.pipeline_registry import LAPTOP_RUN, register_pipelines
+from cifar10.pipelines.export.formats import FORMATS
 from tests.conftest import CLASS_NAMES, PROJECT, kedro, run
 
 TINY = {"epochs": 2, "batch_size": 64}

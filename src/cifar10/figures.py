@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from cifar10.contracts import Examples
-from cifar10.evidence import pareto_front
+from cifar10.metrics import pareto_front
 
 # Of the palette of Okabe and Ito (2008), which people with any colour vision tell apart.
 BLUE, ORANGE, GREEN, PINK, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#999999"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cifar10.architectures import ARCHITECTURES, build
-from cifar10.inference import grad_cam
+from cifar10.compute.inference import grad_cam
 from cifar10.training.fit import _with_softmax
 
 

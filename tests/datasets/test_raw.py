@@ -328,7 +328,7 @@ def test_csv_costs_little_more_time_and_far_less_memory_than_pandas(tmp_path):
         small.write_text(file.readline() + file.readline())
 
     program = "import time; start = time.perf_counter(); {}; print(time.perf_counter() - start); "
-    program += "from cifar10.training.throughput import peak_memory; print(peak_memory() / 1e6)"
+    program += "from cifar10.pipelines.benchmark.throughput import peak_memory; print(peak_memory() / 1e6)"
     ours = (
         "from cifar10.datasets.raw import PixelCSVDataset; from cifar10.pipelines.ingestion.nodes import read_csv; "
         f"train, test = (PixelCSVDataset(filepath=name).load() for name in ({str(path)!r}, {str(small)!r})); "

@@ -11,7 +11,7 @@ from kedro.io import DatasetError
 from cifar10.contracts import Examples, Export, TrainedModel, digest
 from cifar10.datasets.serving import ServingDataset
 from cifar10.errors import InputError
-from cifar10.formats import FORMATS
+from cifar10.pipelines.export.formats import FORMATS
 from cifar10.pipelines.export.nodes import ExportOptions, choose_for_export, compare_formats, describe_model, pack
 from tests.conftest import CLASS_NAMES
 
@@ -61,9 +61,9 @@ def trained():
 def formats(monkeypatch):
     """Give files of each format; what each answers can be changed by the test."""
     said = dict.fromkeys(FORMATS, answers)
-    monkeypatch.setattr("cifar10.formats.runner", lambda kind, files: said[kind])
-    monkeypatch.setattr("cifar10.inference.probabilities", lambda network, images, image_size: answers(images))
-    monkeypatch.setattr("cifar10.inference.median_seconds", lambda call: call().sum() and 0.001)
+    monkeypatch.setattr("cifar10.pipelines.export.formats.runner", lambda kind, files: said[kind])
+    monkeypatch.setattr("cifar10.compute.inference.probabilities", lambda network, images, image_size: answers(images))
+    monkeypatch.setattr("cifar10.compute.inference.median_seconds", lambda call: call().sum() and 0.001)
     files = {kind: {name: kind.encode()} for kind, name in FORMATS.items()}
     return files, said
 

@@ -12,7 +12,7 @@ from cifar10.architectures import ARCHITECTURES
 from cifar10.contracts import Examples, Predictions, digest
 from cifar10.datasets.arrays import ExamplesDataset, PredictionsDataset
 from cifar10.datasets.files import MetricsDataset, StatisticsDataset
-from cifar10.training.throughput import peak_memory
+from cifar10.pipelines.benchmark.throughput import peak_memory
 from tests.conftest import run
 
 VERSION = "2026-01-01T00.00.00.000Z"

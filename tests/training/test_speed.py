@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from cifar10.architectures import build
+from cifar10.pipelines.benchmark.throughput import measuring
 from cifar10.training.recipe import RECIPES
-from cifar10.training.throughput import measuring
 from tests.conftest import PROJECT
 
 

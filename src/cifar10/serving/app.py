@@ -22,8 +22,9 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import ASGIApp
 
-from cifar10 import __version__, pictures
+from cifar10 import __version__
 from cifar10.errors import InputError
+from cifar10.images import FormatError, SizeError, decode_image, to_network_input
 from cifar10.serving import arrays, metrics, open_inference, tf_serving
 from cifar10.serving.gate import DOCS, Gate
 from cifar10.serving.limits import Limits
@@ -320,10 +321,10 @@ def _seen(content: bytes, name: str, limits: Limits) -> np.ndarray:
     if not content:
         raise HTTPException(400, f"{name} is empty.")
     try:
-        return pictures.shown_to_network(pictures.decode(io.BytesIO(content), name, limits.most_pixels, FORMATS))
-    except pictures.FormatError as error:
+        return to_network_input(decode_image(io.BytesIO(content), name, limits.most_pixels, FORMATS))
+    except FormatError as error:
         raise HTTPException(415, str(error)) from None
-    except pictures.SizeError as error:
+    except SizeError as error:
         raise HTTPException(413, f"{error} It may have up to {limits.most_pixels:,}.") from None
     except InputError as error:
         raise HTTPException(400, str(error)) from None

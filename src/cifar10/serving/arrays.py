@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic.json_schema import models_json_schema
 from pydantic_core import from_json
 
-from cifar10.pictures import SIDE
+from cifar10.images import SIDE
 from cifar10.serving.limits import Limits
 
 # `fail_fast`, for a list of a million wrong values would otherwise be answered with a million errors.

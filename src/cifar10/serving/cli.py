@@ -41,7 +41,7 @@ def serve(models: Path, host: str, port: int, threads: int, **limits: float) -> 
         from cifar10.serving.repository import Repository
     except ModuleNotFoundError as error:
         raise click.ClickException(
-            f"{error.name} is missing. Install what the service needs: pip install -c requirements.txt -e '.[serve]'"
+            f"{error.name} is missing. Install what the service needs: pip install -c constraints.txt -e '.[serve]'"
         ) from error
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # on what is odd in a picture; that would be a line each

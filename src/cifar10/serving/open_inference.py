@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, TypeAdapter
 
 from cifar10 import __version__
-from cifar10.pictures import SIDE
+from cifar10.images import SIDE
 from cifar10.serving.arrays import (
     Flat,
     Pictures,

@@ -13,8 +13,8 @@ import onnxruntime
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
 from cifar10.errors import InputError
-from cifar10.evidence import tempered
-from cifar10.pictures import SIDE
+from cifar10.images import SIDE
+from cifar10.metrics import tempered
 
 logger = logging.getLogger(__name__)
 

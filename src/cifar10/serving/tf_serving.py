@@ -10,7 +10,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, TypeAdapter
 
-from cifar10.pictures import SIDE
+from cifar10.images import SIDE
 from cifar10.serving.arrays import Picture, Pictures, checked, documented, images_of, read_json
 from cifar10.serving.limits import Limits
 from cifar10.serving.repository import INPUT, OUTPUT

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import keras
 from keras import layers
 
-from cifar10.training.device import jit_compile
+from cifar10.compute.device import jit_compile
 
 KEPT_AS_THEY_ARE = (layers.InputLayer, layers.Rescaling, layers.Resizing, layers.Normalization)
 

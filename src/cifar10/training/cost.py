@@ -2,7 +2,7 @@
 
 import keras
 
-from cifar10.architectures.flops import flops
+from cifar10.compute.flops import flops
 from cifar10.training.recipe import Recipe, TransferRecipe
 
 

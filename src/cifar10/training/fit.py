@@ -11,18 +11,18 @@ import numpy as np
 import pandas as pd
 
 from cifar10.architectures import build
+from cifar10.compute.batches import one_hot
+from cifar10.compute.device import choose_precision, cores, describe, has_gpu, make_deterministic
+from cifar10.compute.provenance import provenance
 from cifar10.contracts import Examples, Statistics, TrainedModel, verify
 from cifar10.errors import InputError
 from cifar10.training.accelerate import accelerate, take_over
 from cifar10.training.augmentation import Augmentation, mirror_some
-from cifar10.training.batches import one_hot
 from cifar10.training.checkpoint import Checkpoint
 from cifar10.training.cost import recipe_flops
-from cifar10.training.device import choose_precision, cores, describe, has_gpu, make_deterministic
 from cifar10.training.model import Training
 from cifar10.training.phase import optimise
 from cifar10.training.progress import Progress
-from cifar10.training.provenance import provenance
 from cifar10.training.recipe import Recipe, TransferRecipe
 from cifar10.training.transfer import FINE_TUNING, fine_tune, train_head
 

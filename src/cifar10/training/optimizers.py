@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from cifar10.training.device import jit_compile
+from cifar10.compute.device import jit_compile
 from cifar10.training.recipe import Recipe
 
 MUON_MOMENTUM = 0.6

@@ -11,10 +11,10 @@ from functools import partial
 import keras
 import numpy as np
 
+from cifar10.compute.batches import batches, inference_batch_size, shuffled
+from cifar10.compute.device import jit_compile, steps_per_execution
+from cifar10.compute.energy import joules, read_counters
 from cifar10.errors import InputError
-from cifar10.training.batches import batches, inference_batch_size, shuffled
-from cifar10.training.device import jit_compile, steps_per_execution
-from cifar10.training.energy import joules, read_counters
 from cifar10.training.model import Training
 from cifar10.training.optimizers import make_optimizer, peak_learning_rate
 from cifar10.training.progress import Progress

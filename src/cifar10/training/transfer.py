@@ -7,10 +7,10 @@ import keras
 import numpy as np
 
 from cifar10.architectures.imagenet import BACKBONE
+from cifar10.compute.batches import batches, inference_batch_size, one_hot
+from cifar10.compute.device import jit_compile
 from cifar10.contracts import Examples
 from cifar10.training.augmentation import Augmentation
-from cifar10.training.batches import batches, inference_batch_size, one_hot
-from cifar10.training.device import jit_compile
 from cifar10.training.model import Training
 from cifar10.training.phase import enough_memory, optimise
 from cifar10.training.progress import Progress

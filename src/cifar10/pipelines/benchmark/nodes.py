@@ -57,7 +57,7 @@ def benchmarker(architectures: list[str]) -> Callable:
         Raises:
             InputError: PyTorch cannot be run, or there was no memory for any network.
         """
-        from cifar10.training.throughput import EndedError
+        from cifar10.pipelines.benchmark.throughput import EndedError
 
         blocks = dict(zip(architectures, recipes, strict=True))
         rows: list[dict[str, Any]] = []
@@ -79,7 +79,7 @@ def benchmarker(architectures: list[str]) -> Callable:
 
 
 def _measure(name: str, recipe: Recipe, benchmark: Benchmark) -> dict[str, Any]:
-    from cifar10.training.throughput import measuring, torch_throughput
+    from cifar10.pipelines.benchmark.throughput import measuring, torch_throughput
 
     batch_size = benchmark.batch_size or recipe.batch_size
     trained, outside, torch = [], [], []
@@ -124,7 +124,7 @@ def _measure(name: str, recipe: Recipe, benchmark: Benchmark) -> dict[str, Any]:
 
 def _hours(recipe: Recipe, training: float, inference: float) -> float:
     """Of the whole recipe at these pictures a second, validation included; the epochs of a head alone take seconds."""
-    from cifar10.training.throughput import PICTURES, VALIDATION
+    from cifar10.pipelines.benchmark.throughput import PICTURES, VALIDATION
 
     pictures, judged = recipe.examples or PICTURES, VALIDATION
     if recipe.train_on == "all":

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cifar10 import evidence, figures
+from cifar10 import figures, metrics
 from cifar10.contracts import Examples, Predictions, Statistics, TrainedModel, verify
 from cifar10.datasets.model import Models
 from cifar10.pipelines.comparable import comparable, is_of
@@ -30,7 +30,7 @@ def predict(
 
     With `test_time_augmentation` (a key of `VIEWS`, or `none`) there are, beside them, those averaged over views.
     """
-    from cifar10.inference import averaged, probabilities
+    from cifar10.compute.inference import averaged, probabilities
 
     verify(trained.record["digests"], train=train, val=val, test=test_examples)
     network, image_size = trained.network, trained.record["image_size"]
@@ -66,39 +66,39 @@ def score(
     truth, test = test_examples.labels, predictions.test
     classes, predicted = np.arange(len(class_names)), predictions.test.argmax(axis=1)
     precision, recall, f1, support = precision_recall_fscore_support(truth, predicted, labels=classes, zero_division=0)
-    areas = [evidence.roc_auc(truth, test, label) for label in range(len(class_names))]
+    areas = [metrics.roc_auc(truth, test, label) for label in range(len(class_names))]
     known_areas = [area for area in areas if area is not None]
     share = support / support.sum()
-    accuracy = evidence.accuracy(truth, test)
-    interval = evidence.wilson_interval(accuracy, len(truth))
+    accuracy = metrics.accuracy(truth, test)
+    interval = metrics.wilson_interval(accuracy, len(truth))
     record = predictions.record
     train_on = record["recipe"].get("train_on", "train")  # older records do not say
     unseen = train_on == "train"  # whether the validation pictures say anything about the model
-    temperature = evidence.fit_temperature(val.labels, predictions.val) if unseen else None
-    tempered = evidence.tempered(test, temperature) if temperature else None
+    temperature = metrics.fit_temperature(val.labels, predictions.val) if unseen else None
+    tempered = metrics.tempered(test, temperature) if temperature else None
     metrics = {
         "architecture": record["architecture"],
         "accuracy": accuracy,
         "accuracy_low": interval.low,
         "accuracy_high": interval.high,
-        "top2_accuracy": evidence.top_k_accuracy(truth, test),
-        "loss": evidence.log_loss(truth, test),
-        "brier_score": evidence.brier_score(truth, test),
-        "calibration_error": evidence.calibration_error(truth, test),
+        "top2_accuracy": metrics.top_k_accuracy(truth, test),
+        "loss": metrics.log_loss(truth, test),
+        "brier_score": metrics.brier_score(truth, test),
+        "calibration_error": metrics.calibration_error(truth, test),
         "temperature": temperature,
-        "calibrated_error": evidence.calibration_error(truth, tempered) if tempered is not None else None,
-        "calibrated_loss": evidence.log_loss(truth, tempered) if tempered is not None else None,
+        "calibrated_error": metrics.calibration_error(truth, tempered) if tempered is not None else None,
+        "calibrated_loss": metrics.log_loss(truth, tempered) if tempered is not None else None,
         "roc_auc": float(np.mean(known_areas)) if known_areas else None,
         **{name: float(values.mean()) for name, values in (("precision", precision), ("recall", recall), ("f1", f1))},
         **{
             f"weighted_{name}": float((values * share).sum())
             for name, values in (("precision", precision), ("recall", recall), ("f1", f1))
         },
-        "train_accuracy": evidence.accuracy(train.labels, predictions.train),
-        "train_loss": evidence.log_loss(train.labels, predictions.train),
+        "train_accuracy": metrics.accuracy(train.labels, predictions.train),
+        "train_loss": metrics.log_loss(train.labels, predictions.train),
         "train_on": train_on,
-        "val_accuracy": evidence.accuracy(val.labels, predictions.val) if unseen else None,
-        "val_loss": evidence.log_loss(val.labels, predictions.val) if unseen else None,
+        "val_accuracy": metrics.accuracy(val.labels, predictions.val) if unseen else None,
+        "val_loss": metrics.log_loss(val.labels, predictions.val) if unseen else None,
         "views": predictions.views,
         **_of_views(predictions, val if unseen else None, test_examples),
         "parameters": record["parameters"],
@@ -125,8 +125,8 @@ def score(
             )
         },
         "confusion": confusion_matrix(truth, predicted, labels=classes).tolist(),
-        "reliability": evidence.reliability(truth, test),
-        "calibrated_reliability": evidence.reliability(truth, tempered) if tempered is not None else None,
+        "reliability": metrics.reliability(truth, test),
+        "calibrated_reliability": metrics.reliability(truth, tempered) if tempered is not None else None,
         "history": record["history"],
         "recipe": record["recipe"],
         "versions": record["versions"],
@@ -138,9 +138,9 @@ def _of_views(predictions: Predictions, val: Examples | None, test_examples: Exa
     """Accuracy and loss with test-time augmentation; None without."""
     test, on_val = predictions.test_averaged, predictions.val_averaged
     return {
-        "averaged_accuracy": None if test is None else evidence.accuracy(test_examples.labels, test),
-        "averaged_loss": None if test is None else evidence.log_loss(test_examples.labels, test),
-        "averaged_val_accuracy": None if on_val is None or val is None else evidence.accuracy(val.labels, on_val),
+        "averaged_accuracy": None if test is None else metrics.accuracy(test_examples.labels, test),
+        "averaged_loss": None if test is None else metrics.log_loss(test_examples.labels, test),
+        "averaged_val_accuracy": None if on_val is None or val is None else metrics.accuracy(val.labels, on_val),
     }
 
 
@@ -150,10 +150,10 @@ def measure(trained: TrainedModel, test_examples: Examples) -> dict[str, Any]:
     Returns:
         `flops` of one picture, `latency_ms` of one picture, `throughput` in batches, in pictures a second.
     """
-    from cifar10.architectures.flops import flops
-    from cifar10.inference import seconds_a_call
-    from cifar10.training.batches import inference_batch_size
-    from cifar10.training.device import hardware
+    from cifar10.compute.batches import inference_batch_size
+    from cifar10.compute.device import hardware
+    from cifar10.compute.flops import flops
+    from cifar10.compute.inference import seconds_a_call
 
     batch = test_examples.images[: min(TIMED_BATCH, inference_batch_size(trained.record["image_size"]))]
     return {
@@ -177,7 +177,7 @@ def explain(trained: TrainedModel, predictions: Predictions, test_examples: Exam
 
     Under the first two, what it looked at for its answer.
     """
-    from cifar10.inference import grad_cam
+    from cifar10.compute.inference import grad_cam
 
     images, truth = test_examples
     answers, sure = predictions.test.argmax(axis=1), predictions.test.max(axis=1)
@@ -257,8 +257,8 @@ def compare_pairs(statistics: Statistics, test_examples: Examples, *predictions:
         if each is not None and is_of(statistics, each.record)
     }
     pairs = list(itertools.combinations(right, 2))
-    found = [evidence.compare(right[first], right[second]) for first, second in pairs]
-    corrected = evidence.holm([each.p_value for each in found])
+    found = [metrics.compare(right[first], right[second]) for first, second in pairs]
+    corrected = metrics.holm([each.p_value for each in found])
     return pd.DataFrame(
         [
             (
@@ -305,7 +305,7 @@ def judge_seeds(
 
 
 def _judge(trained: TrainedModel, val: Examples, test_examples: Examples) -> dict[str, Any]:
-    from cifar10.inference import probabilities
+    from cifar10.compute.inference import probabilities
 
     record = trained.record
     logger.info("%s: judging version %s, seed %d", record["architecture"], record["version"], record["recipe"]["seed"])
@@ -318,7 +318,7 @@ def _judge(trained: TrainedModel, val: Examples, test_examples: Examples) -> dic
         "seed": record["recipe"]["seed"],
         "recipe_hash": record["recipe_hash"],
         "data_version": record["data_version"],
-        "val_accuracy": evidence.accuracy(val.labels, on_val) if unseen else None,
-        "accuracy": evidence.accuracy(test_examples.labels, on_test),
-        "loss": evidence.log_loss(test_examples.labels, on_test),
+        "val_accuracy": metrics.accuracy(val.labels, on_val) if unseen else None,
+        "accuracy": metrics.accuracy(test_examples.labels, on_test),
+        "loss": metrics.log_loss(test_examples.labels, on_test),
     }

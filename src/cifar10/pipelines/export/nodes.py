@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cifar10.contracts import Examples, Export, TrainedModel, verify
 from cifar10.datasets.model import Models
 from cifar10.errors import InputError
-from cifar10.evidence import accuracy, tempered
+from cifar10.metrics import accuracy, tempered
 from cifar10.pipelines.winner import WinnerOrKnown, choose
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def choose_for_export(
 
 def convert_model(trained: TrainedModel, train: Examples) -> dict[str, dict[str, bytes]]:
     """The model in every format: of each its files."""
-    from cifar10.formats import convert
+    from cifar10.pipelines.export.formats import convert
 
     verify(trained.record["digests"], train=train)
     chosen = np.random.default_rng(0).permutation(len(train.labels))[:REPRESENTATIVE]
@@ -83,8 +83,8 @@ def compare_formats(
     Raises:
         InputError: a float format answers differently.
     """
-    from cifar10.formats import FORMATS, KERAS, LITERT_INT8, runner
-    from cifar10.inference import median_seconds, probabilities
+    from cifar10.compute.inference import median_seconds, probabilities
+    from cifar10.pipelines.export.formats import FORMATS, KERAS, LITERT_INT8, runner
 
     verify(trained.record["digests"], val=val)
     count = min(export.pictures, len(val.labels))
@@ -133,9 +133,9 @@ def describe_model(
     data_description: str,
 ) -> tuple[dict[str, Any], str]:
     """The model card, for machines and, in Markdown, for people; `answers` are to validation pictures."""
-    from cifar10.formats import INPUT, OUTPUT
+    from cifar10.compute.device import hardware
+    from cifar10.pipelines.export.formats import INPUT, OUTPUT
     from cifar10.pipelines.reporting.architectures import describe
-    from cifar10.training.device import hardware
 
     record = trained.record
     temperature = metrics["temperature"] or 1.0  # none is fitted where the validation pictures were trained on

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cifar10 import evidence, figures
+from cifar10 import figures, metrics
 from cifar10.pipelines.reporting.architectures import describe
 
 NESTED = ("classes", "confusion", "reliability", "calibrated_reliability", "history", "recipe", "versions")
@@ -58,7 +58,7 @@ def _seeds_of(evaluation: dict[str, Any], seeds: pd.DataFrame | None) -> dict[st
         seeds = pd.DataFrame(columns=[*columns, "accuracy"])
     mine = seeds[(seeds[columns] == [evaluation[column] for column in columns]).all(axis=1)]
     values = mine.accuracy.astype(float).tolist()
-    interval = evidence.t_interval(values)
+    interval = metrics.t_interval(values)
     return {
         "seeds": len(values) or 1,
         "seeds_mean": float(np.mean(values)) if interval else None,

@@ -8,10 +8,10 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from cifar10.contracts import Examples, Statistics, TrainedModel, verify
-from cifar10.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from cifar10.errors import InputError
-from cifar10.evidence import accuracy
+from cifar10.metrics import accuracy
 from cifar10.pipelines.comparable import is_of
+from cifar10.pipelines.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def judge_corrupted(trained: TrainedModel, test_examples: Examples, robustness: 
 
     The pictures are drawn at random, by `seed`, which draws the corruptions, too: the same for every model.
     """
-    from cifar10.inference import probabilities
+    from cifar10.compute.inference import probabilities
 
     options = Robustness.model_validate(robustness)
     record = trained.record

@@ -8,9 +8,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from cifar10.evidence import LEAST
-from cifar10.training.batches import batches, inference_batch_size
-from cifar10.training.device import jit_compile
+from cifar10.compute.batches import batches, inference_batch_size
+from cifar10.compute.device import jit_compile
+from cifar10.metrics import LEAST
 
 # The views of test-time augmentation: pixels that a picture is moved by, down and to the right, and the weight of that.
 # Each is shown mirrored too. The second has those of airbench94 (Jordan 2024, arXiv 2404.00498).

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cifar10.training.energy import joules, read_counters
+from cifar10.compute.energy import joules, read_counters
 
 
 def write(folder, values, wrap=1_000_000):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cifar10.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from cifar10.pipelines.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,5 @@
 """What a model says of a picture it has never seen."""
 
-from cifar10.pipelines.prediction.pipeline import create_pipeline
+from cifar10.pipelines.predict.pipeline import create_pipeline
 
 __all__ = ["create_pipeline"]

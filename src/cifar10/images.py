@@ -26,7 +26,7 @@ class SizeError(InputError):
     """The picture has too many pixels."""
 
 
-def find(path: str) -> list[Path]:
+def find_images(path: str) -> list[Path]:
     """The file, or those of a folder by name, hidden ones left out.
 
     Raises:
@@ -43,7 +43,7 @@ def find(path: str) -> list[Path]:
     return [place]
 
 
-def read(path: Path) -> Image.Image:
+def read_image(path: Path) -> Image.Image:
     """A picture from a file, as `decode` gives it.
 
     Raises:
@@ -51,12 +51,12 @@ def read(path: Path) -> Image.Image:
     """
     try:
         with path.open("rb") as file:
-            return decode(file, str(path), MOST_PIXELS)
+            return decode_image(file, str(path), MOST_PIXELS)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error}.") from error
 
 
-def decode(file: BinaryIO, name: str, most_pixels: int, formats: tuple[str, ...] | None = None) -> Image.Image:
+def decode_image(file: BinaryIO, name: str, most_pixels: int, formats: tuple[str, ...] | None = None) -> Image.Image:
     """A picture as RGB, turned as its EXIF says, on white where it is transparent; the first frame of several.
 
     Args:
@@ -91,7 +91,7 @@ def decode(file: BinaryIO, name: str, most_pixels: int, formats: tuple[str, ...]
         raise InputError(f"{name} cannot be read: {error}.") from error
 
 
-def shown_to_network(picture: Image.Image) -> np.ndarray:
+def to_network_input(picture: Image.Image) -> np.ndarray:
     """The middle square of a picture, uint8 (32, 32, 3), averaged down: so were the pictures of CIFAR-10 made."""
     square = ImageOps.fit(
         picture, (SIDE, SIDE), Image.Resampling.BOX if min(picture.size) >= SIDE else Image.Resampling.BICUBIC

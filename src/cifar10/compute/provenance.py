@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 import cifar10
-from cifar10.training.device import hardware
+from cifar10.compute.device import hardware
 
 
 def provenance() -> dict[str, Any]:

@@ -146,7 +146,7 @@ class _Subject:
         import keras
 
         from cifar10.architectures import build
-        from cifar10.training.device import choose_precision
+        from cifar10.compute.device import choose_precision
 
         self.recipe = recipe.model_copy(update={"precision": precision})
         self.precision = choose_precision(self.recipe)
@@ -159,14 +159,14 @@ class _Subject:
         self.answer_seconds: dict[int, float] = {}
 
     def describe(self) -> Description:
-        from cifar10.architectures.flops import flops
-        from cifar10.training.device import hardware
+        from cifar10.compute.device import hardware
+        from cifar10.compute.flops import flops
 
         layers = [] if isinstance(self.recipe, TransferRecipe) else graph(self.network)
         return Description(self.network.count_params(), flops(self.network), self.precision, layers, hardware())
 
     def train(self, batch_size: int, seconds: float) -> tuple[float, float]:
-        from cifar10.training.batches import batches, one_hot
+        from cifar10.compute.batches import batches, one_hot
 
         model = self._compiled(batch_size)
 
@@ -206,8 +206,8 @@ class _Subject:
         return self.compiled
 
     def infer(self, batch_size: int, seconds: float) -> float:
-        from cifar10.training.batches import batches, inference_batch_size
-        from cifar10.training.device import jit_compile
+        from cifar10.compute.batches import batches, inference_batch_size
+        from cifar10.compute.device import jit_compile
 
         if isinstance(self.recipe, TransferRecipe):
             batch_size = min(batch_size, inference_batch_size(self.recipe.image_size))

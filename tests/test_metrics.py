@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from cifar10 import evidence
+from cifar10 import metrics
 
 
 @pytest.fixture(scope="module")
@@ -22,33 +22,33 @@ def answers():
 def test_scores_are_those_of_scikit_learn(answers):
     labels, probabilities = answers
     doubles = probabilities.astype(np.float64) / probabilities.sum(axis=1, keepdims=True)
-    assert evidence.accuracy(labels, probabilities) == metrics.accuracy_score(labels, probabilities.argmax(axis=1))
-    assert evidence.top_k_accuracy(labels, probabilities) == metrics.top_k_accuracy_score(labels, probabilities, k=2)
-    assert evidence.log_loss(labels, probabilities) == pytest.approx(metrics.log_loss(labels, doubles), rel=1e-5)
+    assert metrics.accuracy(labels, probabilities) == metrics.accuracy_score(labels, probabilities.argmax(axis=1))
+    assert metrics.top_k_accuracy(labels, probabilities) == metrics.top_k_accuracy_score(labels, probabilities, k=2)
+    assert metrics.log_loss(labels, probabilities) == pytest.approx(metrics.log_loss(labels, doubles), rel=1e-5)
     expected = metrics.brier_score_loss(labels, doubles, scale_by_half=False)
-    assert evidence.brier_score(labels, probabilities) == pytest.approx(expected, rel=1e-5)
-    areas = [evidence.roc_auc(labels, probabilities, label) for label in range(5)]
+    assert metrics.brier_score(labels, probabilities) == pytest.approx(expected, rel=1e-5)
+    areas = [metrics.roc_auc(labels, probabilities, label) for label in range(5)]
     expected = metrics.roc_auc_score(labels, doubles, multi_class="ovr", average="macro")
     assert np.mean(areas) == pytest.approx(expected, rel=1e-5)
 
 
 def test_area_of_a_class_without_pictures_is_none():
-    assert evidence.roc_auc(np.array([0, 0, 2]), np.eye(3)[[0, 1, 2]], 1) is None
-    assert evidence.roc_auc(np.array([1, 1]), np.eye(3)[[0, 1]], 1) is None
+    assert metrics.roc_auc(np.array([0, 0, 2]), np.eye(3)[[0, 1, 2]], 1) is None
+    assert metrics.roc_auc(np.array([1, 1]), np.eye(3)[[0, 1]], 1) is None
 
 
 def test_a_probability_of_zero_costs_much_but_not_everything():
-    assert evidence.log_loss(np.array([1]), np.array([[1.0, 0.0]])) == pytest.approx(87.3, abs=0.1)
+    assert metrics.log_loss(np.array([1]), np.array([[1.0, 0.0]])) == pytest.approx(87.3, abs=0.1)
 
 
 def test_calibration_error_by_hand():
     """Two bins: three pictures at 0.9 of which two are right, two at 0.6 of which both are."""
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.6, 0.4], [0.4, 0.6]])
     labels = np.array([0, 0, 0, 0, 1])
-    bins = evidence.reliability(labels, probabilities)
+    bins = metrics.reliability(labels, probabilities)
     assert [(each["pictures"], round(each["accuracy"], 3)) for each in bins] == [(2, 1.0), (3, 0.667)]
     expected = (2 * abs(0.6 - 1) + 3 * abs(0.9 - 2 / 3)) / 5
-    assert evidence.calibration_error(labels, probabilities) == pytest.approx(expected)
+    assert metrics.calibration_error(labels, probabilities) == pytest.approx(expected)
 
 
 def test_calibration_error_of_honest_probabilities_is_small():
@@ -56,8 +56,8 @@ def test_calibration_error_of_honest_probabilities_is_small():
     sure = generator.uniform(0.5, 1, 200_000)
     labels = (generator.uniform(size=200_000) > sure).astype(int)
     probabilities = np.column_stack([sure, 1 - sure])
-    assert evidence.calibration_error(labels, probabilities) < 0.01
-    assert evidence.calibration_error(1 - labels, probabilities) == pytest.approx(0.5, abs=0.01)
+    assert metrics.calibration_error(labels, probabilities) < 0.01
+    assert metrics.calibration_error(1 - labels, probabilities) == pytest.approx(0.5, abs=0.01)
 
 
 def test_temperature_is_found_again():
@@ -65,35 +65,35 @@ def test_temperature_is_found_again():
     generator = np.random.default_rng(2)
     honest = generator.dirichlet(np.full(10, 0.3), 50_000)
     labels = (honest.cumsum(axis=1) > generator.uniform(size=(50_000, 1))).argmax(axis=1)
-    too_sure = evidence.tempered(honest, 1 / 2.5)
-    assert evidence.fit_temperature(labels, too_sure) == pytest.approx(2.5, rel=0.03)
-    np.testing.assert_allclose(evidence.tempered(too_sure, 2.5), honest, atol=1e-6)
+    too_sure = metrics.tempered(honest, 1 / 2.5)
+    assert metrics.fit_temperature(labels, too_sure) == pytest.approx(2.5, rel=0.03)
+    np.testing.assert_allclose(metrics.tempered(too_sure, 2.5), honest, atol=1e-6)
 
 
 def test_temperature_changes_confidence_and_no_answer(answers):
     labels, probabilities = answers
-    temperature = evidence.fit_temperature(labels, probabilities)
-    after = evidence.tempered(probabilities, temperature)
+    temperature = metrics.fit_temperature(labels, probabilities)
+    after = metrics.tempered(probabilities, temperature)
     np.testing.assert_allclose(after.sum(axis=1), 1)
     np.testing.assert_array_equal(after.argmax(axis=1), probabilities.argmax(axis=1))
     assert temperature > 1
-    assert evidence.calibration_error(labels, after) < evidence.calibration_error(labels, probabilities)
-    grid = [evidence.log_loss(labels, evidence.tempered(probabilities, each)) for each in np.linspace(0.5, 5, 200)]
-    assert evidence.log_loss(labels, after) <= min(grid) + 1e-9
+    assert metrics.calibration_error(labels, after) < metrics.calibration_error(labels, probabilities)
+    grid = [metrics.log_loss(labels, metrics.tempered(probabilities, each)) for each in np.linspace(0.5, 5, 200)]
+    assert metrics.log_loss(labels, after) <= min(grid) + 1e-9
 
 
 def test_wilson_interval():
     """The worked case of Newcombe (1998, Statistics in Medicine 17:857), 81 of 263: 0.2553 to 0.3662."""
-    assert evidence.wilson_interval(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert metrics.wilson_interval(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     expected = stats.binomtest(9200, 10_000).proportion_ci(method="wilson")
-    assert evidence.wilson_interval(0.92, 10_000) == pytest.approx((expected.low, expected.high), abs=1e-7)
+    assert metrics.wilson_interval(0.92, 10_000) == pytest.approx((expected.low, expected.high), abs=1e-7)
 
 
 def test_t_interval_is_that_of_scipy():
     values = [0.921, 0.925, 0.918]
     expected = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
-    assert evidence.t_interval(values) == pytest.approx(expected)
-    assert evidence.t_interval([0.9]) is None
+    assert metrics.t_interval(values) == pytest.approx(expected)
+    assert metrics.t_interval([0.9]) is None
 
 
 @pytest.mark.parametrize(("first_only", "second_only"), [(5, 15), (0, 6), (40, 40), (0, 0), (123, 77)])
@@ -104,7 +104,7 @@ def test_mcnemar_is_the_exact_binomial_test(first_only, second_only):
     both = 50
     first = np.array([True] * first_only + [False] * second_only + [True] * both)
     second = np.array([False] * first_only + [True] * second_only + [True] * both)
-    found = evidence.compare(first, second)
+    found = metrics.compare(first, second)
     split, less = first_only + second_only, min(first_only, second_only)
     tail = sum(comb(split, count) for count in range(less + 1)) / 2**split
     assert (found.first_only, found.second_only) == (first_only, second_only)
@@ -117,17 +117,17 @@ def test_bootstrap_is_that_of_drawing_the_pictures():
     first, second = generator.uniform(size=1000) < 0.9, generator.uniform(size=1000) < 0.87
     drawn = generator.integers(0, 1000, (10_000, 1000))
     expected = np.quantile(first[drawn].mean(axis=1) - second[drawn].mean(axis=1), (0.025, 0.975))
-    assert evidence.compare(first, second).interval == pytest.approx(expected, abs=0.0015)
-    assert evidence.compare(first, second) == evidence.compare(first, second)
+    assert metrics.compare(first, second).interval == pytest.approx(expected, abs=0.0015)
+    assert metrics.compare(first, second) == metrics.compare(first, second)
 
 
 def test_holm_by_hand():
     """0.01 x 4, 0.02 x 3, then no less than the one before: 0.06 for 0.03 x 2 = 0.06 and 0.04 x 1."""
-    assert evidence.holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
-    assert evidence.holm([0.9, 0.8]) == [1.0, 1.0]
-    assert evidence.holm([]) == []
+    assert metrics.holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert metrics.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert metrics.holm([]) == []
 
 
 def test_pareto_front_by_hand():
     costs, gains = [1, 2, 3, 4, 2], [0.80, 0.90, 0.85, 0.95, 0.90]
-    assert evidence.pareto_front(costs, gains) == [True, True, False, True, True]
+    assert metrics.pareto_front(costs, gains) == [True, True, False, True, True]

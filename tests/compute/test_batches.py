@@ -1,6 +1,6 @@
 import numpy as np
 
-from cifar10.training.batches import batches, shuffled
+from cifar10.compute.batches import batches, shuffled
 
 INPUTS = np.arange(300, dtype=np.uint8)[:, None].repeat(3, axis=1)
 TARGETS = np.arange(300)

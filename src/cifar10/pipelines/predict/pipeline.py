@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from cifar10.pipelines.prediction.nodes import predict_pictures
+from cifar10.pipelines.predict.nodes import predict_pictures
 
 
 def create_pipeline() -> Pipeline:

@@ -4,7 +4,7 @@ import pytest
 
 from cifar10.architectures import ARCHITECTURES, build
 from cifar10.errors import InputError
-from cifar10.formats import FORMATS, KERAS, LITERT_INT8, ONNX, SAVED_MODEL, convert, runner
+from cifar10.pipelines.export.formats import FORMATS, KERAS, LITERT_INT8, ONNX, SAVED_MODEL, convert, runner
 from cifar10.training.fit import _with_softmax
 
 ON_TENSORFLOW = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow exports")

@@ -18,8 +18,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from cifar10.compute.device import cores
 from cifar10.errors import InputError
-from cifar10.training.device import cores
 
 Files = dict[str, bytes]  # a path inside the export -> what stands there
 Answer = Callable[[np.ndarray], np.ndarray]

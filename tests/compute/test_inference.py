@@ -3,7 +3,7 @@
 import numpy as np
 
 from cifar10.architectures import build
-from cifar10.inference import grad_cam, seconds_a_call
+from cifar10.compute.inference import grad_cam, seconds_a_call
 
 
 def test_explanation_points_to_what_decides():

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cifar10 import figures, pictures
+from cifar10 import figures
 from cifar10.datasets.model import Models
 from cifar10.errors import InputError
-from cifar10.evidence import tempered
+from cifar10.images import find_images, read_image, thumbnail, to_network_input
+from cifar10.metrics import tempered
 from cifar10.pipelines.winner import choose, ranked_rows
 
 logger = logging.getLogger(__name__)
@@ -36,18 +37,18 @@ def predict_pictures(
     Raises:
         InputError: no picture is given, it cannot be read, or there is no such model.
     """
-    from cifar10.inference import probabilities
+    from cifar10.compute.inference import probabilities
 
     if image is None:
         raise InputError("Which picture? kedro run --pipelines=predict --params=image=FILE_OR_FOLDER")
-    files = pictures.find(image)
-    read = [pictures.read(path) for path in files]
+    files = find_images(image)
+    read = [read_image(path) for path in files]
     trained = choose(models, leaderboard, architecture, "architecture")
     name = trained.record["architecture"]
     if trained.network.output_shape[-1] != len(class_names):
         raise InputError(f"{name} tells {trained.network.output_shape[-1]} classes apart, and class_names has others.")
 
-    seen = np.stack([pictures.shown_to_network(picture) for picture in read])
+    seen = np.stack([to_network_input(picture) for picture in read])
     answers = probabilities(trained.network, seen, trained.record["image_size"])
     answers = tempered(answers, _temperature(leaderboard, trained.record))
     table = pd.DataFrame(answers, columns=class_names)
@@ -60,7 +61,7 @@ def predict_pictures(
     title = f"{name}, version {trained.record['version']}"
     if len(files) > MOST_DRAWN:
         title += f"; the first {MOST_DRAWN} of {len(files)} pictures"
-    drawn = [(pictures.thumbnail(picture), small) for picture, small in zip(read, seen, strict=True)][:MOST_DRAWN]
+    drawn = [(thumbnail(picture), small) for picture, small in zip(read, seen, strict=True)][:MOST_DRAWN]
     return table, figures.predictions(table, drawn, title)
 
 

@@ -11,10 +11,17 @@ import pytest
 import yaml
 
 from cifar10.architectures import ARCHITECTURES, build
-from cifar10.architectures.flops import flops
+from cifar10.compute.flops import flops
 from cifar10.errors import InputError
 from cifar10.pipelines.benchmark.nodes import Benchmark, benchmarker, draw_benchmark
-from cifar10.training.throughput import Description, EndedError, graph, measuring, peak_memory, torch_throughput
+from cifar10.pipelines.benchmark.throughput import (
+    Description,
+    EndedError,
+    graph,
+    measuring,
+    peak_memory,
+    torch_throughput,
+)
 from tests.conftest import PROJECT
 
 BLOCKS = yaml.safe_load((PROJECT / "conf/base/parameters_architectures.yml").read_text())
@@ -71,7 +78,7 @@ def test_benchmark_measures_what_is_asked_for(table):
 
 def test_peak_memory_is_of_the_process_alone():
     """What the one that started it had is not its own, and what it gave back still counts."""
-    program = "from cifar10.training.throughput import peak_memory; b'1' * 300_000_000; print(peak_memory())"
+    program = "from cifar10.pipelines.benchmark.throughput import peak_memory; b'1' * 300_000_000; print(peak_memory())"
     ballast = np.ones(1_000_000_000, np.uint8)
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert 300 < int(result.stdout) / 1e6 < ballast.nbytes / 1e6 < peak_memory() / 1e6

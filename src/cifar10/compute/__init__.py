@@ -1,0 +1,1 @@
+"""Run Keras networks without training them: devices, batches, predictions, and what they cost."""
