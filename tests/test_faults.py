@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import PROJECT, run
+from tests.helpers import PROJECT, run
 
 # What a step depends on differs: dropout, mixing and a schedule that looks back; accumulated gradients and their
 # momenta; two phases, of which the second stops early.
@@ -40,9 +40,9 @@ def prepared(tmp_path_factory):
     return folder / "03_primary"
 
 
-def start(root, name, knobs):
+def start(root, name, builder_options):
     """`kedro run --pipelines=train_NAME`, as a process of its own."""
-    recipe = {**RECIPES[name], **knobs(name)}
+    recipe = {**RECIPES[name], **builder_options(name)}
     values = [f"{name}.{option}={value}" for option, value in recipe.items()]
     command = [sys.executable, "-m", "kedro", "run", "--env=demo", f"--pipelines=train_{name}"]
     return subprocess.Popen(
@@ -111,14 +111,14 @@ def interrupt(process, root, generator):
     return False
 
 
-def disturb(prepared, root, name, knobs, kills, seed):
+def disturb(prepared, root, name, builder_options, kills, seed):
     """Train, killed so many times or until the training is done, and say how often it was, and whether it continued."""
     root.mkdir()
     (root / "03_primary").symlink_to(prepared)
     generator = random.Random(seed)
     done = 0
     while done < kills:
-        process = start(root, name, knobs)
+        process = start(root, name, builder_options)
         if not interrupt(process, root, generator):
             process.communicate()
             assert process.returncode == 0
@@ -126,21 +126,21 @@ def disturb(prepared, root, name, knobs, kills, seed):
         done += 1
         if list(root.glob(f"06_models/{name}.keras/*/*.keras")) and not list(root.glob("06_models/*_checkpoint")):
             return done, done > 1  # all was done: it died on its way out
-    process = start(root, name, knobs)
+    process = start(root, name, builder_options)
     output, _ = process.communicate()
     assert process.returncode == 0, output
     return done, "continues after epoch" in output
 
 
 @pytest.fixture(scope="module")
-def undisturbed(prepared, tmp_path_factory, knobs):
+def undisturbed(prepared, tmp_path_factory, builder_options):
     """Give how the training of that name ends when it is left alone."""
     ends = {}
 
     def train(name):
         if name not in ends:
             root = tmp_path_factory.mktemp("undisturbed") / "data"
-            disturb(prepared, root, name, knobs, kills=0, seed=0)
+            disturb(prepared, root, name, builder_options, kills=0, seed=0)
             ends[name] = ended(root, name)
         return ends[name]
 
@@ -156,15 +156,15 @@ def check(root, name, expected):
     assert not list((root / "06_models").glob("*_checkpoint"))
 
 
-def test_a_killed_training_ends_as_if_it_had_not_been(prepared, undisturbed, tmp_path, knobs):
+def test_a_killed_training_ends_as_if_it_had_not_been(prepared, undisturbed, tmp_path, builder_options):
     """The short form of the next."""
     name, root = "batchnorm_cnn", tmp_path / "data"
-    done, continued = disturb(prepared, root, name, knobs, kills=2, seed=3)
+    done, continued = disturb(prepared, root, name, builder_options, kills=2, seed=3)
     assert (done, continued) == (2, True)
     check(root, name, undisturbed(name))
 
 
-def test_interrupted_and_started_twice(prepared, tmp_path, knobs):
+def test_interrupted_and_started_twice(prepared, tmp_path, builder_options):
     """While one run trains, the same command is refused; Ctrl-C ends the first with what to do next."""
     root, name = tmp_path / "data", "batchnorm_cnn"
     root.mkdir()
@@ -193,9 +193,9 @@ def kills():
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", RECIPES)
-def test_training_killed_again_and_again(prepared, undisturbed, tmp_path, knobs, name, seed, kills, capsys):
+def test_training_killed_again_and_again(prepared, undisturbed, tmp_path, builder_options, name, seed, kills, capsys):
     root = tmp_path / "data"
-    done, continued = disturb(prepared, root, name, knobs, kills=4, seed=seed)
+    done, continued = disturb(prepared, root, name, builder_options, kills=4, seed=seed)
     kills.append(done)
     assert continued
     with capsys.disabled():

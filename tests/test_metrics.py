@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn import metrics
+from sklearn import metrics as reference
 
 from cifar10 import metrics
 
@@ -22,17 +22,17 @@ def answers():
 def test_scores_are_those_of_scikit_learn(answers):
     labels, probabilities = answers
     doubles = probabilities.astype(np.float64) / probabilities.sum(axis=1, keepdims=True)
-    assert metrics.accuracy(labels, probabilities) == metrics.accuracy_score(labels, probabilities.argmax(axis=1))
-    assert metrics.top_k_accuracy(labels, probabilities) == metrics.top_k_accuracy_score(labels, probabilities, k=2)
-    assert metrics.log_loss(labels, probabilities) == pytest.approx(metrics.log_loss(labels, doubles), rel=1e-5)
-    expected = metrics.brier_score_loss(labels, doubles, scale_by_half=False)
+    assert metrics.accuracy(labels, probabilities) == reference.accuracy_score(labels, probabilities.argmax(axis=1))
+    assert metrics.top_k_accuracy(labels, probabilities) == reference.top_k_accuracy_score(labels, probabilities, k=2)
+    assert metrics.log_loss(labels, probabilities) == pytest.approx(reference.log_loss(labels, doubles), rel=1e-5)
+    expected = reference.brier_score_loss(labels, doubles, scale_by_half=False)
     assert metrics.brier_score(labels, probabilities) == pytest.approx(expected, rel=1e-5)
     areas = [metrics.roc_auc(labels, probabilities, label) for label in range(5)]
-    expected = metrics.roc_auc_score(labels, doubles, multi_class="ovr", average="macro")
+    expected = reference.roc_auc_score(labels, doubles, multi_class="ovr", average="macro")
     assert np.mean(areas) == pytest.approx(expected, rel=1e-5)
 
 
-def test_area_of_a_class_without_pictures_is_none():
+def test_area_of_a_class_without_images_is_none():
     assert metrics.roc_auc(np.array([0, 0, 2]), np.eye(3)[[0, 1, 2]], 1) is None
     assert metrics.roc_auc(np.array([1, 1]), np.eye(3)[[0, 1]], 1) is None
 
@@ -42,11 +42,11 @@ def test_a_probability_of_zero_costs_much_but_not_everything():
 
 
 def test_calibration_error_by_hand():
-    """Two bins: three pictures at 0.9 of which two are right, two at 0.6 of which both are."""
+    """Two bins: three images at 0.9 of which two are right, two at 0.6 of which both are."""
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.6, 0.4], [0.4, 0.6]])
     labels = np.array([0, 0, 0, 0, 1])
     bins = metrics.reliability(labels, probabilities)
-    assert [(each["pictures"], round(each["accuracy"], 3)) for each in bins] == [(2, 1.0), (3, 0.667)]
+    assert [(each["images"], round(each["accuracy"], 3)) for each in bins] == [(2, 1.0), (3, 0.667)]
     expected = (2 * abs(0.6 - 1) + 3 * abs(0.9 - 2 / 3)) / 5
     assert metrics.calibration_error(labels, probabilities) == pytest.approx(expected)
 
@@ -65,20 +65,22 @@ def test_temperature_is_found_again():
     generator = np.random.default_rng(2)
     honest = generator.dirichlet(np.full(10, 0.3), 50_000)
     labels = (honest.cumsum(axis=1) > generator.uniform(size=(50_000, 1))).argmax(axis=1)
-    too_sure = metrics.tempered(honest, 1 / 2.5)
+    too_sure = metrics.apply_temperature(honest, 1 / 2.5)
     assert metrics.fit_temperature(labels, too_sure) == pytest.approx(2.5, rel=0.03)
-    np.testing.assert_allclose(metrics.tempered(too_sure, 2.5), honest, atol=1e-6)
+    np.testing.assert_allclose(metrics.apply_temperature(too_sure, 2.5), honest, atol=1e-6)
 
 
 def test_temperature_changes_confidence_and_no_answer(answers):
     labels, probabilities = answers
     temperature = metrics.fit_temperature(labels, probabilities)
-    after = metrics.tempered(probabilities, temperature)
+    after = metrics.apply_temperature(probabilities, temperature)
     np.testing.assert_allclose(after.sum(axis=1), 1)
     np.testing.assert_array_equal(after.argmax(axis=1), probabilities.argmax(axis=1))
     assert temperature > 1
     assert metrics.calibration_error(labels, after) < metrics.calibration_error(labels, probabilities)
-    grid = [metrics.log_loss(labels, metrics.tempered(probabilities, each)) for each in np.linspace(0.5, 5, 200)]
+    grid = [
+        metrics.log_loss(labels, metrics.apply_temperature(probabilities, each)) for each in np.linspace(0.5, 5, 200)
+    ]
     assert metrics.log_loss(labels, after) <= min(grid) + 1e-9
 
 
@@ -112,7 +114,7 @@ def test_mcnemar_is_the_exact_binomial_test(first_only, second_only):
     assert found.difference == pytest.approx(first.mean() - second.mean())
 
 
-def test_bootstrap_is_that_of_drawing_the_pictures():
+def test_bootstrap_is_that_of_drawing_the_images():
     generator = np.random.default_rng(3)
     first, second = generator.uniform(size=1000) < 0.9, generator.uniform(size=1000) < 0.87
     drawn = generator.integers(0, 1000, (10_000, 1000))

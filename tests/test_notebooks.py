@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.conftest import PROJECT
+from tests.helpers import PROJECT
 
 
 @pytest.mark.parametrize("path", sorted((PROJECT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)

@@ -1,7 +1,8 @@
-"""Files that are written whole or not at all."""
+"""Files that are written completely or not at all."""
 
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,21 +11,21 @@ from pathlib import Path
 from cifar10.errors import InputError
 
 UNFINISHED = ".unfinished-"
-ABANDONED = 3600.0  # seconds; what was begun so long ago is of a run that was killed
+ABANDONED = 3600.0  # seconds after which an unfinished file is taken to be left by a run that was killed
 
 
 @contextmanager
 def atomic(target: Path) -> Iterator[Path]:
-    """Give a temporary path beside the target; once it is written and on disk, rename it to the target.
+    """Provide a temporary path beside the target; when the block ends, sync that file to disk and rename it.
 
-    It is a path of its own each time, for two runs may write to one target at once: each is whole, the later one stays.
-    Whatever goes wrong before that (a full disk, Ctrl-C) leaves neither the file nor a folder made for it, and what
-    stood there before as it was.
+    The path is different each time, because two runs may write to the same target: both files are complete, and the
+    later one remains. If anything fails before (a full disk, Ctrl-C), neither the file nor a folder created for it is
+    left behind, and an existing target is unchanged.
 
     Raises:
-        InputError: the disk is full, or the folder cannot be written to.
+        InputError: the disk is full, or the folder is not writable.
     """
-    made = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]  # innermost first
+    created = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]  # innermost first
     unfinished = target.with_name(f"{UNFINISHED}{secrets.token_hex(4)}-{target.name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -35,8 +36,8 @@ def atomic(target: Path) -> Iterator[Path]:
         unfinished.replace(target)
     except BaseException as error:
         unfinished.unlink(missing_ok=True)
-        with suppress(OSError):  # another run may have put something there meanwhile
-            for folder in made:
+        with suppress(OSError):  # another run may have written something there in the meantime
+            for folder in created:
                 folder.rmdir()
         if isinstance(error, OSError):
             raise unwritable(target, error) from error
@@ -44,16 +45,36 @@ def atomic(target: Path) -> Iterator[Path]:
 
 
 def _remove_abandoned(target: Path) -> None:
+    """Remove temporary files of this target that a killed run has left behind."""
     for path in target.parent.glob(f"{UNFINISHED}*-{target.name}"):
-        with suppress(OSError):  # another run may do the same
+        with suppress(OSError):  # another run may be doing the same
             if time.time() - path.stat().st_mtime > ABANDONED:
                 path.unlink()
 
 
 def unwritable(target: Path, error: OSError) -> InputError:
-    """What to say when a file or folder could not be written."""
+    """Return the error to raise when a file or folder could not be written."""
     return InputError(
-        f"{target} could not be written: {error.strerror or error}. Nothing of it is left behind, and what was saved "
-        "before is as it was. Make room or give write access there, or move all data with --params=data_root=FOLDER, "
-        "then run the command again."
+        f"{target} could not be written: {error.strerror or error}. No incomplete file is left behind, and what was "
+        "saved before is unchanged. Free disk space, make the folder writable, or use another data folder with "
+        "--params=data_root=FOLDER; then run the command again."
     )
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Give the path of a temporary folder beside a target that does not exist yet, and rename it once it is complete.
+
+    Raises:
+        InputError: the disk is full, or the folder is not writable.
+    """
+    unfinished = target.with_name(f"{UNFINISHED}{secrets.token_hex(4)}-{target.name}")
+    try:
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        unfinished.rename(target)
+    except BaseException as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise unwritable(target, error) from error
+        raise

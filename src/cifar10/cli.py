@@ -1,4 +1,4 @@
-"""`kedro run`, where a mistake in the input ends in one clear message instead of a traceback; and `kedro prune`."""
+"""`kedro run`, in which a mistake in the input ends in one clear message instead of a traceback, and `kedro prune`."""
 
 import functools
 import logging
@@ -29,7 +29,7 @@ def cli() -> None:
 
 @functools.wraps(kedro_run.callback)  # type: ignore[arg-type]
 def _run(**options: Any) -> Any:
-    # The message below says it all. Kedro would log the same error before it, and after it advice that does not help.
+    # Kedro would log the same error before the message below, and advice that does not help after it.
     logging.getLogger("kedro.pipeline.node").addFilter(lambda record: record.levelno < logging.ERROR)
     logging.getLogger("kedro.runner.sequential_runner").addFilter(lambda record: record.levelno < logging.WARNING)
     try:
@@ -40,13 +40,13 @@ def _run(**options: Any) -> Any:
         raise click.ClickException(_message(error)) from error
     except KeyboardInterrupt:
         click.ClickException(
-            "Interrupted. What was saved is whole; the same command continues a training after its last finished epoch."
+            "Interrupted. All saved files are complete; the same command resumes a training after its last complete epoch."
         ).show()
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        os._exit(1)  # TensorFlow's threads may still be at work, and crash where Python takes itself apart under them
+        os._exit(1)  # TensorFlow's threads may still be running, and would crash while Python shuts down
     except MemoryError as error:
-        raise click.ClickException("There is no memory left. Close other programs, or lower batch_size.") from error
+        raise click.ClickException("There is not enough memory. Close other programs, or lower batch_size.") from error
 
 
 def _check_names(names: list[str]) -> None:
@@ -56,7 +56,7 @@ def _check_names(names: list[str]) -> None:
 
 
 def _message(error: BaseException) -> str:
-    """What the project itself says is wrong, if that is why Kedro failed; otherwise what Kedro says."""
+    """Return the project's own message, if that is why Kedro failed; otherwise Kedro's."""
     return next((str(cause) for cause in _causes(error) if isinstance(cause, InputError)), str(error))
 
 
@@ -66,17 +66,20 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-cli.add_command(click.Command("run", params=kedro_run.params, callback=_run, help=kedro_run.help))
+run = click.Command("run", params=kedro_run.params, callback=_run, help=kedro_run.help)
+cli.add_command(run)
 
 
 @cli.command()
-@click.option("--keep", type=click.IntRange(min=1), required=True, help="Versions of each artefact that stay.")
-@click.option("--env", "-e", default="local", help="As of `kedro run`.")
-@click.option("--data-root", type=click.Path(path_type=Path, exists=True), help="If not that of the environment.")
+@click.option("--keep", type=click.IntRange(min=1), required=True, help="Number of versions of each artifact to keep.")
+@click.option("--env", "-e", default="local", help="Environment, as in `kedro run`.")
+@click.option(
+    "--data-root", type=click.Path(path_type=Path, exists=True), help="Data folder, instead of that of the environment."
+)
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 @click.pass_obj
 def prune(metadata: ProjectMetadata, keep: int, env: str, data_root: Path | None, yes: bool) -> None:
-    """Delete old versions, after showing which; models that the leaderboard names stay."""
+    """Delete old versions after listing them; models that the leaderboard names are kept."""
     if data_root is None:
         conf = metadata.project_path / "conf"
         if env != "local" and not (conf / env).is_dir():
@@ -88,9 +91,9 @@ def prune(metadata: ProjectMetadata, keep: int, env: str, data_root: Path | None
         click.echo(f"Nothing in {data_root} has more than {keep} versions.")
         return
     for each in old:
-        click.echo(f"{each.megabytes:9.2f} MB  {each.folder.relative_to(data_root)}")
+        click.echo(f"{each.megabytes:9.2f} MB  {each.path.relative_to(data_root)}")
     click.echo(
-        f"{len(old)} versions, {sum(each.megabytes for each in old):.1f} MB in all. The last {keep} of each stay."
+        f"{len(old)} versions, {sum(each.megabytes for each in old):.1f} MB in total. The latest {keep} of each are kept."
     )
     if yes or click.confirm("Delete them?", default=False):
         delete(old)

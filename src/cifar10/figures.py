@@ -1,4 +1,4 @@
-"""Every figure of the project, one function each. They draw what they are given and read no files."""
+"""The figures of the project, one function each. They draw their arguments and read no files."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,46 +8,47 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
-from cifar10.contracts import Examples
+from cifar10.contracts import Evaluation, Evaluations, Examples, TrainedModel
 from cifar10.metrics import pareto_front
 
-# Of the palette of Okabe and Ito (2008), which people with any colour vision tell apart.
+# From the palette of Okabe and Ito (2008), which is safe for all kinds of colour vision.
 BLUE, ORANGE, GREEN, PINK, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#999999"
-FEW = (BLUE, ORANGE, GREEN, PINK, SKY)  # for the best ones; more colours than these nobody tells apart
-LONGEST_NAME = 30  # letters of a file's name that stand above its picture
-DARK = "#111111"  # of text on a shade, which stays as it is where a page turns dark
+FEW = (BLUE, ORANGE, GREEN, PINK, SKY)  # for the best models; more colours could not be distinguished
+MAX_NAME_LENGTH = 30  # letters of a file name shown above its image
+DARK = "#111111"  # for text on a coloured cell, which looks the same in dark mode
 
 
 def samples(examples: Examples, class_names: list[str], columns: int = 10) -> Figure:
-    """A row a class: its first pictures."""
+    """Draw the first images of each class, one row per class."""
     figure = _figure(columns * 0.62 + 1.4, len(class_names) * 0.62)
     axes = figure.subplots(len(class_names), columns, squeeze=False)
     for label, (row, name) in enumerate(zip(axes, class_names, strict=True)):
-        pictures = examples.images[examples.labels == label][:columns]
+        images = examples.images[examples.labels == label][:columns]
         for axis in row:
             axis.axis("off")
-        for axis, picture in zip(row, pictures, strict=False):
-            axis.imshow(picture, interpolation="nearest")
+        for axis, image in zip(row, images, strict=False):
+            axis.imshow(image, interpolation="nearest")
         row[0].text(-0.25, 0.5, name, transform=row[0].transAxes, ha="right", va="center")
     return figure
 
 
-def learning_curves(record: dict[str, Any]) -> Figure:
-    """Accuracy and loss over the epochs of one training, with the epoch that was kept."""
-    history = pd.DataFrame(record["history"])
+def learning_curves(trained: TrainedModel) -> Figure:
+    """Draw accuracy and loss over the epochs of one training, and mark the epoch that was kept."""
+    record = trained.record
+    history = pd.DataFrame(record.history)
     figure = _figure(9, 3.6)
-    judged = record["val_accuracy"] is not None  # not if the validation pictures were trained on, too
+    validated = record.val_accuracy is not None
     figure.suptitle(
-        f"{record['architecture']}: epoch {record['best_epoch']} kept, "
-        + (f"validation accuracy {record['val_accuracy']:.2%}" if judged else "trained on all pictures")
+        f"{record.architecture}: epoch {record.best_epoch} kept, "
+        + (f"validation accuracy {record.val_accuracy:.2%}" if validated else "trained on all images")
     )
     for axis, metric in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
-        axis.plot(history.epoch, history[metric], color=GREY, marker=".", label="training, augmented")
-        if judged:
+        axis.plot(history.epoch, history[metric], color=GREY, marker=".", label="train, augmented images")
+        if validated:
             axis.plot(history.epoch, history[f"val_{metric}"], color=BLUE, marker=".", label="validation")
-        axis.axvline(record["best_epoch"], color=ORANGE, linestyle="--", linewidth=1, label="kept")
+        axis.axvline(record.best_epoch, color=ORANGE, linestyle="--", linewidth=1, label="kept")
         for last in history.epoch[history.phase != history.phase.shift(-1)][:-1]:
-            axis.axvspan(0.5, last + 0.5, color=GREY, alpha=0.15, linewidth=0, label=f"the {history.phase[0]} alone")
+            axis.axvspan(0.5, last + 0.5, color=GREY, alpha=0.15, linewidth=0, label=f"{history.phase[0]} only")
         axis.set(xlabel="epoch", ylabel=metric)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.grid(alpha=0.3)
@@ -56,39 +57,38 @@ def learning_curves(record: dict[str, Any]) -> Figure:
     return figure
 
 
-def confusion_matrix(metrics: dict[str, Any]) -> Figure:
-    """Counts of test pictures, true classes in rows; the shade is the share of the row."""
-    class_names, counts = list(metrics["classes"]), np.array(metrics["confusion"])
+def confusion_matrix(evaluation: Evaluation) -> Figure:
+    """Draw the counts of test images, true classes in rows; the shade is the share of the row."""
+    scores = evaluation.metrics
+    class_names, counts = list(scores.classes), np.array(scores.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure = _figure(7.2, 6.4)
     axis = figure.subplots()
-    picture = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    shades = picture.to_rgba(shares)
+    cells = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    shades = cells.to_rgba(shares)
     for (row, column), count in np.ndenumerate(counts):
         colour = _ink_on(shades[row, column]) if count else "lightgrey"
         axis.text(column, row, f"{count}", ha="center", va="center", fontsize=8, color=colour)
     places = range(len(class_names))
-    axis.set(
-        title=f"{metrics['architecture']}: test accuracy {metrics['accuracy']:.2%}", xlabel="predicted", ylabel="true"
-    )
+    axis.set(title=f"{evaluation.architecture}: test accuracy {scores.accuracy:.2%}", xlabel="predicted", ylabel="true")
     axis.set_xticks(places, class_names, rotation=45, ha="right", rotation_mode="anchor")
     axis.set_yticks(places, class_names)
-    figure.colorbar(picture, label="share of the true class", format=PercentFormatter(1.0), shrink=0.8)
+    figure.colorbar(cells, label="share of the true class", format=PercentFormatter(1.0), shrink=0.8)
     return figure
 
 
 def comparison(leaderboard: pd.DataFrame) -> Figure:
-    """The leaderboard, best on top: accuracy with its 95% interval, and what it cost."""
+    """Draw the leaderboard, best on top: accuracy with its 95% interval, and what the training cost."""
     figure = _figure(10, 1.9 + 0.42 * len(leaderboard))
     accuracy, minutes, size = figure.subplots(1, 3, sharey=True, width_ratios=(2.2, 1, 1))
     places = np.arange(len(leaderboard))
 
     test, val = leaderboard.accuracy, leaderboard.val_accuracy
     ends = (test - leaderboard.accuracy_low, leaderboard.accuracy_high - test)
-    accuracy.errorbar(test, places, xerr=ends, fmt="o", color=BLUE, capsize=3, label="test, 95% interval")
+    accuracy.errorbar(test, places, xerr=ends, fmt="o", color=BLUE, capsize=3, label="test, 95% CI")
     if leaderboard.averaged_accuracy.notna().any():
         accuracy.plot(leaderboard.averaged_accuracy, places, "x", color=GREEN, label="test, views averaged")
-    accuracy.plot(val, places, "d", color=ORANGE, markerfacecolor="none", label="validation, which ranks")
+    accuracy.plot(val, places, "d", color=ORANGE, markerfacecolor="none", label="validation (ranks)")
     accuracy.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     accuracy.xaxis.set_major_formatter(PercentFormatter(1.0))
     accuracy.set(xlabel="accuracy", yticks=places, yticklabels=leaderboard.architecture, ylim=(len(places) - 0.5, -0.5))
@@ -103,17 +103,17 @@ def comparison(leaderboard: pd.DataFrame) -> Figure:
 
 
 def trade_offs(leaderboard: pd.DataFrame) -> Figure:
-    """Test accuracy against latency, size and training time; who is beaten by none in both is filled.
+    """Draw test accuracy against latency, file size and training time; Pareto-optimal models are filled.
 
-    A line runs from each name through all three, on the height of its accuracy.
+    A line runs from each name through all three panels, at the height of its accuracy.
     """
     costs = (
-        ("latency_ms", "an answer, ms", 1),
-        ("megabytes", "its file, MB", 1),
+        ("latency_ms", "latency, ms", 1),
+        ("megabytes", "file size, MB", 1),
         ("training_seconds", "training, minutes", 60),
     )
     figure = _figure(11, max(3.6, 0.9 + 0.24 * len(leaderboard)))
-    figure.suptitle("Accuracy against cost; filled: no other is as good for less", fontsize="medium")
+    figure.suptitle("Accuracy against cost (filled: Pareto-optimal)", fontsize="medium")
     panels = figure.subplots(1, 3, sharey=True)
     for axis, (column, label, unit) in zip(panels, costs, strict=True):
         values = leaderboard[column] / unit
@@ -139,18 +139,18 @@ def trade_offs(leaderboard: pd.DataFrame) -> Figure:
     return figure
 
 
-def overlaid_curves(evaluations: list[dict[str, Any]]) -> Figure:
-    """Validation accuracy over the epochs of all models, the best five in colours; best first."""
-    judged = [each for each in evaluations if each["val_accuracy"] is not None]
-    figure = _figure(10, max(4.0, 1.0 + 0.24 * len(judged)))
+def overlaid_curves(evaluations: Evaluations) -> Figure:
+    """Draw the validation accuracy of all models over the epochs, the best five in colours."""
+    validated = [each for each in evaluations.models if each.metrics.val_accuracy is not None]
+    figure = _figure(10, max(4.0, 1.0 + 0.24 * len(validated)))
     axis = figure.subplots()
     ends = []
-    for place, each in reversed(list(enumerate(judged))):
-        history = pd.DataFrame(each["history"])
+    for place, each in reversed(list(enumerate(validated))):
+        history = pd.DataFrame(each.record.history)
         colour, width = (FEW[place], 1.8) if place < len(FEW) else (GREY, 0.9)
         axis.plot(history.epoch, history.val_accuracy, color=colour, linewidth=width)
         axis.plot(history.epoch.iloc[-1], history.val_accuracy.iloc[-1], "o", markersize=4, color=colour)
-        ends.append((history.val_accuracy.iloc[-1], each["architecture"], colour))
+        ends.append((history.val_accuracy.iloc[-1], each.architecture, colour))
     axis.set(xlabel="epoch", ylabel="validation accuracy")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axis.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -163,23 +163,25 @@ def overlaid_curves(evaluations: list[dict[str, Any]]) -> Figure:
     return figure
 
 
-def calibration(evaluations: list[dict[str, Any]]) -> Figure:
-    """A panel a model: how often it is right when it is so sure, as it is and with its temperature."""
-    columns = min(7, max(3, len(evaluations)))
-    rows = -(-len(evaluations) // columns)
+def calibration(evaluations: Evaluations) -> Figure:
+    """Draw a reliability diagram per model, before and after temperature scaling."""
+    models = evaluations.models
+    columns = min(7, max(3, len(models)))
+    rows = -(-len(models) // columns)
     figure = _figure(1.75 * columns, 1.95 * rows + 0.7)
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    for axis in panels.flat[len(evaluations) :]:
+    for axis in panels.flat[len(models) :]:
         axis.axis("off")
-    for axis, each in zip(panels.flat, evaluations, strict=False):
+    for axis, each in zip(panels.flat, models, strict=False):
+        scores = each.metrics
         axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
-        bins = pd.DataFrame(each["reliability"])
-        axis.plot(bins.confidence, bins.accuracy, ".-", color=ORANGE, linewidth=1, label="as it is")
-        title = f"{each['architecture']}\n{each['calibration_error']:.1%}"
-        if each["calibrated_reliability"]:
-            bins = pd.DataFrame(each["calibrated_reliability"])
-            axis.plot(bins.confidence, bins.accuracy, ".-", color=BLUE, linewidth=1, label="with its temperature")
-            title += f" → {each['calibrated_error']:.1%}"
+        bins = pd.DataFrame(scores.reliability)
+        axis.plot(bins.confidence, bins.accuracy, ".-", color=ORANGE, linewidth=1, label="uncalibrated")
+        title = f"{each.architecture}\n{scores.calibration_error:.1%}"
+        if scores.calibrated_reliability:
+            bins = pd.DataFrame(scores.calibrated_reliability)
+            axis.plot(bins.confidence, bins.accuracy, ".-", color=BLUE, linewidth=1, label="temperature scaling")
+            title += f" → {scores.calibrated_error:.1%}"
         axis.set_title(title, fontsize=7)
         axis.set(xlim=(0, 1), ylim=(0, 1), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         axis.tick_params(labelsize=7)
@@ -188,45 +190,44 @@ def calibration(evaluations: list[dict[str, Any]]) -> Figure:
     }
     figure.legend(known.values(), known.keys(), loc="outside upper center", ncols=2, frameon=False, fontsize=8)
     figure.supxlabel("confidence", fontsize=8)
-    figure.supylabel("share that is right", fontsize=8)
+    figure.supylabel("accuracy", fontsize=8)
     return figure
 
 
-def per_class(evaluations: list[dict[str, Any]]) -> Figure:
-    """F1 on test, a row a model, a column a class."""
-    classes = list(evaluations[0]["classes"])
-    values = np.array([[each["classes"][name]["f1"] for name in classes] for each in evaluations])
-    figure = _figure(1.9 + 0.72 * len(classes), 1.3 + 0.32 * len(evaluations))
-    _heat_map(figure, values, [each["architecture"] for each in evaluations], classes, "{:.0%}")
-    figure.suptitle("F1 of each class, on test", fontsize="medium")
+def per_class(evaluations: Evaluations) -> Figure:
+    """Draw the F1 score on test, one row per model and one column per class."""
+    models, classes = evaluations.models, evaluations.class_names
+    values = np.array([[each.metrics.classes[name]["f1"] for name in classes] for each in models])
+    figure = _figure(1.9 + 0.72 * len(classes), 1.3 + 0.32 * len(models))
+    _heat_map(figure, values, [each.architecture for each in models], classes, "{:.0%}")
+    figure.suptitle("F1 score per class, test images", fontsize="medium")
     return figure
 
 
-def pairwise(leaderboard: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
-    """Difference of test accuracy, row less column, in points; in grey where the two cannot be told apart."""
-    names = list(leaderboard.architecture)
+def pairwise(evaluations: Evaluations) -> Figure:
+    """Draw the differences in test accuracy, row minus column, in points; grey where they are not significant."""
+    names = [each.architecture for each in evaluations.models]
     size = len(names)
     figure = _figure(max(5.5, 2.6 + 0.52 * size), 2.3 + 0.42 * size)
     axis = figure.subplots()
-    differences, told = np.zeros((size, size)), np.zeros((size, size), dtype=bool)
-    rows: Any = pairs.itertuples()
-    for pair in rows:
+    differences, significant = np.zeros((size, size)), np.zeros((size, size), dtype=bool)
+    for pair in evaluations.pairs:
         first, second = names.index(pair.first), names.index(pair.second)
         differences[first, second], differences[second, first] = pair.difference, -pair.difference
-        told[first, second] = told[second, first] = pair.told_apart
+        significant[first, second] = significant[second, first] = pair.significant
     reach = max(abs(differences).max(), 0.01)
-    shown = np.where(told, differences, np.nan)
+    shown = np.where(significant, differences, np.nan)
     shades = axis.imshow(shown, cmap="PuOr_r", vmin=-reach, vmax=reach, aspect="auto").to_rgba(shown)
     for (row, column), difference in np.ndenumerate(differences):
         if row == column:
             continue
-        colour = _ink_on(shades[row, column]) if told[row, column] else GREY
-        text = f"{100 * difference:+.1f}" if told[row, column] else f"≈ {100 * difference:+.1f}"
+        colour = _ink_on(shades[row, column]) if significant[row, column] else GREY
+        text = f"{100 * difference:+.1f}" if significant[row, column] else f"≈ {100 * difference:+.1f}"
         axis.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
     axis.set_xticks(range(size), names, rotation=45, ha="right", rotation_mode="anchor")
     axis.set_yticks(range(size), names)
     axis.set_title(
-        "Test accuracy, row less column, in points\n≈ not to be told apart (McNemar, Holm, 5%)",
+        "Difference in test accuracy, row minus column, in points\n≈ not significant (McNemar, Holm, 5%)",
         fontsize="medium",
         loc="left",
     )
@@ -234,7 +235,7 @@ def pairwise(leaderboard: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
 
 
 def robustness(table: pd.DataFrame, order: Sequence[str]) -> Figure:
-    """Accuracy over severity, a panel a corruption; the best five by `order` in colours."""
+    """Draw accuracy over severity, one panel per corruption; the best five in `order` in colours."""
     corruptions = list(dict.fromkeys(table.corruption))
     columns = min(3, len(corruptions))
     figure = _figure(10, 2.7 * -(-len(corruptions) // columns) + 0.6)
@@ -262,52 +263,52 @@ def robustness(table: pd.DataFrame, order: Sequence[str]) -> Figure:
 
 
 def mistakes(title: str, rows: dict[str, list[tuple[np.ndarray, np.ndarray | None, str]]], columns: int = 8) -> Figure:
-    """A row of pictures a heading, each with its caption and, where there is one, a map of what the network looked at.
+    """Draw a row of images per heading, with captions and, where given, Grad-CAM maps below.
 
     Args:
-        title: above all.
-        rows: heading -> (picture, map of 0 to 1 or None, caption), uint8 (32, 32, 3) and float (32, 32).
-        columns: pictures a row, at most.
+        title: of the figure.
+        rows: heading -> (image, map of 0 to 1 or None, caption), uint8 (32, 32, 3) and float (32, 32).
+        columns: images per row, at most.
     """
-    rows = {heading: pictures[:columns] for heading, pictures in rows.items() if pictures}
-    heights = [2.05 if pictures[0][1] is not None else 1.2 for pictures in rows.values()]
+    rows = {heading: images[:columns] for heading, images in rows.items() if images}
+    heights = [2.05 if images[0][1] is not None else 1.2 for images in rows.values()]
     figure = _figure(1.25 * columns, sum(heights) + 0.42 * len(rows) + 0.4)
     figure.suptitle(title)
     parts: Any = figure.subfigures(max(len(rows), 1), 1, height_ratios=heights or None, squeeze=False)
-    for part, (heading, pictures) in zip(parts[:, 0], rows.items(), strict=False):
+    for part, (heading, images) in zip(parts[:, 0], rows.items(), strict=False):
         part.suptitle(heading, fontsize=9, x=0.01, ha="left")
-        mapped = pictures[0][1] is not None
+        mapped = images[0][1] is not None
         grid = part.subplots(2 if mapped else 1, columns, squeeze=False)
         for axis in grid.flat:
             axis.axis("off")
-        for column, (picture, attention, caption) in enumerate(pictures):
-            grid[0, column].imshow(picture, interpolation="nearest")
+        for column, (image, attention, caption) in enumerate(images):
+            grid[0, column].imshow(image, interpolation="nearest")
             grid[0, column].set_title(caption, fontsize=6.5, pad=2)
             if attention is not None:
-                grid[1, column].imshow(picture.mean(axis=2), cmap="gray", interpolation="nearest")
+                grid[1, column].imshow(image.mean(axis=2), cmap="gray", interpolation="nearest")
                 grid[1, column].imshow(attention, cmap="inferno", alpha=0.55, vmin=0, vmax=1)
     return figure
 
 
-def predictions(answers: pd.DataFrame, pictures: Sequence[tuple[np.ndarray, np.ndarray]], title: str) -> Figure:
-    """A row a picture: as it came, as the network sees it, and its five most probable classes.
+def predictions(table: pd.DataFrame, images: Sequence[tuple[np.ndarray, np.ndarray]], title: str) -> Figure:
+    """Draw a row per image: the original, the network's input, and the five most probable classes.
 
     Args:
-        answers: a row a picture, with `picture` and a column a class.
-        pictures: of each the original, uint8 (height, width, 3), and what the network is shown, (32, 32, 3).
-        title: above all.
+        table: one row per image, with `image`, `label`, `probability`, and one column per class.
+        images: the original, uint8 (height, width, 3), and the network's input, (32, 32, 3), of each row.
+        title: of the figure.
     """
-    classes = [column for column in answers.columns if column not in ("picture", "answer", "probability")]
-    figure = _figure(8.5, 0.6 + 1.6 * len(pictures))
+    classes = [column for column in table.columns if column not in ("image", "label", "probability")]
+    figure = _figure(8.5, 0.6 + 1.6 * len(images))
     figure.suptitle(title, fontsize="medium")
-    grid = figure.subplots(len(pictures), 3, squeeze=False, width_ratios=(1.2, 1, 2.2))
-    for (original, seen, bars), (_, row), (full, small) in zip(grid, answers.iterrows(), pictures, strict=False):
-        name = str(row.picture)
+    grid = figure.subplots(len(images), 3, squeeze=False, width_ratios=(1.2, 1, 2.2))
+    for (original, network_input, bars), (_, row), (full, small) in zip(grid, table.iterrows(), images, strict=False):
+        name = str(row.image)
         original.imshow(full)
-        original.set_title(name if len(name) <= LONGEST_NAME else f"…{name[1 - LONGEST_NAME :]}", fontsize=8)
-        seen.imshow(small, interpolation="nearest")
-        seen.set_title("as the network sees it", fontsize=8)
-        for axis in (original, seen):
+        original.set_title(name if len(name) <= MAX_NAME_LENGTH else f"…{name[1 - MAX_NAME_LENGTH :]}", fontsize=8)
+        network_input.imshow(small, interpolation="nearest")
+        network_input.set_title("network input", fontsize=8)
+        for axis in (original, network_input):
             axis.axis("off")
         values = row[classes].astype(float).nlargest(5)
         drawn = bars.barh(np.arange(len(values)), values, color=[BLUE, *[GREY] * (len(values) - 1)])
@@ -322,7 +323,7 @@ def predictions(answers: pd.DataFrame, pictures: Sequence[tuple[np.ndarray, np.n
 
 
 def versions(runs: pd.DataFrame) -> Figure:
-    """Accuracy of every version over time, a panel a model."""
+    """Draw the accuracy of every version over time, one panel per architecture."""
     names = sorted(set(runs.architecture), key=lambda name: -runs[runs.architecture == name].val_accuracy.max())
     columns = min(4, max(len(names), 1))
     rows = -(-max(len(names), 1) // columns)
@@ -331,11 +332,11 @@ def versions(runs: pd.DataFrame) -> Figure:
     for axis in panels.flat[len(names) :]:
         axis.axis("off")
     for axis, name in zip(panels.flat, names, strict=False):
-        of_it = runs[runs.architecture == name].sort_values("version").reset_index(drop=True)
-        axis.plot(of_it.index + 1, of_it.accuracy, "o", color=BLUE, label="test")
-        axis.plot(of_it.index + 1, of_it.val_accuracy, "d", color=ORANGE, markerfacecolor="none", label="validation")
+        of_one = runs[runs.architecture == name].sort_values("version").reset_index(drop=True)
+        axis.plot(of_one.index + 1, of_one.accuracy, "o", color=BLUE, label="test")
+        axis.plot(of_one.index + 1, of_one.val_accuracy, "d", color=ORANGE, markerfacecolor="none", label="validation")
         axis.set_title(name, fontsize=9)
-        axis.set(xlim=(0.5, len(of_it) + 0.5))
+        axis.set(xlim=(0.5, len(of_one) + 0.5))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.yaxis.set_major_formatter(PercentFormatter(1.0))
         axis.grid(alpha=0.3)
@@ -346,12 +347,12 @@ def versions(runs: pd.DataFrame) -> Figure:
 
 
 def benchmark(table: pd.DataFrame) -> Figure:
-    """Pictures a second in training, on a logarithmic scale, fastest on top; and what of the machine that uses."""
+    """Draw training images per second, fastest on top, beside PyTorch's if measured; and FLOPs per second."""
     table = table.dropna(subset="training").sort_values("training", ascending=False).astype({"batch_size": int})
     figure = _figure(10, 1.6 + 0.42 * len(table))
     speed, work = figure.subplots(1, 2, sharey=True, width_ratios=(2.2, 1))
     places = np.arange(len(table))
-    columns = table[["architecture", "precision", "batch_size"]].astype(str)
+    columns = table[["architecture", "compute_dtype", "batch_size"]].astype(str)
     labels = [", ".join(row) for row in columns.to_numpy()]
     with_torch = "torch" in table and table.torch.notna().any()
     height = 0.38 if with_torch else 0.6
@@ -366,12 +367,12 @@ def benchmark(table: pd.DataFrame) -> Figure:
         ]
         speed.bar_label(theirs, labels=texts, padding=3, fontsize=8)
         figure.legend(*speed.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
-    speed.set(xscale="log", xlabel="pictures a second in training", yticks=places, yticklabels=labels)
+    speed.set(xscale="log", xlabel="training images per second", yticks=places, yticklabels=labels)
     smallest = min(table.training.min(), table.torch.min()) if with_torch else table.training.min()
     speed.set(xlim=(smallest / 2, table.training.max() * (12 if with_torch else 3)))
     speed.xaxis.set_major_formatter("{x:,.0f}")
     speed.set(ylim=(len(places) - 0.5, -0.5))
-    _bars(work, places, table.gflops, "GFLOP a second", "{:,.0f}")
+    _bars(work, places, table.gflops, "GFLOP per second", "{:,.0f}")
     figure.supxlabel(table.device.iloc[0], fontsize=8)
     for axis in figure.axes:
         axis.grid(axis="x", alpha=0.3)
@@ -397,23 +398,24 @@ def _heat_map(figure: Figure, values: np.ndarray, rows: Sequence[str], columns: 
 
 
 def _ink_on(shade: np.ndarray) -> str:
-    """The colour of text, white or dark, that stands out more from that shade, red, green, blue and alpha of 0 to 1."""
+    """Return the text colour, white or dark, with more contrast to a shade of red, green, blue and alpha, 0 to 1."""
     luminance = float(np.dot(shade[:3] ** 2.2, (0.2126, 0.7152, 0.0722)))
-    return "white" if luminance < 0.19 else DARK  # where the contrast with both is the same
+    return "white" if luminance < 0.19 else DARK  # at this luminance, both have the same contrast
 
 
 def _name_at_the_right(
     axis: Any, heights: Sequence[float], names: Sequence[str], colours: Sequence[str] | None = None
 ) -> None:
-    """Names in a column beside the axes, each tied to its height there, and none over another."""
+    """Write names in a column beside the axes, each connected to its height, without overlaps."""
     from scipy.optimize import isotonic_regression
 
     order = np.argsort(np.asarray(heights, float))
     low, high = axis.get_ylim()
     shares = (np.asarray(heights, float)[order] - low) / (high - low)
-    # A line of text takes so much of the axes' height; about, for the layout is not made yet.
+    # The approximate height of a line of text as a share of the axes, whose layout is not known yet.
     line = min(0.17 / (0.72 * axis.figure.get_figheight()), 1.0 / max(len(names), 1))
-    # The places nearest to the heights that are a line apart: less their lines, they only must not fall.
+    # The positions closest to the heights that are at least a line apart: after subtracting the lines below each, they
+    # only have to be non-decreasing, which is isotonic regression.
     lines = line * np.arange(len(names))
     places = isotonic_regression(shares - lines).x.clip(0, 1 - lines[-1]) + lines
     for share, place, index in zip(shares, places, order, strict=True):
@@ -438,5 +440,5 @@ def _name_at_the_right(
 
 
 def _figure(width: float, height: float) -> Figure:
-    """A figure of that many inches. Not through pyplot: nothing is shown, and nothing outlives the node."""
+    """Make a figure of that size in inches. Not through pyplot, which would keep it open after the node."""
     return Figure(figsize=(width, height), dpi=150, layout="constrained")

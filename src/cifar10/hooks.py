@@ -1,12 +1,13 @@
-"""What is checked before a run, so that a mistake is told before anything heavy starts."""
+"""Checks before a run, so that a mistake is reported before any work, and clean-up after it."""
 
-from typing import Any
+import inspect
+from typing import Any, get_args, get_type_hints
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.io import DataCatalog
-from kedro.pipeline import Pipeline
+from kedro.pipeline import Node, Pipeline
 
 from cifar10 import parameters
 from cifar10.errors import InputError
@@ -14,34 +15,37 @@ from cifar10.training.recipe import RECIPES, TransferRecipe
 
 
 class ProjectHooks:
-    """Checks of the parameters, of the weights that a training starts from, and of the data that a run starts from."""
+    """Check parameters, inputs and ImageNet weights before a run, and delete the checkpoints of finished trainings."""
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Check every parameter, those of other pipelines too."""
+        """Check all parameters, including those of other pipelines."""
         parameters.check(context.config_loader["parameters"])
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """See that what the run reads is there.
+        """Check that everything the run reads exists and is readable.
 
         Raises:
-            InputError: something has not been made yet, and the message names the pipelines that make it; or the
-                weights of a backbone cannot be had.
+            InputError: something does not exist yet, and the message names the pipelines that create it; an artifact
+                is damaged or was written with another schema; or the weights of a backbone are not available.
         """
-        missing = _not_made_yet(pipeline, catalog)
+        missing = _missing_inputs(pipeline, catalog)
         if missing:
             command = ["kedro run", f"--pipelines={','.join(_makers(missing, catalog))}"]
             if run_params["env"]:
                 command.append(f"--env={run_params['env']}")
             if data_root := run_params["runtime_params"].get("data_root"):
                 command.append(f"--params=data_root={data_root}")
-            raise InputError(f"{', '.join(missing)} must be made first: {' '.join(command)}")
+            raise InputError(f"{', '.join(missing)} must be created first: {' '.join(command)}")
+        for name in sorted(pipeline.inputs()):
+            if check := getattr(catalog.get(name), "check", None):
+                check()
         _check_backbones(pipeline, catalog)
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Forget the checkpoints of what was trained: now that all is done and saved, there is nothing to continue."""
+        """Delete the checkpoints of what was trained: everything is saved, so there is nothing to resume."""
         for name, recipe in RECIPES.items():
             if f"{name}.model" in pipeline.all_outputs():
                 from cifar10.training.fit import identify
@@ -53,41 +57,49 @@ class ProjectHooks:
 
 
 def _check_backbones(pipeline: Pipeline, catalog: DataCatalog) -> None:
-    """Build each network that starts from weights, once, before any data is loaded or any other network trained."""
+    """Build each network that starts from weights once, before data are loaded or any other network is trained."""
     for name, recipe in RECIPES.items():
         if issubclass(recipe, TransferRecipe) and f"{name}.model" in pipeline.all_outputs():
             from cifar10.architectures.imagenet import check_weights
 
-            check_weights(name, **recipe.model_validate(catalog.load(f"params:{name}")).knobs())
+            check_weights(name, **recipe.model_validate(catalog.load(f"params:{name}")).builder_options())
 
 
-def _not_made_yet(pipeline: Pipeline, catalog: DataCatalog) -> list[str]:
-    """Inputs that some pipeline makes and that are not there. Raw data speak for themselves when they are read."""
+def _missing_inputs(pipeline: Pipeline, catalog: DataCatalog) -> list[str]:
+    """Return the inputs that some pipeline creates and that do not exist. Raw data report errors when they are read."""
     return [
         name
         for name in sorted(pipeline.inputs())
         if not name.startswith("params:")
         and _maker(name)
-        and not (getattr(catalog.get(name), "OPTIONAL", False) and _can_do_without(pipeline, name))
+        and not (getattr(catalog.get(name), "optional", False) and _not_required(pipeline, name))
         and not catalog.exists(name)
     ]
 
 
-def _can_do_without(pipeline: Pipeline, dataset: str) -> bool:
-    """Training works on the model of its architecture; the other stages on whatever models there are."""
-    readers = pipeline.only_nodes_with_inputs(dataset).nodes
-    return not any(str(node.namespace).startswith("training.") for node in readers)
+def _not_required(pipeline: Pipeline, dataset: str) -> bool:
+    """Return whether every node that reads this dataset accepts None in its place, by its type hints."""
+    return all(_accepts_none(node, dataset) for node in pipeline.only_nodes_with_inputs(dataset).nodes)
+
+
+def _accepts_none(node: Node, dataset: str) -> bool:
+    arguments = inspect.signature(node.func).bind(*node.inputs).arguments
+    name = next(
+        name for name, value in arguments.items() if value == dataset or (isinstance(value, tuple) and dataset in value)
+    )
+    return type(None) in get_args(get_type_hints(node.func)[name])
 
 
 def _maker(dataset: str) -> str | None:
+    """Return the pipeline that creates this dataset."""
     stages = (name for name in pipelines if name != "__default__")
     return next((name for name in stages if dataset in pipelines[name].all_outputs()), None)
 
 
 def _makers(missing: list[str], catalog: DataCatalog) -> list[str]:
-    """The pipelines that make these datasets, after those that make what they need in turn."""
+    """Return the pipelines that create these datasets, after those that create what they need in turn."""
     makers: list[str] = []
     for dataset in missing:
         if maker := _maker(dataset):
-            makers += [*_makers(_not_made_yet(pipelines[maker], catalog), catalog), maker]
+            makers += [*_makers(_missing_inputs(pipelines[maker], catalog), catalog), maker]
     return list(dict.fromkeys(makers))

@@ -1,4 +1,4 @@
-"""Pictures of any size and format, made into what the networks take."""
+"""Read image files of any size and format, and turn them into input for the networks."""
 
 import struct
 import warnings
@@ -11,125 +11,130 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cifar10.errors import InputError
 
-SIDE = 32
-MOST_PIXELS = 50_000_000  # of one picture, so that a small file cannot fill the memory
-MOST_SCANS = 100  # of a progressive JPEG, each of which goes over all pixels; encoders make about ten
-SCAN = b"\xff\xda"  # which begins one, and stands nowhere else in its data
-THUMBNAIL = 256  # side of what is shown of a picture
+IMAGE_SIZE = 32  # height and width of the network input, in pixels
+MAX_PIXELS = 50_000_000  # per image, so that a small compressed file cannot exhaust the memory
+MAX_JPEG_SCANS = 100  # each scan of a progressive JPEG updates every pixel; encoders write about ten
+SCAN_MARKER = b"\xff\xda"  # starts a JPEG scan; it cannot occur inside the compressed data
+THUMBNAIL_SIZE = 256  # maximum height and width of a thumbnail, in pixels
 
 
 class FormatError(InputError):
-    """It is no picture, or one of a format that is not read here."""
+    """The file is not an image, or its format is not supported."""
 
 
 class SizeError(InputError):
-    """The picture has too many pixels."""
+    """The image has too many pixels."""
 
 
 def find_images(path: str) -> list[Path]:
-    """The file, or those of a folder by name, hidden ones left out.
+    """Return the file at this path, or the files of this folder sorted by name, without hidden files.
 
     Raises:
-        InputError: there is no such file or folder, or it is empty.
+        InputError: the path does not exist, or the folder has no files.
     """
-    place = Path(path).expanduser()
-    if place.is_dir():
-        files = sorted(each for each in place.iterdir() if each.is_file() and not each.name.startswith("."))
+    location = Path(path).expanduser()
+    if location.is_dir():
+        files = sorted(file for file in location.iterdir() if file.is_file() and not file.name.startswith("."))
         if not files:
-            raise InputError(f"The folder {place} has no pictures in it.")
+            raise InputError(f"The folder {location} contains no images.")
         return files
-    if not place.exists():
-        raise InputError(f"There is no picture and no folder {place}. Give one with --params=image=FILE_OR_FOLDER")
-    return [place]
+    if not location.exists():
+        raise InputError(f"{location} does not exist. Pass an image or a folder with --params=image=FILE_OR_FOLDER")
+    return [location]
 
 
 def read_image(path: Path) -> Image.Image:
-    """A picture from a file, as `decode` gives it.
+    """Read an image file; see `decode_image` for the result.
 
     Raises:
-        InputError: it is no picture, is damaged, or far too large.
+        InputError: the file is not an image, is damaged, or has too many pixels.
     """
     try:
         with path.open("rb") as file:
-            return decode_image(file, str(path), MOST_PIXELS)
+            return decode_image(file, str(path), MAX_PIXELS)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error}.") from error
 
 
-def decode_image(file: BinaryIO, name: str, most_pixels: int, formats: tuple[str, ...] | None = None) -> Image.Image:
-    """A picture as RGB, turned as its EXIF says, on white where it is transparent; the first frame of several.
+def decode_image(file: BinaryIO, name: str, max_pixels: int, formats: tuple[str, ...] | None = None) -> Image.Image:
+    """Decode an image to RGB, with its EXIF orientation applied and transparent areas on white.
+
+    Only the first frame of an animation is decoded.
 
     Args:
-        file: the content decides on the format.
-        name: of the picture, for messages.
-        most_pixels: that are decoded; a picture with more is refused by its head.
-        formats: by their names in Pillow; None for all that it has.
+        file: an open image file; the format is detected from its content.
+        name: the name of the image in error messages.
+        max_pixels: images with more pixels are rejected before they are decoded.
+        formats: Pillow's names of the accepted formats; None accepts every format that Pillow can read.
 
     Raises:
-        FormatError: it is no picture of these formats.
-        SizeError: it has too many pixels.
-        InputError: it is damaged.
+        FormatError: the file is not an image in one of these formats.
+        SizeError: the image has too many pixels.
+        InputError: the image is damaged.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=formats) as picture:
-                if picture.width * picture.height > most_pixels:
-                    raise SizeError(f"{name} has {picture.width} x {picture.height} pixels, which is too many.")
-                if picture.format in ("JPEG", "MPO") and _scans(file) > MOST_SCANS:
-                    raise InputError(f"{name} has more than {MOST_SCANS} scans, which no camera makes.")
-                picture.load()
-                return _plain(picture)
+            with Image.open(file, formats=formats) as image:
+                if image.width * image.height > max_pixels:
+                    raise SizeError(f"{name} has too many pixels ({image.width} x {image.height}).")
+                if image.format in ("JPEG", "MPO") and _count_jpeg_scans(file) > MAX_JPEG_SCANS:
+                    raise InputError(f"{name} has more than {MAX_JPEG_SCANS} JPEG scans and is not decoded.")
+                image.load()
+                return _to_rgb(_apply_exif_orientation(image))
     except InputError:
         raise
     except UnidentifiedImageError:
-        known = ", ".join(formats or ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF"))
-        raise FormatError(f"{name} is no picture of a format that can be read here ({known}).") from None
+        supported = ", ".join(formats or ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF"))
+        raise FormatError(f"{name} is not an image in a supported format ({supported}).") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise SizeError(f"{name} has too many pixels.") from None
-    except Exception as error:  # whatever a decoder trips over in a damaged file: there is no end to the kinds
+    except Exception as error:  # Pillow's decoders raise many exception types for damaged files
         raise InputError(f"{name} cannot be read: {error}.") from error
 
 
-def to_network_input(picture: Image.Image) -> np.ndarray:
-    """The middle square of a picture, uint8 (32, 32, 3), averaged down: so were the pictures of CIFAR-10 made."""
-    square = ImageOps.fit(
-        picture, (SIDE, SIDE), Image.Resampling.BOX if min(picture.size) >= SIDE else Image.Resampling.BICUBIC
-    )
-    return np.asarray(square)
+def to_network_input(image: Image.Image) -> np.ndarray:
+    """Crop the central square and resize it to the input size of the networks.
+
+    Large images are downscaled by averaging, as the images of CIFAR-10 were.
+
+    Returns:
+        uint8 array of shape (32, 32, 3).
+    """
+    resampling = Image.Resampling.BOX if min(image.size) >= IMAGE_SIZE else Image.Resampling.BICUBIC
+    return np.asarray(ImageOps.fit(image, (IMAGE_SIZE, IMAGE_SIZE), resampling))
 
 
-def thumbnail(picture: Image.Image) -> np.ndarray:
-    """A picture small enough to be drawn, uint8 (height, width, 3)."""
-    small = picture.copy()
-    small.thumbnail((THUMBNAIL, THUMBNAIL))
+def thumbnail(image: Image.Image) -> np.ndarray:
+    """Return a copy that is small enough for a figure, uint8 (height, width, 3)."""
+    small = image.copy()
+    small.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
     return np.asarray(small)
 
 
-def _scans(file: BinaryIO) -> int:
-    """How often a JPEG goes over its pixels, those of pictures inside it counted too; the file stays where it was."""
-    at = file.tell()
+def _count_jpeg_scans(file: BinaryIO) -> int:
+    """Count the scans of a JPEG, including those of embedded images, and restore the file position."""
+    position = file.tell()
     file.seek(0)
-    count = file.read().count(SCAN)
-    file.seek(at)
+    count = file.read().count(SCAN_MARKER)
+    file.seek(position)
     return count
 
 
-def _plain(picture: Image.Image) -> Image.Image:
-    """A loaded picture as RGB with 8 bits a value."""
-    turned = _turned(picture)
-    if turned.mode.startswith("I;16") or turned.mode == "I":  # 16 bits a value, which would be cut off
-        turned = Image.fromarray((np.asarray(turned).astype(np.float32) / 257).clip(0, 255).astype(np.uint8))
-    if "A" in turned.getbands() or "transparency" in turned.info:
-        over = turned if turned.mode == "RGBA" else turned.convert("RGBA")
-        white = Image.new("RGB", over.size, "white")
-        white.paste(over, mask=over)
-        return white
-    return turned if turned.mode == "RGB" else turned.convert("RGB")
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Convert a loaded image to RGB with 8 bits per channel."""
+    if image.mode.startswith("I;16") or image.mode == "I":  # Pillow would clip 16-bit values at 255
+        image = Image.fromarray((np.asarray(image).astype(np.float32) / 257).clip(0, 255).astype(np.uint8))
+    if "A" in image.getbands() or "transparency" in image.info:
+        foreground = image if image.mode == "RGBA" else image.convert("RGBA")
+        background = Image.new("RGB", foreground.size, "white")
+        background.paste(foreground, mask=foreground)
+        return background
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _turned(picture: Image.Image) -> Image.Image:
-    """Turned as its EXIF says, or as it is where that is damaged: the picture is good without it."""
+def _apply_exif_orientation(image: Image.Image) -> Image.Image:
+    """Rotate or flip the image in place as its EXIF data says; damaged EXIF data is ignored."""
     with suppress(OSError, ValueError, TypeError, KeyError, SyntaxError, struct.error):
-        ImageOps.exif_transpose(picture, in_place=True)
-    return picture
+        ImageOps.exif_transpose(image, in_place=True)
+    return image

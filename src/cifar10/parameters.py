@@ -1,4 +1,4 @@
-"""Every parameter of the project with its type, checked before a run starts."""
+"""All parameters of the project with their types, checked before a run starts."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,16 +8,18 @@ from cifar10.errors import InputError, did_you_mean
 from cifar10.pipelines.benchmark.nodes import Benchmark
 from cifar10.pipelines.export.nodes import ExportOptions
 from cifar10.pipelines.robustness.nodes import Robustness
-from cifar10.pipelines.winner import WinnerOrKnown
+from cifar10.pipelines.selection import WinnerOrKnown
 from cifar10.training.recipe import RECIPES
 
 
 class _Shared(BaseModel):
-    """What concerns all architectures."""
+    """The parameters besides the recipes."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)  # what is checked is what is used, so nothing is converted
+    model_config = ConfigDict(
+        extra="forbid", strict=True
+    )  # nothing is converted, because the checked value is not the one that is used
 
-    data_root: str | None = None  # of the command line only; the catalog reads it
+    data_root: str | None = None  # on the command line only; read by the catalog
     class_names: Annotated[list[str], Field(min_length=2, max_length=256)]
     data_description: str
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
@@ -38,21 +40,21 @@ Parameters = create_model("Parameters", __base__=_Shared, **_recipes)
 def check(parameters: dict[str, Any]) -> None:
     """Refuse a parameter that is misspelt, missing, or of the wrong type or range.
 
-    Names that begin with an underscore are YAML anchors and not looked at.
+    Names that begin with an underscore are YAML anchors and are ignored.
 
     Raises:
-        InputError: naming each parameter at fault and what it should be.
+        InputError: it names each wrong parameter and what it should be.
     """
     try:
         Parameters.model_validate({name: value for name, value in parameters.items() if not name.startswith("_")})
     except ValidationError as error:
-        complaints = [_complaint(each["loc"], each["type"], each["msg"], each["input"]) for each in error.errors()]
+        problems = [_problem(each["loc"], each["type"], each["msg"], each["input"]) for each in error.errors()]
         raise InputError(
-            "The parameters are not valid (conf/*/parameters*.yml, or --params):\n  " + "\n  ".join(complaints)
+            "The parameters are not valid (conf/*/parameters*.yml, or --params):\n  " + "\n  ".join(problems)
         ) from error
 
 
-def _complaint(location: tuple[int | str, ...], kind: str, message: str, value: Any) -> str:
+def _problem(location: tuple[int | str, ...], kind: str, message: str, value: Any) -> str:
     name = ".".join(map(str, location))
     if kind == "extra_forbidden":
         blocks: dict[str, type[BaseModel]] = {
@@ -64,7 +66,7 @@ def _complaint(location: tuple[int | str, ...], kind: str, message: str, value: 
         fields = (blocks[str(location[0])] if len(location) > 1 else Parameters).model_fields
         return f"{name}: no such parameter; {did_you_mean(str(location[-1]), fields)}"
     if kind == "missing":
-        return f"{name}: is missing"
+        return f"{name}: missing"
     if kind == "value_error":
         return f"{name}: {message.removeprefix('Value error, ')}"
     return f"{name}: {message[0].lower()}{message[1:]}, but it is {value!r}"

@@ -1,4 +1,4 @@
-"""Every pipeline by name. Imports neither TensorFlow nor Keras, so that `kedro registry list` answers at once."""
+"""All pipelines by name. Imports neither TensorFlow nor Keras, so that `kedro registry list` is fast."""
 
 import warnings
 
@@ -11,7 +11,7 @@ from cifar10.pipelines import (
     export,
     history,
     ingestion,
-    prediction,
+    predict,
     preprocessing,
     reporting,
     robustness,
@@ -22,9 +22,9 @@ LAPTOP_RUN = ("batchnorm_cnn", "airbench94")  # what `kedro run` trains and comp
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Name -> pipeline: the stages, `train_NAME` for each architecture, and the laptop run as the default."""
-    # Kedro keeps dots for datasets that belong to their node's namespace. These belong to their architecture, so that
-    # `vgg16.model` is one thing to all stages.
+    """Return all pipelines: the stages, `train_NAME` for each architecture, and the laptop run as the default."""
+    # Kedro reserves dots for datasets of their node's namespace. Here they belong to their architecture, so that all
+    # stages know `vgg16.model` by the same name.
     warnings.filterwarnings("ignore", message="One or more dataset names contain '.' characters")
     stages = {
         "ingestion": ingestion.create_pipeline(),
@@ -34,7 +34,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "robustness": robustness.create_pipeline(ARCHITECTURES),
         "reporting": reporting.create_pipeline(),
         "export": export.create_pipeline(),
-        "predict": prediction.create_pipeline(),
+        "predict": predict.create_pipeline(),
         "history": history.create_pipeline(),
         "benchmark": benchmark.create_pipeline(ARCHITECTURES),
     }

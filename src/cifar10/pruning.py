@@ -1,52 +1,70 @@
-"""Which old versions can go."""
+"""Find and delete old versions of artifacts."""
 
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
 FOLDERS = ("06_models", "07_model_output", "08_reporting")
-GOING = ".deleted-"  # before the name of a version that is being deleted
+DELETED = ".deleted-"  # prefix of a version that is being deleted
 VERSION = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}\.\d{2}\.\d{2}\.\d{3}Z")  # as Kedro names them
 
 
-class Old(NamedTuple):
-    """A version that can go.
+class OldVersion(NamedTuple):
+    """A version that can be deleted.
 
     Attributes:
-        folder: that it lies in.
-        megabytes: that this frees.
+        path: its folder, or its file.
+        megabytes: the disk space that deleting it frees.
     """
 
-    folder: Path
+    path: Path
     megabytes: float
 
 
-def old_versions(root: Path, keep: int) -> list[Old]:
-    """Versions of every artefact in a data folder but the last `keep`, by name, the oldest first.
+def old_versions(root: Path, keep: int) -> list[OldVersion]:
+    """Return all versions of each artifact in a data folder except the latest `keep`, the oldest first.
 
-    Models that the latest leaderboard names stay, however old they are; what a killed deletion left goes.
+    Models that the latest leaderboard names are kept, however old they are. The predictions of a model are kept as long
+    as the model. Leftovers of an interrupted deletion are returned, too.
     """
     named = _named_by_leaderboard(root)
     old = []
-    for artefact in sorted(path for layer in FOLDERS for path in (root / layer).glob("*") if path.is_dir()):
-        versions = sorted(path for path in artefact.iterdir() if path.is_dir() and VERSION.fullmatch(path.name))
-        for folder in [*artefact.glob(f"{GOING}*"), *versions[:-keep]]:
-            if (artefact.name, folder.name) not in named:
-                size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-                old.append(Old(folder, size / 1e6))
-    return old
+    for artifact in sorted(path for layer in FOLDERS for path in (root / layer).glob("*") if path.is_dir()):
+        versions = sorted(path for path in artifact.iterdir() if path.is_dir() and VERSION.fullmatch(path.name))
+        old += [
+            folder
+            for folder in [*artifact.glob(f"{DELETED}*"), *versions[:-keep]]
+            if (artifact.name, folder.name) not in named
+        ]
+    old += _predictions_without_model(root, set(old))
+    return [OldVersion(path, _megabytes(path)) for path in old]
 
 
-def delete(versions: list[Old]) -> None:
-    """Delete these folders, each renamed first, so that none is ever seen half deleted."""
-    for each in versions:
-        going = each.folder
-        if not going.name.startswith(GOING):
-            going = each.folder.rename(each.folder.with_name(GOING + each.folder.name))
-        shutil.rmtree(going)
+def delete(versions: list[OldVersion]) -> None:
+    """Delete these versions; each folder is renamed first, so that no run ever finds an incomplete one."""
+    for path, _ in versions:
+        if path.is_file():
+            path.unlink()
+            continue
+        if not path.name.startswith(DELETED):
+            path = path.rename(path.with_name(DELETED + path.name))
+        shutil.rmtree(path)
+
+
+def _predictions_without_model(root: Path, old: set[Path]) -> Iterator[Path]:
+    for path in sorted((root / "07_model_output/predictions").glob("*/*.npz")):
+        model = root / "06_models" / f"{path.parent.name}.keras" / path.stem
+        if model in old or not model.is_dir():
+            yield path
+
+
+def _megabytes(path: Path) -> float:
+    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+    return sum(each.stat().st_size for each in files) / 1e6
 
 
 def _named_by_leaderboard(root: Path) -> set[tuple[str, str]]:

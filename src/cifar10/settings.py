@@ -17,11 +17,11 @@ if os.environ.get("CIFAR10_MLFLOW"):  # experiment tracking, with the extra `mlf
 
     HOOKS = (*HOOKS, TrackingHooks())
 else:
-    DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow",)  # which would break a run merely by being installed
+    DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow",)  # which breaks runs by merely being installed
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
-    # An environment changes single values of a recipe; without this it would replace the whole block.
+    # Environments change single values of a recipe; without this they would replace the whole block.
     "merge_strategy": {"parameters": "soft"},
 }

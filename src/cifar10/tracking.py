@@ -1,4 +1,4 @@
-"""What a run tells MLflow, where tracking is asked for."""
+"""Experiment tracking with MLflow."""
 
 import tempfile
 from pathlib import Path
@@ -6,32 +6,42 @@ from typing import Any
 
 import mlflow
 from kedro.framework.hooks import hook_impl
+from matplotlib.figure import Figure
 
-NOT_METRICS = ("seed", "epochs", "best_epoch", "image_size", "test_pictures", "training_pictures")
+from cifar10.contracts import Evaluation, Evaluations, TrainedModel
 
 
 class TrackingHooks:
-    """Logs metrics, learning curves and figures to the run that kedro-mlflow opens; parameters it logs itself."""
+    """Log metrics, learning curves, figures and the report to the run that kedro-mlflow opens for each Kedro run."""
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
-        """Log what the name of a dataset says it is."""
-        architecture, _, kind = dataset_name.partition(".")
-        if kind in ("metrics", "costs"):
-            values = {name: value for name, value in data.items() if type(value) is float or type(value) is int}
-            mlflow.log_metrics(
-                {f"{architecture}.{name}": value for name, value in values.items() if name not in NOT_METRICS}
-            )
-        elif kind == "history":
-            for row in data.to_dict("records"):
-                values = {name: value for name, value in row.items() if type(value) is float and value == value}
-                mlflow.log_metrics(
-                    {f"{architecture}.epoch.{name}": value for name, value in values.items()}, row["epoch"]
-                )
-        elif architecture == "figure" or kind in ("confusion_matrix", "mistakes", "learning_curves"):
+        """Log a dataset by its type."""
+        if isinstance(data, TrainedModel):
+            _log_history(data)
+        elif isinstance(data, Evaluations):
+            for each in data.models:
+                _log_evaluation(each)
+        elif isinstance(data, Figure):
             mlflow.log_figure(data, f"{dataset_name}.png")
+        elif dataset_name == "portraits":
+            for name, figure in data.items():
+                mlflow.log_figure(figure, f"{name}.png")
         elif dataset_name == "report":
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "report.html"
                 path.write_text(data, encoding="utf-8")
                 mlflow.log_artifact(str(path))
+
+
+def _log_history(model: TrainedModel) -> None:
+    name = model.record.architecture
+    for row in model.record.history:
+        values = {key: value for key, value in row.items() if isinstance(value, float)}
+        mlflow.log_metrics({f"{name}.epoch.{key}": value for key, value in values.items()}, row["epoch"])
+
+
+def _log_evaluation(evaluation: Evaluation) -> None:
+    values = {**evaluation.metrics.model_dump(), **evaluation.costs.model_dump()}
+    numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
+    mlflow.log_metrics({f"{evaluation.architecture}.{name}": value for name, value in numbers.items()})

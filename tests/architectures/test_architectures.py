@@ -3,10 +3,13 @@
 import keras
 import numpy as np
 import pytest
+import yaml
 
 from cifar10.architectures import ARCHITECTURES, build
 from cifar10.compute.inference import grad_cam
+from cifar10.pipeline_registry import register_pipelines
 from cifar10.training.fit import _with_softmax
+from tests.helpers import PROJECT
 
 
 def layers_of(network):
@@ -20,26 +23,34 @@ def values(network):
     return [keras.ops.convert_to_numpy(variable) for variable in network.variables]
 
 
+def test_table_blocks_and_pipelines_agree():
+    """In any order."""
+    blocks = yaml.safe_load((PROJECT / "conf/base/parameters_architectures.yml").read_text())
+    recipes = [name for name in blocks if not name.startswith("_")]
+    trainings = [name.removeprefix("train_") for name in register_pipelines() if name.startswith("train_")]
+    assert sorted(recipes) == sorted(ARCHITECTURES) == sorted(trainings)
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_contract(name, statistics, knobs, drawn, tmp_path):
+def test_contract(name, statistics, builder_options, drawn, tmp_path):
     keras.utils.set_random_seed(0)
-    network = build(name, 7, statistics, **knobs(name))
+    network = build(name, 7, statistics, **builder_options(name))
     images, labels = drawn[0].images[:8], drawn[0].labels[:8] % 7
 
-    # Raw pictures in, logits out; the head is fed by `features`.
+    # Raw images in, logits out; the input of the head is `features`.
     assert network.name == name
     assert (network.input_shape, network.output_shape) == ((None, 32, 32, 3), (None, 7))
     order = [layer.name for layer in network.layers]
     assert order.index("features") < order.index("logits") == len(order) - 1
 
-    # Whoever asks it changes nothing.
+    # Calling it changes nothing.
     before = values(network)
     logits = keras.ops.convert_to_numpy(network(images))
     np.testing.assert_allclose(logits, keras.ops.convert_to_numpy(network(images, training=False)), atol=1e-5)
     assert all(np.array_equal(old, new) for old, new in zip(before, values(network), strict=True))
     assert (logits < 0).any()
 
-    # Saved, it is plain Keras in float32 that gives probabilities, the softmax of these logits.
+    # Once saved, it consists of standard Keras layers in float32 and returns the softmax of these logits.
     _with_softmax(network).save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False)
     probabilities = keras.ops.convert_to_numpy(loaded(images))
@@ -50,13 +61,13 @@ def test_contract(name, statistics, knobs, drawn, tmp_path):
     assert all(kind.__module__.startswith("keras.") for kind in kinds)
     assert not any("Lambda" in kind.__name__ or "Random" in kind.__name__ for kind in kinds)
 
-    # Its answers can be explained.
+    # Its predictions can be explained.
     maps = grad_cam(loaded, images[:2], labels[:2])
     assert maps.shape == (2, 32, 32)
     assert np.isfinite(maps).all()
     assert 0 <= maps.min() <= maps.max() <= 1 + 1e-6
 
-    # It learns, a backbone's head with the backbone frozen. Not compiled, which would take longer than the steps do.
+    # It learns; with a backbone, only the head is trained. Eager, because compilation would take longer than the steps.
     learning_rate = 2e-3
     if "backbone" in order:
         network.get_layer("backbone").trainable = False

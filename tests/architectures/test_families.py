@@ -1,4 +1,4 @@
-"""Each network is the one whose name it bears: its parameters, its stages, its tables."""
+"""Each network is the one it is named after: parameters, stages, tables."""
 
 import math
 
@@ -9,7 +9,7 @@ import pytest
 from cifar10.architectures import build
 from cifar10.pipelines.preprocessing.nodes import measure
 
-# What keras.applications counts with `include_top=False`.
+# Parameters of keras.applications with `include_top=False`.
 PUBLISHED = {
     "vgg16": 14_714_688,
     "vgg19": 20_024_384,
@@ -31,18 +31,18 @@ def convolutions(network):
 
 
 def without_biases(theirs):
-    """No bias before a batch norm."""
+    """Ours have no bias before a batch norm."""
     return -sum(layer.filters for layer in convolutions(theirs) if layer.use_bias)
 
 
 def small_stem(theirs, name, channels=3):
-    """A stem of 3x3 in place of 7x7."""
+    """Ours have a 3x3 stem instead of a 7x7 one."""
     filters = theirs.get_layer(name).filters
     return (3 * 3 - 7 * 7) * channels * filters
 
 
 def vgg(theirs):
-    """Batch norm after every convolution: four numbers a filter."""
+    """Batch norm after every convolution has four numbers per filter."""
     return without_biases(theirs) + 4 * sum(layer.filters for layer in convolutions(theirs))
 
 
@@ -51,22 +51,22 @@ def resnet(theirs):
 
 
 def densenet(theirs):
-    """And no batch norm between the stem and the first block, which begins with one."""
+    """No batch norm between the stem and the first block, which begins with one."""
     return small_stem(theirs, "conv1_conv") - theirs.get_layer("conv1_bn").count_params()
 
 
 def efficientnet(theirs):
-    """The pictures are scaled by constants: mean, variance and count are no weights."""
+    """Images are standardised with constants, so mean, variance and count are not weights."""
     normalization = next(layer for layer in theirs.layers if isinstance(layer, keras.layers.Normalization))
     return -normalization.count_params()
 
 
 def nasnet(theirs):
-    """No reduction cells in the stem, so the first two cells see its 32 channels where there were 44 and 88."""
+    """Without reduction cells in the stem, the first two cells have inputs of 32 channels instead of 44 and 88."""
     stem_cells = count(layer for layer in theirs.layers if "stem_1" in layer.name or "stem_2" in layer.name)
     filters, stem = 44, 32
-    first_cell = (stem - 2 * filters) * filters  # its input: the second stem cell gave four times 22 channels
-    first_previous = (stem - filters) * filters  # the first stem cell gave four times 11
+    first_cell = (stem - 2 * filters) * filters  # its input: the second stem cell has four times 22 output channels
+    first_previous = (stem - filters) * filters  # the first stem cell has four times 11 output channels
     second_previous = (stem - 2 * filters) * filters
     return -stem_cells + first_cell + first_previous + second_previous
 
@@ -84,14 +84,14 @@ DIFFERENCES = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_parameters_are_the_published_ones_but_for_named_differences(name, statistics, reference):
+def test_parameters_are_the_published_ones_except_for_named_differences(name, statistics, reference):
     theirs, ours = reference(name), build(name, 10, statistics)
     assert theirs.count_params() == PUBLISHED[name]
     head = ours.get_layer("logits").count_params()
     assert ours.count_params() - head == PUBLISHED[name] + DIFFERENCES[name](theirs)
 
 
-# Side of the picture at the end of each stage.
+# Side of the feature maps at the end of each stage.
 SIZES = {
     "deep_cnn": (32, 16, 8, 4),
     "airbench94": (15, 7, 3),
@@ -126,7 +126,7 @@ def test_stages_have_their_blocks_and_sizes(name, statistics):
     for layer in build(name, 10, statistics).layers:
         stage, *rest = layer.name.split("_")
         if stage.startswith("stage"):
-            if "squeeze" not in rest:  # whose average is beside the road
+            if "squeeze" not in rest:  # its average has a size of 1x1
                 sizes[stage] = layer.output.shape[1]
             blocks.setdefault(stage, set()).update(part for part in rest if part.startswith("block"))
     assert tuple(sizes.values()) == SIZES[name]
@@ -134,7 +134,7 @@ def test_stages_have_their_blocks_and_sizes(name, statistics):
     assert all(size > 1 for size in SIZES[name][:-1])
 
 
-# The paper's Table 1, modules 3a to 5b: channels that come out, and the filters of the convolutions in `BRANCHES`.
+# Table 1 of the paper, modules 3a to 5b: output channels, and the filters of the convolutions in `BRANCHES`.
 GOOGLENET = {
     "stage1_block1": (256, (64, 96, 128, 16, 32, 32)),
     "stage1_block2": (480, (128, 128, 192, 32, 96, 64)),
@@ -166,7 +166,7 @@ def test_googlenet_is_that_of_the_papers_table(statistics):
 
 
 def test_airbench94_whitens_patches_and_does_not_learn_to(drawn):
-    """Over the training patches, its first filters are uncorrelated and of variance 1, but for the small constant."""
+    """Over the training patches, the filters are uncorrelated with variance 1, except for the small epsilon."""
     train, rest = drawn
     network = build("airbench94", 10, measure(train, rest, rest))
     whitening = network.get_layer("whitening")
@@ -178,16 +178,16 @@ def test_airbench94_whitens_patches_and_does_not_learn_to(drawn):
     assert [variable.name for variable in whitening.trainable_variables] == ["bias"]
 
 
-def test_airbench94_begins_by_passing_on(statistics):
+def test_airbench94_initially_passes_its_input_through(statistics):
     kernel = keras.ops.convert_to_numpy(build("airbench94", 10, statistics).get_layer("stage1_block1_conv").kernel)
     channels = kernel.shape[2]
-    picture = np.random.default_rng(0).normal(size=(1, 5, 5, channels)).astype("float32")
-    passed = keras.ops.convert_to_numpy(keras.ops.conv(picture, kernel, padding="same"))[..., :channels]
-    np.testing.assert_allclose(passed, picture, atol=1e-5)
+    image = np.random.default_rng(0).normal(size=(1, 5, 5, channels)).astype("float32")
+    passed = keras.ops.convert_to_numpy(keras.ops.conv(image, kernel, padding="same"))[..., :channels]
+    np.testing.assert_allclose(passed, image, atol=1e-5)
 
 
 def test_stochastic_depth_grows_to_its_rate(statistics):
-    """Linearly over sixteen blocks, of which those that change shape have no shortcut to be left alone with."""
+    """Linearly over sixteen blocks; those that change the shape have no shortcut and cannot be skipped."""
     rates = [layer.rate for layer in build("efficientnetb0", 10, statistics).layers if layer.name.endswith("_drop")]
     assert rates == pytest.approx([0.2 * block / 16 for block in (2, 4, 6, 7, 9, 10, 12, 13, 14)])
 
@@ -200,7 +200,7 @@ def test_batchnorm_cnn_has_the_three_blocks(statistics):
 
 
 @pytest.mark.parametrize("name", ["simple_cnn", "batchnorm_cnn"])
-def test_plain_networks_halve_the_picture_three_times(name, statistics):
+def test_plain_networks_halve_the_image_three_times(name, statistics):
     pools = [layer for layer in build(name, 10, statistics).layers if isinstance(layer, keras.layers.MaxPooling2D)]
     assert [pool.output.shape[1] for pool in pools] == [16, 8, 4]
 

@@ -1,4 +1,4 @@
-"""Networks from ImageNet: the right preprocessing, the right weights, or one clear error."""
+"""Networks with ImageNet weights: the right preprocessing, the right weights, or one clear error."""
 
 import keras
 import numpy as np
@@ -7,37 +7,41 @@ import pytest
 from cifar10.architectures import ARCHITECTURES, build
 from cifar10.architectures.imagenet import check_weights
 from cifar10.errors import InputError
-from tests.conftest import preprocessed
+from tests.helpers import preprocessed
 
 NAMES = [name for name, module in ARCHITECTURES.items() if module == "imagenet"]
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     return np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("float32")
 
 
 @pytest.fixture
-def mobilenet(knobs):
-    """Give the knobs of the smallest backbone."""
-    return knobs("mobilenetv2_imagenet")
+def mobilenet(builder_options):
+    """Return the options of the smallest backbone."""
+    return builder_options("mobilenetv2_imagenet")
 
 
-def features(network, pictures):
+def features(network, images):
     network = keras.Model(network.input, network.get_layer("features").output)
-    return keras.ops.convert_to_numpy(network(pictures, training=False))
+    return keras.ops.convert_to_numpy(network(images, training=False))
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "efficientnetb0_imagenet"])
-def test_features_are_those_of_keras_applications_used_as_documented(name, statistics, knobs, reference, pictures):
-    ours = features(build(name, 10, statistics, **knobs(name)), pictures)
-    theirs = keras.ops.convert_to_numpy(reference(name)(preprocessed(name, pictures), training=False)).mean(axis=(1, 2))
+def test_features_are_those_of_keras_applications_used_as_documented(
+    name, statistics, builder_options, reference, images
+):
+    ours = features(build(name, 10, statistics, **builder_options(name)), images)
+    theirs = keras.ops.convert_to_numpy(reference(name)(preprocessed(name, images), training=False)).mean(axis=(1, 2))
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * np.abs(theirs).max())
 
 
-def test_efficientnet_from_a_file_is_the_one_that_keras_downloads(statistics, knobs, pictures, tmp_path, monkeypatch):
-    """Keras adds a layer where it downloads; here it gets the file from us instead of the internet."""
-    file = {**knobs("efficientnetb0_imagenet"), "weights": str(tmp_path / "efficientnet.weights.h5")}
+def test_efficientnet_from_a_file_is_the_one_that_keras_downloads(
+    statistics, builder_options, images, tmp_path, monkeypatch
+):
+    """Keras adds a layer when it downloads weights; here, its download is replaced by our file."""
+    file = {**builder_options("efficientnetb0_imagenet"), "weights": str(tmp_path / "efficientnet.weights.h5")}
     weights = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(32, 32, 3))
     weights.layers[2].adapt_mean.assign([0.485, 0.456, 0.406])
     weights.layers[2].adapt_variance.assign([0.229, 0.224, 0.225])
@@ -49,56 +53,56 @@ def test_efficientnet_from_a_file_is_the_one_that_keras_downloads(statistics, kn
 
     monkeypatch.setattr(file_utils, "get_file", lambda *_, **__: file["weights"])
     downloaded = build("efficientnetb0_imagenet", 10, statistics, **{**file, "weights": "imagenet"})
-    np.testing.assert_allclose(features(from_file, pictures), features(downloaded, pictures), rtol=1e-3, atol=1e-6)
-    standardised = np.array(from_file.get_layer("rescale")(pictures)) / 255 - [0.485, 0.456, 0.406]
-    expected = (pictures / 255 - [0.485, 0.456, 0.406]) / np.sqrt([0.229, 0.224, 0.225])
+    np.testing.assert_allclose(features(from_file, images), features(downloaded, images), rtol=1e-3, atol=1e-6)
+    standardised = np.array(from_file.get_layer("rescale")(images)) / 255 - [0.485, 0.456, 0.406]
+    expected = (images / 255 - [0.485, 0.456, 0.406]) / np.sqrt([0.229, 0.224, 0.225])
     np.testing.assert_allclose(standardised, expected, atol=1e-5)
 
 
-def test_pictures_are_enlarged_inside(statistics, mobilenet, pictures):
+def test_images_are_enlarged_inside(statistics, mobilenet, images):
     network = build("mobilenetv2_imagenet", 10, statistics, **{**mobilenet, "image_size": 96})
     assert network.get_layer("backbone").input_shape == (None, 96, 96, 3)
-    assert network(pictures).shape == (2, 10)
+    assert network(images).shape == (2, 10)
 
 
-def test_weights_may_be_a_whole_saved_backbone(statistics, mobilenet, reference, pictures, tmp_path):
+def test_weights_may_be_a_whole_saved_backbone(statistics, mobilenet, reference, images, tmp_path):
     reference("mobilenetv2_imagenet").save(tmp_path / "backbone.keras")
-    knobs = {**mobilenet, "weights": str(tmp_path / "backbone.keras")}
-    expected = features(build("mobilenetv2_imagenet", 10, statistics, **mobilenet), pictures)
-    np.testing.assert_array_equal(features(build("mobilenetv2_imagenet", 10, statistics, **knobs), pictures), expected)
+    options = {**mobilenet, "weights": str(tmp_path / "backbone.keras")}
+    expected = features(build("mobilenetv2_imagenet", 10, statistics, **mobilenet), images)
+    np.testing.assert_array_equal(features(build("mobilenetv2_imagenet", 10, statistics, **options), images), expected)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"weights": "nowhere.weights.h5"}, "there is no file nowhere.weights.h5. Give mobilenetv2_imagenet.weights"),
-        ({"weights": __file__}, "is not a file of weights"),
-        ({"alpha": 0.35}, "does not hold the weights of this backbone, in this width"),
+        ({"weights": "nowhere.weights.h5"}, "there is no file nowhere.weights.h5. Set mobilenetv2_imagenet.weights"),
+        ({"weights": __file__}, "is not a weights file"),
+        ({"alpha": 0.35}, "does not contain the weights of this backbone, of this width"),
     ],
 )
-def test_weights_that_cannot_be_had_are_one_clear_error(mobilenet, changes, message):
+def test_unavailable_weights_raise_one_clear_error(mobilenet, changes, message):
     with pytest.raises(InputError, match=message) as error:
         check_weights("mobilenetv2_imagenet", **{**mobilenet, **changes})
     assert "\n" not in str(error.value)
 
 
-def test_weights_of_another_backbone_and_damaged_ones_are_refused(knobs, tmp_path):
-    vgg16, vgg19 = knobs("vgg16_imagenet"), knobs("vgg19_imagenet")
+def test_weights_of_another_backbone_and_damaged_ones_are_rejected(builder_options, tmp_path):
+    vgg16, vgg19 = builder_options("vgg16_imagenet"), builder_options("vgg19_imagenet")
     damaged = tmp_path / "damaged.weights.h5"
     damaged.write_bytes(b"\x89HDF" + bytes(100))
     for weights in (vgg16["weights"], str(damaged)):
-        with pytest.raises(InputError, match="does not hold the weights of this backbone"):
+        with pytest.raises(InputError, match="does not contain the weights of this backbone"):
             check_weights("vgg19_imagenet", **{**vgg19, "weights": weights})
-    with pytest.raises(InputError, match="does not hold the weights of this backbone"):
+    with pytest.raises(InputError, match="does not contain the weights of this backbone"):
         check_weights("vgg16_imagenet", **{**vgg16, "weights": vgg19["weights"]})
 
 
-def test_download_that_fails_says_what_to_do(mobilenet, monkeypatch):
+def test_failed_download_says_what_to_do(mobilenet, monkeypatch):
     from keras.src.utils import file_utils
 
     def get_file(*_, **__):
         raise Exception("URL fetch failure on https://example.org: None -- no route to host")
 
     monkeypatch.setattr(file_utils, "get_file", get_file)
-    with pytest.raises(InputError, match=r"cannot be had \(URL fetch failure.* Connect .*give mobilenetv2_ima"):
+    with pytest.raises(InputError, match=r"not available \(URL fetch failure.* Connect .*set mobilenetv2_ima"):
         check_weights("mobilenetv2_imagenet", **{**mobilenet, "weights": "imagenet"})

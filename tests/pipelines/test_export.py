@@ -1,4 +1,4 @@
-"""What is exported, and what is not; the formats themselves are tested in test_formats.py."""
+"""Which formats are exported; the formats themselves are tested in test_formats.py."""
 
 import json
 import logging
@@ -8,43 +8,34 @@ import pandas as pd
 import pytest
 from kedro.io import DatasetError
 
-from cifar10.contracts import Examples, Export, TrainedModel, digest
+from cifar10.contracts import Examples, Export, TrainedModel
 from cifar10.datasets.serving import ServingDataset
 from cifar10.errors import InputError
 from cifar10.pipelines.export.formats import FORMATS
-from cifar10.pipelines.export.nodes import ExportOptions, choose_for_export, compare_formats, describe_model, pack
-from tests.conftest import CLASS_NAMES
+from cifar10.pipelines.export.nodes import choose_for_export, compare_formats, describe_model, pack
+from tests.helpers import CLASS_NAMES, make_evaluation, make_evaluations, make_record
 
-OPTIONS = ExportOptions(architecture="winner", pictures=1000)  # of which VAL has 200
+OPTIONS = {"architecture": "winner", "images": 1000}  # of which VAL has 200
 VAL = Examples(
     np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3), dtype=np.uint8), np.arange(200, dtype=np.uint8) % 10
 )
-RECORD = {
-    "architecture": "vgg16",
-    "version": "2026-01-01",
-    "digests": {"val": digest(VAL)},
-    "image_size": 32,
-    "training_pictures": 2700,
-    "parameters": 7,
-    "initialisation": "random",
-}
+RECORD = make_record(digests={"val": VAL.digest}, training_examples=2700)
 
 
-def metrics(**changes):
-    classes = {name: {"recall": 0.9 - place / 100, "precision": 0.8} for place, name in enumerate(CLASS_NAMES)}
+def evaluation(**changes):
+    """Return an evaluation in which posts have the lowest recall, and frames are taken for triangles."""
+    classes = {
+        name: {"recall": 0.9 - place / 100, "precision": 0.8, "f1": 0.8, "support": 100, "roc_auc": None}
+        for place, name in enumerate(CLASS_NAMES)
+    }
     confusion = np.eye(10, dtype=int) * 90
     confusion[3, 5] = 7
-    known = {"architecture": "vgg16", "model_version": "2026-01-01", "temperature": 1.5, "accuracy": 0.9,
-             "accuracy_low": 0.88, "accuracy_high": 0.92, "top2_accuracy": 0.97, "val_accuracy": 0.91, "precision": 0.9,
-             "recall": 0.9, "f1": 0.9, "loss": 0.3, "calibration_error": 0.05, "calibrated_error": 0.01,
-             "train_on": "train", "test_pictures": 1000, "data_version": "abc", "seed": 0, "epochs": 3, "best_epoch": 1,
-             "training_seconds": 90.0, "hardware": "a machine", "precision_policy": "float32", "commit": "abc",
-             "initialisation": "random", "recipe": {"seed": 0}, "versions": {"keras": "3"}}  # fmt: skip
-    return {**known, "classes": classes, "confusion": confusion.tolist(), **changes}
+    record = changes.pop("record", RECORD)
+    return make_evaluation(record=record, classes=classes, confusion=confusion.tolist(), **changes)
 
 
-def answers(images, wrong=0.0, noise=0.0):
-    """Right but for a share of the pictures, each known by its place; VAL's labels are 0 to 9 in turn."""
+def predict(images, wrong=0.0, noise=0.0):
+    """Predict the true class except for a share of the images; VAL's labels are 0 to 9 in turn."""
     places = [int(np.flatnonzero((VAL.images == image).all(axis=(1, 2, 3)))[0]) for image in images]
     result = np.full((len(images), 10), 0.02, np.float32)
     for row, place in enumerate(places):
@@ -54,18 +45,18 @@ def answers(images, wrong=0.0, noise=0.0):
 
 @pytest.fixture
 def trained():
-    return TrainedModel("a network", RECORD)
+    return TrainedModel(RECORD, lambda: "a network", "2026-01-01")
 
 
 @pytest.fixture
 def formats(monkeypatch):
-    """Give files of each format; what each answers can be changed by the test."""
-    said = dict.fromkeys(FORMATS, answers)
-    monkeypatch.setattr("cifar10.pipelines.export.formats.runner", lambda kind, files: said[kind])
-    monkeypatch.setattr("cifar10.compute.inference.probabilities", lambda network, images, image_size: answers(images))
+    """Return files of each format, and what each predicts, which a test can change."""
+    predicts = dict.fromkeys(FORMATS, predict)
+    monkeypatch.setattr("cifar10.pipelines.export.formats.runner", lambda kind, files: predicts[kind])
+    monkeypatch.setattr("cifar10.compute.inference.probabilities", lambda network, images, image_size: predict(images))
     monkeypatch.setattr("cifar10.compute.inference.median_seconds", lambda call: call().sum() and 0.001)
     files = {kind: {name: kind.encode()} for kind, name in FORMATS.items()}
-    return files, said
+    return files, predicts
 
 
 def test_all_formats_ship_where_they_agree(trained, formats):
@@ -73,13 +64,13 @@ def test_all_formats_ship_where_they_agree(trained, formats):
     assert table.shipped.all()
     assert table.format.tolist() == list(FORMATS)
     assert (table.val_accuracy == 1).all()
-    assert (table.val_pictures == 200).all()
+    assert (table.val_images == 200).all()
 
 
 @pytest.mark.parametrize("noise", [2e-4, float("nan")])
 def test_a_float_format_that_differs_ends_the_export(trained, formats, noise):
-    files, said = formats
-    said["onnx"] = lambda images: answers(images, noise=noise)
+    files, predicts = formats
+    predicts["onnx"] = lambda images: predict(images, noise=noise)
     with pytest.raises(
         InputError, match=r"vgg16 as onnx differs from the Keras model by up to .* Nothing was exported"
     ):
@@ -87,24 +78,24 @@ def test_a_float_format_that_differs_ends_the_export(trained, formats, noise):
 
 
 @pytest.mark.parametrize(("wrong", "shipped"), [(0.01, True), (0.015, False)])
-def test_integers_may_cost_one_point(trained, formats, wrong, shipped, caplog):
-    files, said = formats
-    said["litert_int8"] = lambda images: answers(images, wrong=wrong)
+def test_int8_may_lose_one_point(trained, formats, wrong, shipped, caplog):
+    files, predicts = formats
+    predicts["litert_int8"] = lambda images: predict(images, wrong=wrong)
     with caplog.at_level(logging.WARNING):
-        table, said_by_keras = compare_formats(trained, files, VAL, OPTIONS)
+        table, probabilities = compare_formats(trained, files, VAL, OPTIONS)
     assert table.shipped.tolist() == [True, True, True, True, shipped]
     assert table.val_accuracy.iloc[-1] == pytest.approx(1 - wrong)
     assert ("model_int8.tflite is left out" in caplog.text) == (not shipped)
 
-    card, text = describe_model(trained, metrics(), table, said_by_keras, CLASS_NAMES, "Drawings.")
+    card, text = describe_model(trained, evaluation(), table, probabilities, CLASS_NAMES, "Drawings.")
     packed = pack(trained, files, table, card, text, VAL)
     assert ("model_int8.tflite" in packed.files) == shipped
-    assert ("integers of 8 bits cost 1.5 points" in text) == (not shipped)
+    assert ("it loses 1.5 points of accuracy" in text) == (not shipped)
 
 
 def test_card_and_package(trained, formats):
-    table, said_by_keras = compare_formats(trained, formats[0], VAL, OPTIONS)
-    card, text = describe_model(trained, metrics(), table, said_by_keras, CLASS_NAMES, "Drawings.")
+    table, probabilities = compare_formats(trained, formats[0], VAL, OPTIONS)
+    card, text = describe_model(trained, evaluation(), table, probabilities, CLASS_NAMES, "Drawings.")
     packed = pack(trained, formats[0], table, card, text, VAL)
     assert set(packed.files) == {
         *FORMATS.values(), "model_card.json", "model_card.md", "class_names.txt",
@@ -114,40 +105,45 @@ def test_card_and_package(trained, formats):
     assert packed.files["class_names.txt"].decode().split() == CLASS_NAMES
     logits = np.log([0.82, 0.02]) / 1.5
     assert card["unsure_below"] == pytest.approx(1 / (1 + 9 * np.exp(logits[1] - logits[0])), rel=1e-5)
-    for said in ("90.00%, 95% interval 88.00 to 92.00%", "take frame for triangle: 7 of 1,000", "worst at posts",
+    for expected in ("90.00% (95% CI 88.00 to 92.00)", "predict triangle for frame: 7 of 1,000",
+                 "lowest recall is 81.0%, for posts",
                  "Drawings.", "divided by 1.500", "| `model.onnx` | 0.0 | 1.00 |"):  # fmt: skip
-        assert said in text
+        assert expected in text
     assert "None" not in text
     assert "built-in" not in text
 
 
-def test_card_of_a_model_that_has_seen_the_validation_pictures(trained, formats):
-    table, said_by_keras = compare_formats(trained, formats[0], VAL, OPTIONS)
-    known = metrics(train_on="all", temperature=None, val_accuracy=None, calibrated_error=None)
-    card, text = describe_model(trained, known, table, said_by_keras, CLASS_NAMES, "Drawings.")
+def test_card_of_a_model_that_was_trained_on_the_validation_images(formats):
+    record = make_record(digests={"val": VAL.digest}, recipe={"train_on": "all"}, val_accuracy=None)
+    model = TrainedModel(record, lambda: "a network", "2026-01-01")
+    table, probabilities = compare_formats(model, formats[0], VAL, OPTIONS)
+    known = evaluation(record=record, temperature=None, val_accuracy=None, calibrated_error=None)
+    card, text = describe_model(model, known, table, probabilities, CLASS_NAMES, "Drawings.")
     assert card["temperature"] == 1
     assert "its confidence is not calibrated" in text
-    assert "Accuracy on validation" not in text
+    assert "Validation accuracy" not in text
+    assert "less certain than" not in text
 
 
 class Models:
-    """Those of the catalog, of which one is there."""
+    """Those of the catalog, any of which exists."""
 
     def load(self, name, version=None):
-        return TrainedModel(None, {"architecture": name, "version": version or "2026-02-02"})
+        return TrainedModel(make_record(architecture=name), lambda: None, version or "2026-02-02")
 
 
-def test_who_is_exported():
+def test_which_model_is_exported():
     leaderboard = pd.DataFrame(
         {"architecture": ["vgg19", "vgg16"], "model_version": ["x", "2026-01-01"], "rank": [None, 1]}
     )
-    trained, known = choose_for_export(Models(), leaderboard, [metrics()], OPTIONS)
-    assert trained.record == {"architecture": "vgg16", "version": "2026-01-01"}
-    assert known["architecture"] == "vgg16"
+    evaluations = make_evaluations(evaluation())
+    model, known = choose_for_export(Models(), leaderboard, evaluations, OPTIONS)
+    assert (model.record.architecture, model.version) == ("vgg16", "2026-01-01")
+    assert known == evaluation()
     with pytest.raises(InputError, match=r"no winner.*--params=export.architecture=NAME"):
-        choose_for_export(Models(), None, [metrics()], OPTIONS)
+        choose_for_export(Models(), None, evaluations, OPTIONS)
     with pytest.raises(InputError, match="vgg16, version 2026-02-02, has not been evaluated"):
-        choose_for_export(Models(), leaderboard, [metrics()], ExportOptions(architecture="vgg16", pictures=1000))
+        choose_for_export(Models(), leaderboard, evaluations, {**OPTIONS, "architecture": "vgg16"})
 
 
 def test_exports_are_numbered_and_appear_whole(tmp_path):

@@ -35,9 +35,9 @@ def settled(network):
 @pytest.mark.parametrize(
     "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in ARCHITECTURES]
 )
-def test_every_float_format_answers_as_keras_does(name, statistics, knobs):
+def test_every_float_format_answers_as_keras_does(name, statistics, builder_options):
     keras.utils.set_random_seed(0)
-    network = _with_softmax(settled(build(name, 10, statistics, **knobs(name))))
+    network = _with_softmax(settled(build(name, 10, statistics, **builder_options(name))))
     expected = network.predict(IMAGES, verbose=0)
     assert np.ptp(expected, axis=0).max() > 1e-3  # it does not answer the same to everything
     kinds = (SAVED_MODEL, ONNX) if name in FAST[2:] else FORMATS  # the others take long

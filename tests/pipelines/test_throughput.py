@@ -22,7 +22,7 @@ from cifar10.pipelines.benchmark.throughput import (
     peak_memory,
     torch_throughput,
 )
-from tests.conftest import PROJECT
+from tests.helpers import PROJECT
 
 BLOCKS = yaml.safe_load((PROJECT / "conf/base/parameters_architectures.yml").read_text())
 

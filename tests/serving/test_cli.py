@@ -1,5 +1,6 @@
-"""`cifar10-serve` as its users start it and end it."""
+"""Starting and stopping `cifar10-serve`."""
 
+import re
 import signal
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import requests
 from tests.serving.conftest import form, png, server, write_export
 
 
-def start(*options):
+def run_cli(*options):
     return subprocess.run(
         [sys.executable, "-m", "cifar10.serving.cli", *options], capture_output=True, text=True, timeout=60, check=False
     )
@@ -25,30 +26,48 @@ def start(*options):
         (["--models", "no-such-folder"], "no-such-folder"),
         (["--port", "70000"], "70000"),
         (["--port", "http"], "http"),
-        (["--host", "no.such.host.invalid"], "cannot be listened on"),
-        (["--host", "a..b"], "cannot be listened on"),
-        (["--most-bytes", "0"], "most-bytes"),
+        (["--host", "no.such.host.invalid"], "Cannot listen on"),
+        (["--host", "a..b"], "Cannot listen on"),
+        (["--max-body-bytes", "0"], "max-body-bytes"),
         (["--what"], "--what"),
     ],
 )
-def test_a_wrong_option_is_one_line(tmp_path, options, message):
+def test_an_invalid_option_is_reported_in_one_line(tmp_path, options, message):
     models = [] if "--models" in options else ["--models", str(tmp_path)]
-    done = start(*models, *options)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+    result = run_cli(*models, *options)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
     assert line.startswith("Error: ")
     assert message in line
 
 
-def test_a_port_in_use_is_one_line(tmp_path):
+def test_a_port_in_use_is_reported_in_one_line(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        done = start("--models", str(tmp_path), "--port", str(taken.getsockname()[1]))
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert "cannot be listened on: Address already in use" in line
+        port = taken.getsockname()[1]
+        result = run_cli("--models", str(tmp_path), "--port", str(port))
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert f"Cannot listen on 127.0.0.1:{port}: Address already in use" in line
 
 
-def test_from_an_empty_folder_to_a_newer_export(tmp_path):
+def test_every_option_is_explained_and_takes_effect(tmp_path):
+    write_export(tmp_path)
+    limits = {"--max-images": "2", "--max-body-bytes": "3000", "--max-pixels": "100"}
+    options = [*limits, "--max-concurrent", "--timeout", "--threads", "--models", "--host", "--port"]
+    text = run_cli("--help").stdout
+    for option in options:
+        assert re.search(rf"{option} \w[\w<>=.]*\s+\w", text), option
+    arguments = [word for option in limits.items() for word in option]
+    with server(tmp_path, *arguments, "--max-concurrent", "5", "--timeout", "0.1", "--threads", "2") as running:
+        model = running.client().get("/model").json()
+        assert [model["max_images"], model["max_body_bytes"], model["max_pixels"]] == [2, 3000, 100]
+        head = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", running.port), timeout=10) as connection:
+            connection.sendall(head)
+            assert connection.recv(100).startswith(b"HTTP/1.1 408")
+
+
+def test_a_newer_export_is_served_without_a_restart(tmp_path):
     with server(tmp_path) as running:
         client = running.client()
         assert client.get("/health/ready").status_code == 503
@@ -59,36 +78,34 @@ def test_from_an_empty_folder_to_a_newer_export(tmp_path):
         running.wait_for(lambda: client.get("/model").json()["version"] == 2)
         assert client.post("/predict", files=form(png())).json()["model"] == {"name": "airbench94", "version": 2}
         assert "server" not in client.get("/").headers
-        refused = client.post("/predict", data=(bytes(100_000) for _ in range(500)))
-        assert (refused.status_code, running.megabytes() < 250) == (413, True)
+        response = client.post("/predict", data=(bytes(100_000) for _ in range(500)))
+        assert (response.status_code, running.megabytes() < 250) == (413, True)
 
 
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
-def test_what_is_in_progress_is_finished(tmp_path, end):
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_requests_in_progress_are_finished_before_the_service_stops(tmp_path, stop):
     write_export(tmp_path)
     with server(tmp_path) as running:
-        asking = running.client()
-        request = asking.prepare_request(requests.Request("POST", f"{running.url}/predict", files=form(png())))
-        whole = request.body
-        told = threading.Event()
+        client = running.client()
+        request = client.prepare_request(requests.Request("POST", f"{running.url}/predict", files=form(png())))
+        stopping = threading.Event()
 
         def body():
-            yield whole[:-10]
-            assert told.wait(30)
-            time.sleep(0.2)  # and the service goes on
-            yield whole[-10:]
+            yield request.body[:-10]
+            assert stopping.wait(30)
+            time.sleep(0.2)  # the service handles the signal while the request is incomplete
+            yield request.body[-10:]
 
-        def end_it():
+        def stop_service():
             running.wait_for(lambda: "cifar10_in_progress 2.0" in running.client().get("/metrics").text)
-            running.process.send_signal(end)
-            told.set()
+            running.process.send_signal(stop)
+            stopping.set()
 
-        ending = threading.Thread(target=end_it)
-        ending.start()
-        kind = {"content-type": request.headers["content-type"]}
-        answer = asking.post("/predict", data=body(), headers=kind)
-        ending.join()
-        assert answer.json()["predictions"][0]["answer"] == "airplane"
+        thread = threading.Thread(target=stop_service)
+        thread.start()
+        response = client.post("/predict", data=body(), headers={"content-type": request.headers["content-type"]})
+        thread.join()
+        assert response.json()["predictions"][0]["label"] == "airplane"
         assert running.process.wait(30) == 0
         time.sleep(0.1)
         assert "Traceback" not in running.log()

@@ -1,7 +1,7 @@
-"""How fast the service is on one core, how much memory it takes, and whether every answer of a long load is right.
+"""Throughput, latency and memory of the service on one core, and whether every prediction under load is correct.
 
-With CIFAR10_SERVING_FOLDER the exports of that folder are served, and a plain service of the same model beside them is
-the measure; without, a tiny network is. CIFAR10_LOAD_SECONDS says for how long, 600 by default.
+Set CIFAR10_SERVING_FOLDER to serve the exports in that folder, and to compare with a simple Keras service of the same
+model; otherwise a tiny network is served. CIFAR10_LOAD_SECONDS sets the duration of the load, 600 by default.
 """
 
 import contextlib
@@ -24,14 +24,14 @@ pytestmark = pytest.mark.slow
 SECONDS = float(os.environ.get("CIFAR10_LOAD_SECONDS", "600"))
 FOLDER = os.environ.get("CIFAR10_SERVING_FOLDER")
 CLIENTS = 8
-MOST_MEGABYTES = 250
-MOST_GROWTH = 10  # MB, after the first tenth of the load
-MOST_MILLISECONDS = 5  # median of a single client
-LEAST_RATE = 150  # requests a second of all clients
-MOST_SECONDS = 2  # until it is ready
-TIMES_THE_PLAIN = 10
-COMPARED_SECONDS = min(SECONDS, 20)
-PLAIN = """
+MAX_MEGABYTES = 250
+MAX_GROWTH = 10  # MB of memory, after the first tenth of the load
+MAX_LATENCY = 5  # median of a single client, in ms
+MIN_THROUGHPUT = 150  # requests per second of all clients together
+MAX_STARTUP_SECONDS = 2
+MIN_SPEEDUP = 10  # throughput relative to the simple Keras service
+COMPARISON_SECONDS = min(SECONDS, 20)
+KERAS_SERVICE = """
 import sys
 import keras, numpy as np, uvicorn
 from fastapi import FastAPI, UploadFile
@@ -40,127 +40,126 @@ model = keras.saving.load_model(sys.argv[1])
 app = FastAPI()
 @app.post("/predict")
 def predict(images: UploadFile):
-    picture = Image.open(images.file).convert("RGB").resize((32, 32))
-    return model.predict(np.asarray(picture, "float32")[None], verbose=0)[0].tolist()
+    image = Image.open(images.file).convert("RGB").resize((32, 32))
+    return model.predict(np.asarray(image, "float32")[None], verbose=0)[0].tolist()
 uvicorn.run(app, port=int(sys.argv[2]), log_level="error")
 """
 
 
-def pictures(count=20, side=32):
-    """PNG files, each of other colours."""
+def random_images(count=20, side=32):
+    """PNG files with different colours."""
     generator = np.random.default_rng(0)
     coarse = generator.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
     return [encoded(Image.fromarray(each).resize((side, side), Image.Resampling.BICUBIC), "PNG") for each in coarse]
 
 
-def large_pictures():
-    """As large as may be, in the formats that take most memory to read."""
-    picture = Image.new("RGBA", (2000, 2000), (200, 100, 50, 128))
-    frames = {"save_all": True, "append_images": [Image.new("RGBA", picture.size, (0, 0, 255, 128))]}
+def large_images():
+    """Images of the maximum size, in the formats that take the most memory to decode."""
+    image = Image.new("RGBA", (2000, 2000), (200, 100, 50, 128))
+    frames = {"save_all": True, "append_images": [Image.new("RGBA", image.size, (0, 0, 255, 128))]}
     return {
-        "PNG": encoded(picture, "PNG"),
-        "palette": encoded(picture.convert("P"), "PNG", transparency=0),
-        "animated WebP": encoded(picture, "WEBP", lossless=True, **frames),
-        "animated GIF": encoded(picture, "GIF", **frames),
-        "progressive JPEG": encoded(picture.convert("CMYK"), "JPEG", progressive=True),
+        "PNG": encoded(image, "PNG"),
+        "palette": encoded(image.convert("P"), "PNG", transparency=0),
+        "animated WebP": encoded(image, "WEBP", lossless=True, **frames),
+        "animated GIF": encoded(image, "GIF", **frames),
+        "progressive JPEG": encoded(image.convert("CMYK"), "JPEG", progressive=True),
     }
 
 
-class Asking:
-    """A client that keeps its connection."""
+class PersistentClient:
+    """A client that sends all requests over one connection."""
 
     def __init__(self, port):
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
-    def __call__(self, picture):
-        body = (
-            b'--x\r\nContent-Disposition: form-data; name="images"; filename="a.png"\r\n\r\n%b\r\n--x--\r\n' % picture
-        )
+    def predict(self, image):
+        body = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a.png"\r\n\r\n%b\r\n--x--\r\n' % image
         self._connection.request("POST", "/predict", body, {"content-type": "multipart/form-data; boundary=x"})
-        answer = self._connection.getresponse()
-        content = answer.read()
-        assert answer.status == 200, content
+        response = self._connection.getresponse()
+        content = response.read()
+        assert response.status == 200, content
         return json.loads(content)
 
 
-def load(port, files, clients, seconds, is_right):
-    """Seconds of each request; every answer is looked at."""
-    took, wrong = [], []
+def run_load(port, images, clients, seconds, is_correct):
+    """Send requests from several clients, check each response, and return the latencies in seconds."""
+    latencies, failures = [], []
     end = time.monotonic() + seconds
 
-    def ask_on():
-        asking, number = Asking(port), 0
+    def send_requests():
+        client, number = PersistentClient(port), 0
         try:
             while time.monotonic() < end:
-                begun = time.perf_counter()
-                answer = asking(files[number % len(files)])
-                took.append(time.perf_counter() - begun)
-                if not is_right(number % len(files), answer):
-                    wrong.append(answer)
+                start = time.perf_counter()
+                response = client.predict(images[number % len(images)])
+                latencies.append(time.perf_counter() - start)
+                if not is_correct(number % len(images), response):
+                    failures.append(response)
                 number += 1
         except Exception as error:
-            wrong.append(error)
+            failures.append(error)
 
-    threads = [threading.Thread(target=ask_on) for _ in range(clients)]
+    threads = [threading.Thread(target=send_requests) for _ in range(clients)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert not wrong, f"{len(wrong)} of {len(took)} answers are wrong or lost: {wrong[0]}"
-    return np.array(took)
+    assert not failures, f"{len(failures)} of {len(latencies)} responses are wrong or missing: {failures[0]}"
+    return np.array(latencies)
 
 
 def test_load(tmp_path):
     models = Path(FOLDER) if FOLDER else tmp_path
     if not FOLDER:
         write_export(models)
-    files = pictures()
+    images = random_images()
     core = max(os.sched_getaffinity(0))
-    begun = time.monotonic()
-    with on_another_core(core), server(models, core=core) as running:
-        ready = time.monotonic() - begun
-        asking = Asking(running.port)
-        expected = [asking(file)["predictions"][0]["probabilities"] for file in files]
-        assert len({json.dumps(each) for each in expected}) == len(files)
+    start = time.monotonic()
+    with on_other_cores(core), server(models, core=core) as running:
+        startup = time.monotonic() - start
+        client = PersistentClient(running.port)
+        expected = [client.predict(image)["predictions"][0]["probabilities"] for image in images]
+        assert len({json.dumps(each) for each in expected}) == len(images)
 
-        def is_right(number, answer):
-            return answer["predictions"][0]["probabilities"] == expected[number]
+        def is_correct(index, response):
+            return response["predictions"][0]["probabilities"] == expected[index]
 
-        single = load(running.port, files, 1, SECONDS / 20, is_right)
-        load(running.port, files, CLIENTS, SECONDS / 10, is_right)
+        single = run_load(running.port, images, 1, SECONDS / 20, is_correct)
+        run_load(running.port, images, CLIENTS, SECONDS / 10, is_correct)
         before = running.megabytes()
-        several = load(running.port, files, CLIENTS, SECONDS, is_right)
+        several = run_load(running.port, images, CLIENTS, SECONDS, is_correct)
         after = running.megabytes()
-        median, rate = np.median(single) * 1000, len(several) / SECONDS
-        compared = load(running.port, files, CLIENTS, COMPARED_SECONDS, is_right)
-        for name, content in large_pictures().items():
+        latency, throughput = np.median(single) * 1000, len(several) / SECONDS
+        compared = run_load(running.port, images, CLIENTS, COMPARISON_SECONDS, is_correct)
+        for name, content in large_images().items():
             assert running.client().post("/predict", files=form(content)).status_code == 200, name
         model, peak = running.client().get("/model").json(), running.peak_megabytes()
     print(
-        f"\n{model['name']}: ready after {ready:.2f} s; one client {median:.2f} ms (median), "
-        f"{np.percentile(single, 99) * 1000:.2f} ms (99%); {CLIENTS} clients {rate:.0f} requests/s, "
-        f"{np.median(several) * 1000:.1f} ms (median); {len(several)} answers, none wrong or lost; "
-        f"{before:.1f} MB, then {after:.1f} MB; with the largest pictures up to {peak:.1f} MB"
+        f"\n{model['name']}: ready after {startup:.2f} s; one client: median latency {latency:.2f} ms, 99th percentile "
+        f"{np.percentile(single, 99) * 1000:.2f} ms; {CLIENTS} clients: {throughput:.0f} requests/s, median latency "
+        f"{np.median(several) * 1000:.1f} ms; {len(several)} responses, all correct; "
+        f"memory {before:.1f} MB before and {after:.1f} MB after the load, peak {peak:.1f} MB with the largest images"
     )
-    assert peak < MOST_MEGABYTES
-    assert ready <= MOST_SECONDS
-    assert after - before < MOST_GROWTH
+    assert peak < MAX_MEGABYTES
+    assert startup <= MAX_STARTUP_SECONDS
+    assert after - before < MAX_GROWTH
     if not FOLDER:
-        assert (median <= MOST_MILLISECONDS, rate >= LEAST_RATE) == (True, True)
-        pytest.skip("the comparison with a plain service needs a real export: set CIFAR10_SERVING_FOLDER")
-    with on_another_core(core), plain(models / model["name"] / str(model["version"]) / "model.keras", core) as port:
-        others = load(
-            port, files, CLIENTS, COMPARED_SECONDS, lambda _, answer: len(answer) == len(model["class_names"])
+        assert (latency <= MAX_LATENCY, throughput >= MIN_THROUGHPUT) == (True, True)
+        pytest.skip("The comparison with a Keras service needs a real export: set CIFAR10_SERVING_FOLDER.")
+    network = models / model["name"] / str(model["version"]) / "model.keras"
+    with on_other_cores(core), keras_service(network, core) as port:
+        keras = run_load(
+            port, images, CLIENTS, COMPARISON_SECONDS, lambda _, response: len(response) == len(model["class_names"])
         )
-    ours, theirs = len(compared) / COMPARED_SECONDS, len(others) / COMPARED_SECONDS
-    print(f"a plain service of the same model: {theirs:.1f} requests/s to our {ours:.1f}, {ours / theirs:.1f} times")
-    assert (median <= MOST_MILLISECONDS, rate >= LEAST_RATE) == (True, True)
-    assert ours >= TIMES_THE_PLAIN * theirs
+    ours, theirs = len(compared) / COMPARISON_SECONDS, len(keras) / COMPARISON_SECONDS
+    print(f"Keras service of the same model: {theirs:.1f} requests/s; this service: {ours:.1f} ({ours / theirs:.1f}x)")
+    assert (latency <= MAX_LATENCY, throughput >= MIN_THROUGHPUT) == (True, True)
+    assert ours >= MIN_SPEEDUP * theirs
 
 
 @contextlib.contextmanager
-def on_another_core(core):
-    """Keep this process, which is the clients, off the core of the service."""
+def on_other_cores(core):
+    """Keep this process, which runs the clients, off the core of the service."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores - {core} or cores)
     try:
@@ -170,17 +169,18 @@ def on_another_core(core):
 
 
 @contextlib.contextmanager
-def plain(network, core):
-    """What one would write first: FastAPI, and Keras' `predict` of each request."""
+def keras_service(network, core):
+    """Run the simplest service: FastAPI and Keras's `predict`, one request at a time."""
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-c", PLAIN, str(network), str(port)], preexec_fn=lambda: os.sched_setaffinity(0, {core})
+        [sys.executable, "-c", KERAS_SERVICE, str(network), str(port)],
+        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
     )
     try:
         end = time.monotonic() + 120
         while True:
             try:
-                Asking(port)(pictures(1)[0])
+                PersistentClient(port).predict(random_images(1)[0])
                 break
             except ConnectionError:
                 assert process.poll() is None

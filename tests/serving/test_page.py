@@ -1,4 +1,4 @@
-"""The page in a real browser: Debian's Chromium, without a window, against the real service."""
+"""The web page in Chromium (Debian's package, headless), with a running service."""
 
 import base64
 import io
@@ -17,74 +17,74 @@ expect = playwright.expect
 CHROMIUM = shutil.which("chromium")
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM, reason="there is no chromium on this machine: apt-get install chromium"),
+    pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed: apt-get install chromium"),
 ]
-GIVE = {  # how a person gives files to the page, by what the browser tells the page then
+UPLOAD_EVENTS = {  # the events that a browser fires for each way of uploading files
     "drop": "new DragEvent('drop', {bubbles: true, cancelable: true, dataTransfer: files})",
     "paste": "new ClipboardEvent('paste', {bubbles: true, cancelable: true, clipboardData: files})",
 }
 
-KEEP_WHAT_IS_SENT = """
-const real = fetch;
-fetch = (path, options) => { window.sent = options?.body?.get("images"); return real(path, options); };
-"""  # for Chromium does not give the files of a form to those who watch its requests
+RECORD_UPLOADS = """
+const originalFetch = fetch;
+fetch = (path, options) => { window.uploaded = options?.body?.get("images"); return originalFetch(path, options); };
+"""  # because Chromium does not expose the files of a form to request listeners
 
 
-def picture(seed: int, *size: int, form: str = "PNG") -> bytes:
-    """A patchwork of 8 x 8 random colours."""
+def random_image(seed: int, *size: int, format: str = "PNG") -> bytes:
+    """An image of 8 x 8 patches with random colours."""
     file = io.BytesIO()
     patches = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    Image.fromarray(patches).resize(size or (64, 48), Image.Resampling.NEAREST).save(file, form)
+    Image.fromarray(patches).resize(size or (64, 48), Image.Resampling.NEAREST).save(file, format)
     return file.getvalue()
 
 
-def give(page, contents: bytes, name="picture.png", kind="image/png", how="drop", count=1) -> None:
+def upload(page, contents: bytes, name="image.png", content_type="image/png", how="drop", count=1) -> None:
     page.evaluate(
-        f"""([contents, name, kind, count]) => {{
+        f"""([contents, name, type, count]) => {{
             const files = new DataTransfer();
-            for (let i = 0; i < count; i++) files.items.add(new File([new Uint8Array(contents)], name, {{type: kind}}));
-            document.body.dispatchEvent({GIVE[how]});
+            for (let i = 0; i < count; i++) files.items.add(new File([new Uint8Array(contents)], name, {{type}}));
+            document.body.dispatchEvent({UPLOAD_EVENTS[how]});
         }}""",
-        [list(contents), name, kind, count],
+        [list(contents), name, content_type, count],
     )
 
 
-def answer(page) -> str:
-    """What the page says once it has looked."""
+def prediction(page) -> str:
+    """The prediction as the page shows it, after the request is finished."""
     expect(page.locator("#result")).to_have_attribute("aria-busy", "false")
-    return page.locator("#answer").text_content()
+    return page.locator("#prediction").text_content()
 
 
 def bars(page) -> dict[str, tuple[str, float]]:
-    """Figure and share of the track of each class, from top to bottom."""
+    """The text and the relative length of the bar of each class, from top to bottom."""
     return {
-        name: (figure, share)
-        for name, figure, share in page.locator("#bars tr").evaluate_all(
-            """lines => lines.map(line => [line.cells[0].textContent, line.cells[2].textContent,
-            line.querySelector('.bar').getBoundingClientRect().width / line.querySelector('.track').clientWidth])"""
+        name: (text, length)
+        for name, text, length in page.locator("#bars tr").evaluate_all(
+            """rows => rows.map(row => [row.cells[0].textContent, row.cells[2].textContent,
+            row.querySelector('.bar').getBoundingClientRect().width / row.querySelector('.track').clientWidth])"""
         )
     }
 
 
-def asked(address: str, contents: bytes) -> dict:
-    """What the service itself answers to the same file."""
-    answer = requests.post(address + "/predict?seen=true", files={"images": contents}, timeout=10)
-    return answer.json()["predictions"][0]
+def predict(url: str, contents: bytes) -> dict:
+    """The prediction of the service for the same file."""
+    response = requests.post(url + "/predict?input_image=true", files={"images": contents}, timeout=10)
+    return response.json()["predictions"][0]
 
 
-def pixels(address: str) -> np.ndarray:
-    """Those of a PNG in a data address."""
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))).astype(int)
+def pixels(data_uri: str) -> np.ndarray:
+    """The pixels of a PNG data URI."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data_uri.partition(",")[2])))).astype(int)
 
 
-def sent(page) -> bytes:
-    """The picture that the page has sent to the service."""
-    return bytes(page.evaluate("sent.arrayBuffer().then(bytes => [...new Uint8Array(bytes)])"))
+def uploaded(page) -> bytes:
+    """The file that the page sent to the service."""
+    return bytes(page.evaluate("uploaded.arrayBuffer().then(bytes => [...new Uint8Array(bytes)])"))
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    """Where the service listens."""
+def url(tmp_path_factory):
+    """The address of a running service."""
     models = tmp_path_factory.mktemp("serving")
     write_export(models)
     with server(models) as running:
@@ -95,35 +95,35 @@ def address(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     with playwright.sync_playwright() as library:
-        # A container's root may not make the sandbox.
+        # Chromium's sandbox does not run as root in a container.
         chromium = library.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield chromium
         chromium.close()
 
 
 @pytest.fixture
-def visit(browser, address):
-    """Open the page in a window of its own; at the end, nothing may have failed in it or left the service's origin."""
-    contexts, wrong = [], []
+def visit(browser, url):
+    """Open the page in a new browser context; fail at the end if it logged errors or sent requests to other origins."""
+    contexts, problems = [], []
 
-    def note(message):
-        # The browser itself logs each answer that is no success; those are what some tests are about.
+    def check_message(message):
+        # Chromium itself logs error responses, which some tests provoke.
         if message.type in ("error", "warning") and not message.text.startswith("Failed to load resource"):
-            wrong.append(message.text)
+            problems.append(message.text)
 
-    def leaves(request):
+    def check_origin(request, address):
         if not request.url.startswith((address + "/", "data:", "blob:" + address)):
-            wrong.append(request.url)
+            problems.append(request.url)
 
-    def open_page(routes=(), **window):
-        context = browser.new_context(reduced_motion="reduce", **window)
+    def open_page(routes=(), address=url, **options):
+        context = browser.new_context(reduced_motion="reduce", **options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(10_000)
-        page.on("console", note)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", leaves)
-        page.add_init_script(KEEP_WHAT_IS_SENT)
+        page.on("console", check_message)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("request", lambda request: check_origin(request, address))
+        page.add_init_script(RECORD_UPLOADS)
         for pattern, handler in routes:
             page.route(pattern, handler)
         page.goto(address)
@@ -132,7 +132,7 @@ def visit(browser, address):
     yield open_page
     for context in contexts:
         context.close()
-    assert not wrong
+    assert not problems
 
 
 @pytest.fixture
@@ -142,89 +142,89 @@ def page(visit):
     return page
 
 
-@pytest.mark.parametrize("how", GIVE)
-def test_given_picture_is_shown_with_the_answer_of_the_service(page, address, how):
-    contents = picture(1)
-    expected = asked(address, contents)
+@pytest.mark.parametrize("how", UPLOAD_EVENTS)
+def test_an_uploaded_image_is_shown_with_the_prediction_of_the_service(page, url, how):
+    contents = random_image(1)
+    expected = predict(url, contents)
 
-    give(page, contents, how=how)
+    upload(page, contents, how=how)
 
-    expect(page.locator("#bars .best")).to_have_count(1)
-    assert answer(page).endswith(f"{expected['answer']}, {100 * expected['probability']:.0f}%")
+    expect(page.locator("#bars .predicted")).to_have_count(1)
+    assert prediction(page).endswith(f"{expected['label']}, {100 * expected['probability']:.0f}%")
     shown = bars(page)
     assert list(shown) == list(expected["probabilities"])
     for name, probability in expected["probabilities"].items():
-        figure, share = shown[name]
-        assert share == pytest.approx(probability, abs=0.01)
-        assert float(figure.strip("<>%")) == pytest.approx(100 * probability, abs=0.1)
-    assert page.locator("#bars .best th").text_content() == expected["answer"]
-    for image, width in (("#chosen", 64), ("#seen", 32)):
+        text, length = shown[name]
+        assert length == pytest.approx(probability, abs=0.01)
+        assert float(text.strip("<>%")) == pytest.approx(100 * probability, abs=0.1)
+    assert page.locator("#bars .predicted th").text_content() == expected["label"]
+    for image, width in (("#uploaded-image", 64), ("#input-image", 32)):
         expect(page.locator(image)).to_be_visible()
         assert page.locator(image).evaluate("each => each.naturalWidth") == width
 
 
-def test_chosen_file_is_asked_about_as_it_is(page):
-    contents = picture(2, form="BMP")
+def test_a_chosen_file_is_sent_unchanged(page):
+    contents = random_image(2, format="BMP")
     with page.expect_file_chooser() as chooser:
-        page.locator("#zone").click()
+        page.locator("#dropzone").click()
     chooser.value.set_files({"name": "a.bmp", "mimeType": "image/bmp", "buffer": contents})
-    expect(page.locator("#bars .best")).to_have_count(1)
-    assert sent(page) == contents
+    expect(page.locator("#bars .predicted")).to_have_count(1)
+    assert uploaded(page) == contents
 
 
-@pytest.mark.parametrize(("size", "form"), [((2400, 1800), "PNG"), ((64, 48), "AVIF")])
-def test_what_the_service_would_refuse_is_made_smaller_first(page, address, size, form):
-    expected = asked(address, picture(3))
+@pytest.mark.parametrize(("size", "format"), [((2400, 1800), "PNG"), ((64, 48), "AVIF")])
+def test_an_image_that_the_service_would_reject_is_resized_first(page, url, size, format):
+    expected = predict(url, random_image(3))
 
-    give(page, picture(3, *size, form=form), kind=f"image/{form.lower()}")
+    upload(page, random_image(3, *size, format=format), content_type=f"image/{format.lower()}")
 
-    expect(page.locator("#bars .best")).to_have_count(1)
-    smaller = Image.open(io.BytesIO(sent(page)))
-    assert smaller.format == "PNG"
-    assert smaller.size == 2 * (min(*size, 512),)
-    difference = pixels(page.locator("#seen").get_attribute("src")) - pixels(expected["seen"])
-    assert np.abs(difference).mean() < (
-        15 if form == "AVIF" else 3
-    )  # AVIF itself is not exact; another picture is 85 away
+    expect(page.locator("#bars .predicted")).to_have_count(1)
+    resized = Image.open(io.BytesIO(uploaded(page)))
+    assert resized.format == "PNG"
+    assert resized.size == 2 * (min(*size, 512),)
+    difference = pixels(page.locator("#input-image").get_attribute("src")) - pixels(expected["input_image"])
+    max_difference = 15 if format == "AVIF" else 3  # AVIF is lossy; different images differ by about 85
+    assert np.abs(difference).mean() < max_difference
 
 
-def test_invalid_file_ends_in_a_sentence_and_the_page_goes_on(page):
-    give(page, picture(1))
-    expect(page.locator("#bars .best")).to_have_count(1)
+def test_an_invalid_file_shows_an_error_and_the_page_still_works(page):
+    upload(page, random_image(1))
+    expect(page.locator("#bars .predicted")).to_have_count(1)
 
-    give(page, b"no picture at all", name="notes.txt", kind="text/plain")
+    upload(page, b"not an image", name="notes.txt", content_type="text/plain")
     alert = page.get_by_role("alert")
-    expect(alert).to_contain_text("picture")
-    assert answer(page) == "No picture yet"
-    expect(page.locator("#bars .best")).to_have_count(0)
+    expect(alert).to_contain_text("is not an image in a supported format")
+    assert prediction(page) == "No image yet"
+    expect(page.locator("#bars .predicted")).to_have_count(0)
 
-    give(page, picture(1))
-    expect(page.locator("#bars .best")).to_have_count(1)
+    upload(page, random_image(1))
+    expect(page.locator("#bars .predicted")).to_have_count(1)
     expect(alert).to_be_empty()
 
 
-def test_file_too_large_that_the_browser_cannot_read_is_not_sent(page):
-    asked_for = []
-    page.on("request", lambda request: asked_for.append(request.url))
-    page.locator("#file").set_input_files({"name": "a.heic", "mimeType": "image/heic", "buffer": bytes(6_000_000)})
-    expect(page.get_by_role("alert")).to_contain_text("The file has 6.0 MB, and the service takes 5.0.")
-    assert not asked_for
+def test_a_large_file_that_the_browser_cannot_resize_is_not_sent(page):
+    requested = []
+    page.on("request", lambda request: requested.append(request.url))
+    file = {"name": "a.heic", "mimeType": "image/heic", "buffer": bytes(6_000_000)}
+    page.locator("#file-input").set_input_files(file)
+    expect(page.get_by_role("alert")).to_contain_text("The file is too large (6.0 MB; the limit is 5.0 MB)")
+    assert not requested
 
 
-def test_what_holds_no_file_ends_in_a_sentence(page):
-    give(page, b"", how="paste", count=0)
-    expect(page.get_by_role("alert")).to_contain_text("no picture in the clipboard")
+def test_pasting_without_a_file_shows_an_error(page):
+    upload(page, b"", how="paste", count=0)
+    expect(page.get_by_role("alert")).to_contain_text("The clipboard contains no image.")
 
 
-def test_of_several_the_first_is_taken_and_the_page_says_so(page):
-    give(page, picture(1), count=3)
-    expect(page.locator("#note")).to_contain_text("The first of your 3 pictures.")
+def test_only_the_first_of_several_files_is_used_and_the_page_says_so(page):
+    upload(page, random_image(1), count=3)
+    expect(page.locator("#details")).to_contain_text("Only the first of your 3 images was used.")
 
 
-def test_keyboard_alone(page):
+def test_the_page_can_be_used_with_the_keyboard(page):
     with page.expect_file_chooser():
         page.keyboard.press("Tab")
-        expect(page.locator("#zone")).to_be_focused()
+        expect(page.locator("#dropzone")).to_be_focused()
         page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
@@ -232,18 +232,18 @@ def test_keyboard_alone(page):
     expect(focused.locator("img")).to_have_attribute("alt", page.locator("#samples img").nth(1).get_attribute("alt"))
     assert focused.evaluate("each => getComputedStyle(each).outlineStyle") == "solid"
     page.keyboard.press("Enter")
-    expect(page.locator("#bars .best")).to_have_count(1)
-    announced = page.get_by_role("status").filter(has=page.locator("#answer"))
-    expect(announced).to_contain_text(page.locator("#bars .best th").text_content())
+    expect(page.locator("#bars .predicted")).to_have_count(1)
+    announced = page.get_by_role("status").filter(has=page.locator("#prediction"))
+    expect(announced).to_contain_text(page.locator("#bars .predicted th").text_content())
     expect(focused).to_be_focused()
 
 
-def test_screen_reader_is_told_what_the_eye_sees(page):
+def test_every_part_has_an_accessible_name(page):
     for role, name in (
-        ("region", "Give a picture"),
-        ("region", "What the network says"),
-        ("table", "How probable each of them is"),
-        ("group", "Or try one of these"),
+        ("region", "Upload an image"),
+        ("region", "Prediction"),
+        ("table", "Probability of each class"),
+        ("group", "Or try an example"),
     ):
         expect(page.get_by_role(role, name=name)).to_be_visible()
     expect(page.get_by_role("rowheader")).to_have_count(10)
@@ -252,38 +252,51 @@ def test_screen_reader_is_told_what_the_eye_sees(page):
 
 
 @pytest.mark.parametrize("width", [320, 390, 1440])
-def test_every_width_is_enough(visit, width):
+def test_the_page_fits_every_width(visit, width):
     page = visit(viewport={"width": width, "height": 844})
     page.locator("#samples button").first.click()
-    expect(page.locator("#bars .best")).to_have_count(1)
-    expect(page.locator("#answer")).to_be_in_viewport()
-    expect(page.locator("#seen")).to_be_in_viewport()
+    expect(page.locator("#bars .predicted")).to_have_count(1)
+    expect(page.locator("#prediction")).to_be_in_viewport()
+    expect(page.locator("#input-image")).to_be_in_viewport()
     assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
+@pytest.mark.parametrize("classes", [3, 20])
+def test_the_page_works_with_any_number_of_classes(visit, tmp_path, classes):
+    write_export(tmp_path, class_names=[f"class {index}" for index in range(classes)])
+    with server(tmp_path) as running:
+        running.wait_for(lambda: requests.get(f"{running.url}/health/ready", timeout=5).ok)
+        page = visit(address=running.url)
+        expect(page.locator("#samples button")).to_have_count(classes)
+        expect(page.locator("#bars tr")).to_have_count(classes)
+        expect(page.locator("#model-summary")).to_contain_text(f"{classes} classes")
+        upload(page, png("red"))
+        expect(page.locator("#bars .predicted th")).to_have_text("class 0")
+
+
 @pytest.mark.parametrize(("scheme", "dark"), [("light", False), ("dark", True)])
-def test_page_follows_the_scheme_and_can_be_read(visit, scheme, dark):
+def test_the_page_follows_the_colour_scheme_with_enough_contrast(visit, scheme, dark):
     page = visit(color_scheme=scheme)
     page.locator("#samples button").first.click()
-    expect(page.locator("#bars .best")).to_have_count(1)
+    expect(page.locator("#bars .predicted")).to_have_count(1)
     page.evaluate("document.getElementById('unsure').hidden = false")
-    give(page, b"no picture", kind="text/plain")
+    upload(page, b"not an image", content_type="text/plain")
     expect(page.get_by_role("alert")).not_to_be_empty()
-    ground = luminance(colour(page, "body", "backgroundColor"))
-    assert (ground < 0.1) == dark
-    for text in ("body", ".lead", "#zone .soft", "#error", "footer a"):
+    background = luminance(style(page, "body", "backgroundColor"))
+    assert (background < 0.1) == dark
+    for text in ("body", ".lead", "#dropzone .muted", "#error", "footer a"):
         behind = page.locator(text).evaluate(
             """each => {
-                const ground = () => getComputedStyle(each).backgroundColor;
-                while (ground() === 'rgba(0, 0, 0, 0)') each = each.parentElement;
-                return ground();
+                const background = () => getComputedStyle(each).backgroundColor;
+                while (background() === 'rgba(0, 0, 0, 0)') each = each.parentElement;
+                return background();
             }"""
         )
-        assert contrast(colour(page, text, "color"), behind) >= 4.5, text
+        assert contrast(style(page, text, "color"), behind) >= 4.5, text
 
 
-def colour(page, place: str, what: str) -> str:
-    return page.locator(place).evaluate(f"each => getComputedStyle(each).{what}")
+def style(page, selector: str, name: str) -> str:
+    return page.locator(selector).evaluate(f"each => getComputedStyle(each).{name}")
 
 
 def luminance(colour: str) -> float:
@@ -298,49 +311,49 @@ def contrast(one: str, other: str) -> float:
     return (lighter + 0.05) / (darker + 0.05)
 
 
-@pytest.mark.parametrize(("drawn", "unsure"), [("red", False), ("grey", True)])
-def test_page_says_when_a_picture_is_unlike_the_training_pictures(page, drawn, unsure):
-    give(page, png(drawn))
+@pytest.mark.parametrize(("colour", "unsure"), [("red", False), ("grey", True)])
+def test_the_page_says_when_a_prediction_is_unsure(page, colour, unsure):
+    upload(page, png(colour))
 
-    expect(page.locator("#bars .best")).to_have_count(1)
-    assert answer(page).startswith("Best guess: ") == unsure
+    expect(page.locator("#bars .predicted")).to_have_count(1)
+    assert prediction(page).startswith("Best guess: ") == unsure
     notice = page.locator("#unsure")
     expect(notice).to_be_visible(visible=unsure)
     if unsure:
-        expect(notice).to_contain_text("unlike anything the model was trained on")
-        expect(notice).to_contain_text(f"below {100 * UNSURE_BELOW:.1f}%, as only 5% of the validation pictures' are")
+        expect(notice).to_contain_text("less certain about this image than about 95% of the validation images")
+    expect(page.locator("#threshold-note")).to_contain_text(f"{100 * UNSURE_BELOW:.1f}% threshold")
 
 
-def test_page_waits_for_a_model(visit):
-    answers = [{"status": 503, "json": {"error": "There is no model here."}}]
-    page = visit(routes=[("**/model", lambda route: route.fulfill(**answers.pop()) if answers else route.continue_())])
+def test_the_page_waits_for_a_model(visit):
+    errors = [{"status": 503, "json": {"error": "No model is loaded."}}]
+    page = visit(routes=[("**/model", lambda route: route.fulfill(**errors.pop()) if errors else route.continue_())])
     notice = page.get_by_role("status").first
-    expect(notice).to_contain_text("There is no model here.")
-    expect(page.locator("#card")).to_contain_text("test pictures (95% interval")  # after a few seconds, by itself
+    expect(notice).to_contain_text("No model is loaded.")
+    expect(page.locator("#model-summary")).to_contain_text("Test accuracy: 92.8% (95% confidence interval")
     expect(notice).to_be_empty()
 
 
 @pytest.mark.parametrize(
-    ("handler", "sentence"),
+    ("handler", "message"),
     [
         (lambda route: route.abort(), "The service cannot be reached."),
-        (lambda route: route.fulfill(status=503, json={"error": "It is busy; try again."}), "It is busy; try again."),
-        (lambda route: route.fulfill(status=502, body="<html>Bad gateway"), "answered with an error (502)"),
+        (lambda route: route.fulfill(status=503, json={"error": "Busy; retry shortly."}), "Busy; retry shortly."),
+        (lambda route: route.fulfill(status=502, body="<html>Bad gateway"), "returned an error (502)"),
     ],
 )
-def test_failure_on_the_way_ends_in_a_sentence(visit, handler, sentence):
+def test_a_failed_request_shows_an_error(visit, handler, message):
     page = visit(routes=[("**/predict*", handler)])
     page.locator("#samples button").first.click()
-    expect(page.get_by_role("alert")).to_contain_text(sentence)
+    expect(page.get_by_role("alert")).to_contain_text(message)
     expect(page.locator("#result")).to_have_attribute("aria-busy", "false")
 
 
-def test_slow_answer_does_not_overwrite_a_later_one(visit):
+def test_a_slow_response_does_not_overwrite_a_newer_one(visit):
     held = []
     page = visit(routes=[("**/predict*", lambda route: route.continue_() if held else held.append(route))])
     with page.expect_request("**/predict*") as slow:
-        give(page, picture(1))
+        upload(page, random_image(1))
     with page.expect_event("requestfailed", lambda request: request == slow.value):
-        give(page, picture(2), count=2)
-    expect(page.locator("#note")).to_contain_text("The first of your 2 pictures.")
+        upload(page, random_image(2), count=2)
+    expect(page.locator("#details")).to_contain_text("Only the first of your 2 images was used.")
     expect(page.get_by_role("alert")).to_be_empty()

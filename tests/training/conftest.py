@@ -1,22 +1,27 @@
 import pytest
 import yaml
 
-from cifar10.training.checkpoint import Checkpoint
+from cifar10.training.checkpoint import Checkpoints
 from cifar10.training.recipe import Recipe
-from tests.conftest import PROJECT
+from tests.helpers import PROJECT
 
 
 @pytest.fixture(scope="session")
-def recipe():
+def blocks():
+    """The recipes of `conf/base`, by name; those that others are made from begin with an underscore."""
+    return yaml.safe_load((PROJECT / "conf/base/parameters_architectures.yml").read_text())
+
+
+@pytest.fixture(scope="session")
+def recipe(blocks):
     """Make a recipe without augmentation from the common one and what differs."""
-    common = yaml.safe_load((PROJECT / "conf/base/parameters_architectures.yml").read_text())["_recipe"]
 
     def make(**changes):
-        return Recipe(**{**common, "flip": "none", "shift": 0, **changes})
+        return Recipe(**{**blocks["_recipe"], "flip": "none", "shift": 0, **changes})
 
     return make
 
 
 @pytest.fixture
-def checkpoint(tmp_path):
-    return Checkpoint(tmp_path / "checkpoint")
+def checkpoints(tmp_path):
+    return Checkpoints(tmp_path / "checkpoint")

@@ -1,50 +1,53 @@
+"""Accelerated layers compute what the standard ones compute."""
+
 import keras
 import numpy as np
 import pytest
 
 from cifar10.architectures import build
+from cifar10.compute.layers import walk_layers
 from cifar10.training.accelerate import (
     FastActivation,
     FastConv2D,
     FastDropout,
     FusedBatchNormalization,
     accelerate,
-    take_over,
+    copy_back,
 )
 from cifar10.training.transfer import unfreeze
 
-PICTURES = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3)).astype("float32")
+IMAGES = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3)).astype("float32")
 ON_TENSORFLOW = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the layers are for TensorFlow")
 
 
 @pytest.fixture(scope="module", params=["airbench94", "vgg16", "mobilenetv2_imagenet"])
-def network(request, statistics, knobs):
-    """With statistics in its batch norms that some training has made."""
+def network(request, statistics, builder_options):
+    """A network whose batch norms have the statistics of some training."""
     keras.utils.set_random_seed(0)
-    network = build(request.param, 10, statistics, **knobs(request.param))
-    network(PICTURES, training=True)
+    network = build(request.param, 10, statistics, **builder_options(request.param))
+    network(IMAGES, training=True)
     return network
 
 
-def step(network, pictures):
-    """Loss and gradients by variable, after a step in training mode, and what it made of all variables."""
+def step(network, images):
+    """Return loss and gradients of a step in training mode, and all weights after it."""
     import tensorflow as tf
 
     with tf.GradientTape() as tape:
-        loss = keras.ops.mean(keras.ops.cast(network(pictures, training=True), "float32") ** 2)
+        loss = keras.ops.mean(keras.ops.cast(network(images, training=True), "float32") ** 2)
     gradients = tape.gradient(loss, [variable.value for variable in network.trainable_variables])
     return float(loss), [np.array(each) for each in gradients], network.get_weights()
 
 
 @ON_TENSORFLOW
-@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 2e-3), ("bfloat16", 0.1)])
-def test_faster_network_is_the_same_network(network, precision, tolerance):
-    if (network.name, precision) == ("mobilenetv2_imagenet", "bfloat16"):
-        pytest.skip("so deep a network with weights of no use magnifies what rounding does to it")
-    fast = accelerate(network, precision)
-    kinds = {type(layer) for layer in fast._flatten_layers()}
+@pytest.mark.parametrize(("compute_dtype", "tolerance"), [("float32", 2e-3), ("bfloat16", 0.1)])
+def test_accelerated_network_computes_the_same(network, compute_dtype, tolerance):
+    if (network.name, compute_dtype) == ("mobilenetv2_imagenet", "bfloat16"):
+        pytest.skip("a network this deep with random weights magnifies rounding errors")
+    fast = accelerate(network, compute_dtype)
+    kinds = {type(layer) for layer in walk_layers(fast)}
     assert not kinds & {keras.layers.BatchNormalization, keras.layers.Conv2D, keras.layers.Activation}
-    plain, other = (keras.ops.convert_to_numpy(each(PICTURES)) for each in (network, fast))
+    plain, other = (keras.ops.convert_to_numpy(each(IMAGES)) for each in (network, fast))
     assert other.dtype == np.float32
     np.testing.assert_allclose(other, plain, atol=tolerance * abs(plain).max())
     assert [each.trainable for each in fast.variables] == [each.trainable for each in network.variables]
@@ -52,7 +55,7 @@ def test_faster_network_is_the_same_network(network, precision, tolerance):
 
 @ON_TENSORFLOW
 @pytest.mark.parametrize(("size", "side", "channels"), [(1, 8, 5), (3, 2, 15), (5, 2, 15), (3, 8, 200)])
-def test_gradient_of_filters_in_bfloat16_is_that_of_float32_but_for_rounding(size, side, channels):
+def test_kernel_gradient_in_bfloat16_is_that_of_float32_up_to_rounding(size, side, channels):
     import tensorflow as tf
 
     generator = np.random.default_rng(0)
@@ -62,7 +65,7 @@ def test_gradient_of_filters_in_bfloat16_is_that_of_float32_but_for_rounding(siz
     layer = FastConv2D(channels + 1, size, padding="same", use_bias=False, dtype="mixed_bfloat16")
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(tf.cast(layer(inputs) * upstream, "float32"))
-    assert layer._by_products(inputs.shape[1:])
+    assert layer._use_products(inputs.shape[1:])
     gradient = np.array(tape.gradient(loss, layer.kernel.value))
     expected = np.array(
         tf.raw_ops.Conv2DBackpropFilter(
@@ -75,12 +78,12 @@ def test_gradient_of_filters_in_bfloat16_is_that_of_float32_but_for_rounding(siz
 
 
 @ON_TENSORFLOW
-def test_faster_layers_learn_the_same(statistics):
+def test_accelerated_layers_learn_the_same(statistics):
     network = build("airbench94", 10, statistics)
     before = network.get_weights()
     fast = accelerate(network, "float32")
     (loss, gradients, after), (other_loss, other_gradients, other_after) = (
-        step(each, PICTURES) for each in (network, fast)
+        step(each, IMAGES) for each in (network, fast)
     )
     assert other_loss == pytest.approx(loss, rel=1e-4)
     for one, other in zip(gradients, other_gradients, strict=True):
@@ -96,7 +99,7 @@ def test_faster_layers_learn_the_same(statistics):
     ("kernel_size", "side", "channels", "padding"),
     [(1, 4, 3, "same"), (1, 4, 3, "valid"), (3, 2, 120, "same"), (5, 2, 120, "same"), (3, 4, 450, "same")],
 )
-def test_gradient_of_the_filters_by_products(kernel_size, side, channels, padding):
+def test_kernel_gradient_by_matrix_products(kernel_size, side, channels, padding):
     import tensorflow as tf
 
     generator = np.random.default_rng(0)
@@ -110,13 +113,13 @@ def test_gradient_of_the_filters_by_products(kernel_size, side, channels, paddin
             tape.watch(x)
             loss = keras.ops.sum(layer(x) * weights)
         results.append(tape.gradient(loss, [x, layer.kernel.value, layer.bias.value]))
-    assert layer._by_products(x.shape[1:])
+    assert layer._use_products(x.shape[1:])
     for plain, fast in zip(*results, strict=True):
         np.testing.assert_allclose(fast, plain, rtol=1e-4, atol=1e-3)
 
 
 @ON_TENSORFLOW
-def test_frozen_and_flat_batch_norms_are_as_the_standard_ones():
+def test_frozen_and_flat_batch_norms_compute_the_same():
     for shape in ((4, 5, 5, 3), (4, 3)):
         inputs = np.random.default_rng(0).normal(2, 3, size=shape).astype("float32")
         plain, fast = keras.layers.BatchNormalization(), FusedBatchNormalization()
@@ -145,7 +148,7 @@ def test_gelu_and_its_gradient():
 
 @ON_TENSORFLOW
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
-def test_dropout_keeps_its_share_and_the_mean(dtype):
+def test_dropout_keeps_its_rate_and_the_mean(dtype):
     import tensorflow as tf
 
     layer = FastDropout(0.4, seed=1, dtype=dtype)
@@ -158,17 +161,19 @@ def test_dropout_keeps_its_share_and_the_mean(dtype):
     assert (first > 0).mean() == pytest.approx(0.6, abs=0.005)
     assert first.max() == pytest.approx(1 / 0.6, rel=0.005)
     np.testing.assert_allclose(gradient, first)
-    assert ((first > 0) == (second > 0)).mean() == pytest.approx(0.52, abs=0.01)  # drawn anew, independently
-    assert (first > 0).reshape(-1, 2).all(axis=1).mean() == pytest.approx(0.36, abs=0.01)  # as are the halves of a draw
+    assert ((first > 0) == (second > 0)).mean() == pytest.approx(0.52, abs=0.01)  # drawn independently
+    assert (first > 0).reshape(-1, 2).all(axis=1).mean() == pytest.approx(
+        0.36, abs=0.01
+    )  # as are both halves of a draw
     np.testing.assert_array_equal(layer(x, training=False), x)
 
 
-def test_network_takes_over_what_its_copy_has_learnt(statistics, knobs):
-    network = build("mobilenetv2_imagenet", 10, statistics, **knobs("mobilenetv2_imagenet"))
+def test_copy_back_copies_weights_and_which_layers_are_trainable(statistics, builder_options):
+    network = build("mobilenetv2_imagenet", 10, statistics, **builder_options("mobilenetv2_imagenet"))
     fast = accelerate(network, "float32")
     fast.set_weights([value + 1 for value in fast.get_weights()])
     unfreeze(fast, 20)
-    take_over(network, fast)
+    copy_back(network, fast)
     for value, other in zip(network.get_weights(), fast.get_weights(), strict=True):
         np.testing.assert_array_equal(value, other)
     trained = [[weight.path for weight in each.trainable_weights] for each in (network, fast)]
@@ -176,7 +181,7 @@ def test_network_takes_over_what_its_copy_has_learnt(statistics, knobs):
     assert 0 < len(trained[0]) < len(network.weights) / 4
 
 
-def test_what_is_copied_is_trained_apart(statistics):
+def test_copy_has_weights_of_its_own(statistics):
     network = build("simple_cnn", 10, statistics)
     before = network.get_weights()
     fast = accelerate(network, "bfloat16")

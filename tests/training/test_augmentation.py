@@ -2,59 +2,59 @@ import keras
 import numpy as np
 import pytest
 
-from cifar10.training.augmentation import Augmentation, mirror_some
+from cifar10.training.augmentation import Augmentation, flip_half
 
 FILL = (10.0, 20.0, 30.0)
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     return np.random.default_rng(0).integers(40, 256, (64, 32, 32, 3), dtype=np.uint8)
 
 
-def augment(pictures, recipe):
-    result = keras.ops.convert_to_numpy(Augmentation(recipe, FILL)(pictures))
-    assert result.shape == pictures.shape
+def augment(images, recipe):
+    result = keras.ops.convert_to_numpy(Augmentation(recipe, FILL)(images))
+    assert result.shape == images.shape
     assert result.dtype == np.float32
     assert result.min() >= 0
     assert result.max() <= 255
     return result
 
 
-def test_nothing_asked_for_nothing_changed(pictures, recipe):
-    np.testing.assert_array_equal(augment(pictures, recipe()), pictures)
+def test_without_options_nothing_changes(images, recipe):
+    np.testing.assert_array_equal(augment(images, recipe()), images)
 
 
-def test_flip_mirrors_about_half_of_the_pictures(pictures, recipe):
-    result = augment(pictures, recipe(flip="random"))
-    kept = (result == pictures).all(axis=(1, 2, 3))
-    mirrored = (result == pictures[:, :, ::-1]).all(axis=(1, 2, 3))
-    assert (kept ^ mirrored).all()
-    assert 16 < mirrored.sum() < 48
+def test_random_flips_about_half_of_the_images(images, recipe):
+    result = augment(images, recipe(flip="random"))
+    kept = (result == images).all(axis=(1, 2, 3))
+    flipped = (result == images[:, :, ::-1]).all(axis=(1, 2, 3))
+    assert (kept ^ flipped).all()
+    assert 16 < flipped.sum() < 48
 
 
-def test_alternating_flip_shows_a_picture_both_ways_in_any_two_epochs(pictures, recipe):
-    mirrored = mirror_some(pictures, seed=0)
-    kept = (mirrored == pictures).all(axis=(1, 2, 3))
+def test_alternating_flip_shows_each_image_both_ways_in_any_two_epochs(images, recipe):
+    flipped = flip_half(images, seed=0)
+    kept = (flipped == images).all(axis=(1, 2, 3))
     assert 16 < kept.sum() < 48
     layer = Augmentation(recipe(flip="alternating"), FILL)
     for epoch in range(3):
         layer.epoch.assign(epoch)
-        seen = mirrored[:, :, ::-1] if epoch % 2 else mirrored
-        np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer(mirrored)), seen)
+        seen = flipped[:, :, ::-1] if epoch % 2 else flipped
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer(flipped)), seen)
 
 
-def test_shift_moves_each_picture_by_whole_pixels_of_its_own(pictures, recipe):
+def test_shift_moves_each_image_by_its_own_whole_pixels(images, recipe):
     span = 3
-    result = augment(pictures, recipe(shift=span))
-    padded = np.pad(pictures, ((0, 0), (span, span), (span, span), (0, 0)), mode="reflect")
+    result = augment(images, recipe(shift=span))
+    padded = np.pad(images, ((0, 0), (span, span), (span, span), (0, 0)), mode="reflect")
     seen = set()
-    for picture, padding in zip(result, padded, strict=True):
+    for image, padding in zip(result, padded, strict=True):
         matches = [
             (row, column)
             for row in range(2 * span + 1)
             for column in range(2 * span + 1)
-            if (padding[row : row + 32, column : column + 32] == picture).all()
+            if (padding[row : row + 32, column : column + 32] == image).all()
         ]
         assert len(matches) == 1
         seen.update(matches)
@@ -62,29 +62,29 @@ def test_shift_moves_each_picture_by_whole_pixels_of_its_own(pictures, recipe):
     assert {row for row, _ in seen} == {column for _, column in seen} == set(range(2 * span + 1))
 
 
-def test_flip_and_shift_together_keep_pixels_exact(pictures, recipe):
-    result = augment(pictures, recipe(flip="random", shift=2))
-    for before, after in zip(pictures, result, strict=True):
+def test_flip_and_shift_together_keep_pixels_exact(images, recipe):
+    result = augment(images, recipe(flip="random", shift=2))
+    for before, after in zip(images, result, strict=True):
         assert set(map(tuple, after.reshape(-1, 3))) <= set(map(tuple, before.reshape(-1, 3).astype(np.float32)))
 
 
 @pytest.mark.parametrize("size", [1, 7, 8])
-def test_cutout_blanks_one_square_of_that_size(pictures, recipe, size):
-    result = augment(pictures, recipe(cutout=size))
-    blank = (result == np.array(FILL, np.float32)).all(axis=-1)
-    np.testing.assert_array_equal(result[~blank], pictures[~blank])
-    sides = [(mask.any(axis=1).sum(), mask.any(axis=0).sum()) for mask in blank]
-    assert [mask.sum() for mask in blank] == [rows * columns for rows, columns in sides]  # filled rectangles
-    assert max(rows for rows, _ in sides) == size  # cut off at the border, whole elsewhere
+def test_cutout_fills_one_square_of_that_size(images, recipe, size):
+    result = augment(images, recipe(cutout=size))
+    filled = (result == np.array(FILL, np.float32)).all(axis=-1)
+    np.testing.assert_array_equal(result[~filled], images[~filled])
+    sides = [(mask.any(axis=1).sum(), mask.any(axis=0).sum()) for mask in filled]
+    assert [mask.sum() for mask in filled] == [rows * columns for rows, columns in sides]  # rectangles
+    assert max(rows for rows, _ in sides) == size  # cropped at the border, complete elsewhere
     assert sum(side == (size, size) for side in sides) > len(sides) / 3
 
 
-def test_rotation_turns_about_the_centre_by_at_most_so_much(recipe):
+def test_rotation_is_about_the_centre_and_at_most_the_given_angle(recipe):
     rows, columns = np.mgrid[:32, :32] - 15.5
     inside = np.hypot(rows, columns) < 13
     ramp = np.repeat((128 + 4 * columns)[None, :, :, None], 3, axis=-1) + np.zeros((64, 1, 1, 1))
     result = augment(ramp, recipe(rotation=30))[..., 0] / 4 - 32
-    # A ramp stays a plane when it is turned: its two slopes are the cosine and the sine of the angle.
+    # A rotated ramp is still a plane, whose two slopes are the cosine and the sine of the angle.
     slopes = [np.linalg.lstsq(np.stack([columns[inside], rows[inside]], 1), each[inside])[0] for each in result]
     np.testing.assert_allclose([np.hypot(*slope) for slope in slopes], 1, atol=0.01)
     angles = np.degrees([np.arctan2(across, along) for along, across in slopes])
@@ -93,7 +93,7 @@ def test_rotation_turns_about_the_centre_by_at_most_so_much(recipe):
     assert angles.min() < -20
 
 
-def test_zoom_scales_by_at_most_so_much(recipe):
+def test_zoom_scales_by_at_most_the_given_fraction(recipe):
     columns = np.mgrid[:32, :32][1] - 15.5
     ramp = np.repeat((128 + 4 * columns)[None, :, :, None], 3, axis=-1) + np.zeros((64, 1, 1, 1))
     result = augment(ramp, recipe(zoom=0.25))[:, 16, 8:24, 0]
@@ -102,15 +102,15 @@ def test_zoom_scales_by_at_most_so_much(recipe):
     assert 1.15 < factors.max() < 1.26
 
 
-def test_everything_at_once_compiles(pictures, recipe):
+def test_all_options_together_compile(images, recipe):
     layer = Augmentation(recipe(flip="random", shift=4, cutout=8, rotation=15, zoom=0.1), FILL)
     model = keras.Sequential([keras.Input((32, 32, 3)), layer, keras.layers.GlobalAveragePooling2D()])
-    assert np.isfinite(model.predict(pictures, verbose=0)).all()
+    assert np.isfinite(model.predict(images, verbose=0)).all()
 
 
-def test_same_seed_same_views_and_new_views_each_time(pictures, recipe):
+def test_same_seed_gives_the_same_images_and_each_call_new_ones(images, recipe):
     layers = [Augmentation(recipe(shift=4, seed=seed), FILL) for seed in (1, 1, 2)]
-    first, same, other = (keras.ops.convert_to_numpy(layer(pictures)) for layer in layers)
+    first, same, other = (keras.ops.convert_to_numpy(layer(images)) for layer in layers)
     np.testing.assert_array_equal(first, same)
     assert (first != other).any()
-    assert (first != keras.ops.convert_to_numpy(layers[0](pictures))).any()
+    assert (first != keras.ops.convert_to_numpy(layers[0](images))).any()

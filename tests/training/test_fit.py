@@ -17,7 +17,7 @@ from cifar10.training.checkpoint import Checkpoint
 from cifar10.training.fit import fit
 from cifar10.training.model import Training
 from cifar10.training.progress import Progress
-from tests.conftest import PROJECT
+from tests.helpers import PROJECT
 
 TIMED = ["seconds", "joules"]  # of the history, which differ each time
 

@@ -1,63 +1,67 @@
+"""What the network gets to see in training and validation, and the loss it is trained with."""
+
 import keras
 import numpy as np
 import pytest
 
-from cifar10.training.augmentation import Augmentation
-from cifar10.training.model import Training
+from cifar10.training.augmentation import Augmentation, make_mixing
+from cifar10.training.model import TrainingModel
+
+BLACK = (0.0, 0.0, 0.0)
 
 
 @pytest.fixture
-def pictures():
-    """Sixteen pictures, each of one shade of its own."""
+def images():
+    """Sixteen images, each of one shade."""
     return np.repeat(np.arange(16, dtype=np.uint8), 32 * 32 * 3).reshape(16, 32, 32, 3)
 
 
 @pytest.fixture
-def seen():
-    """A network whose logits are the pixels that it saw."""
+def identity():
+    """A network whose logits are the pixels of its input."""
     return keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten()])
 
 
-def training(network, pictures, recipe):
-    return Training(network, pictures, pictures, Augmentation(recipe, (0.0, 0.0, 0.0)), recipe)
+def make_model(network, images, recipe):
+    return TrainingModel(network, images, images, Augmentation(recipe, BLACK), make_mixing(recipe))
 
 
-def train(seen, pictures, recipe):
-    """What the network saw, and the loss of targets that are 1 for the first eight pictures and 0 for the others."""
-    model = training(seen, pictures, recipe)
+def train(identity, images, recipe):
+    """Return the network's input, and the loss of targets that are 1 for the first eight images and 0 for the others."""
+    model = make_model(identity, images, recipe)
     model.compile(loss=lambda target, _: keras.ops.mean(target * keras.ops.arange(16.0)[:, None]))
     index = np.arange(16)
     outputs = model(index, training=True)
     targets = keras.ops.convert_to_tensor((np.arange(16) < 8).astype("float32")[:, None])
     loss = float(model.compute_loss(index, targets, outputs, training=True))
-    return keras.ops.convert_to_numpy(outputs).reshape(pictures.shape), loss, model
+    return keras.ops.convert_to_numpy(outputs).reshape(images.shape), loss, model
 
 
-def loss_of(share):
-    """Every picture's target is a share of its own and the rest of its counterpart's."""
+def expected_loss(weight):
+    """Return the loss if the target of each image has that weight, and that of its counterpart the rest."""
     own, other = np.arange(16) < 8, np.arange(16) >= 8
-    return ((share * own + (1 - share) * other) * np.arange(16)).mean()
+    return ((weight * own + (1 - weight) * other) * np.arange(16)).mean()
 
 
-def test_training_sees_its_own_pictures_augmented_and_judging_others_as_they_are(seen, recipe):
-    shown, judged = np.random.default_rng(0).integers(0, 256, (2, 8, 32, 32, 3), dtype=np.uint8)
+def test_train_images_are_augmented_and_val_images_unchanged(identity, recipe):
+    train_images, val_images = np.random.default_rng(0).integers(0, 256, (2, 8, 32, 32, 3), dtype=np.uint8)
     recipe = recipe(shift=4, mixup=1.0)
-    model = Training(seen, shown, judged, Augmentation(recipe, (0.0, 0.0, 0.0)), recipe)
+    model = TrainingModel(identity, train_images, val_images, Augmentation(recipe, BLACK), make_mixing(recipe))
     index = np.array([5, 2, 2])
-    np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(index)), judged[index].reshape(3, -1))
-    assert (keras.ops.convert_to_numpy(model(index, training=True)) != shown[index].reshape(3, -1)).any()
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(index)), val_images[index].reshape(3, -1))
+    assert (keras.ops.convert_to_numpy(model(index, training=True)) != train_images[index].reshape(3, -1)).any()
 
 
-def test_features_are_neither_augmented_nor_mixed(recipe):
+def test_features_are_neither_augmented_nor_mixed():
     features = np.random.default_rng(0).normal(size=(8, 5)).astype("float32")
     network = keras.Sequential([keras.Input((5,)), keras.layers.Identity()])
-    model = Training(network, features, features[::-1], None, recipe(shift=4, mixup=1.0))
+    model = TrainingModel(network, features, features[::-1])
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(np.arange(8), training=True)), features)
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(np.arange(8))), features[::-1])
 
 
-def test_state_is_all_but_the_examples(seen, pictures, recipe):
-    model = training(seen, pictures, recipe(shift=2, mixup=1.0))
+def test_state_is_everything_but_the_examples(identity, images, recipe):
+    model = make_model(identity, images, recipe(shift=2, mixup=1.0))
     before = [np.array(variable) for variable in model.state()]
     assert sum(each.size for each in before) < 100
     first = model(np.arange(16), training=True)
@@ -68,46 +72,47 @@ def test_state_is_all_but_the_examples(seen, pictures, recipe):
     assert (np.array(first) != np.array(second)).any()
 
 
-def test_without_mixing_targets_stay(seen, pictures, recipe):
-    images, loss, _ = train(seen, pictures, recipe())
-    np.testing.assert_array_equal(images, pictures)
-    assert loss == pytest.approx(loss_of(1.0))
+def test_without_mixing_images_and_targets_are_unchanged(identity, images, recipe):
+    inputs, loss, model = train(identity, images, recipe())
+    np.testing.assert_array_equal(inputs, images)
+    assert loss == pytest.approx(expected_loss(1.0))
+    assert model.mixing is None
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_mixup_blends_pictures_and_targets_alike(seen, pictures, recipe, seed):
-    images, loss, model = train(seen, pictures, recipe(mixup=1.0, seed=seed))
-    share = float(model.share)
-    assert 0 < share < 1
-    np.testing.assert_allclose(images, share * pictures + (1 - share) * pictures[::-1].astype("float32"), atol=1e-4)
-    assert loss == pytest.approx(loss_of(share), rel=1e-4)
+def test_mixup_blends_images_and_targets_by_the_same_weight(identity, images, recipe, seed):
+    inputs, loss, model = train(identity, images, recipe(mixup=1.0, seed=seed))
+    weight = float(model.mixing.weight)
+    assert 0 < weight < 1
+    np.testing.assert_allclose(inputs, weight * images + (1 - weight) * images[::-1].astype("float32"), atol=1e-4)
+    assert loss == pytest.approx(expected_loss(weight), rel=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_cutmix_pastes_one_rectangle_and_mixes_targets_by_its_area(seen, pictures, recipe, seed):
-    images, loss, model = train(seen, pictures, recipe(cutmix=1.0, seed=seed))
-    pasted = (images == pictures[::-1]).all(axis=-1)
-    np.testing.assert_array_equal(images[~pasted], pictures[~pasted])
+def test_cutmix_pastes_one_rectangle_and_mixes_targets_by_its_area(identity, images, recipe, seed):
+    inputs, loss, model = train(identity, images, recipe(cutmix=1.0, seed=seed))
+    pasted = (inputs == images[::-1]).all(axis=-1)
+    np.testing.assert_array_equal(inputs[~pasted], images[~pasted])
     assert (pasted == pasted[0]).all()
     rows, columns = pasted[0].any(axis=1).sum(), pasted[0].any(axis=0).sum()
     assert pasted[0].sum() == rows * columns
-    assert float(model.share) == pytest.approx(1 - rows * columns / 1024)
-    assert loss == pytest.approx(loss_of(1 - rows * columns / 1024), rel=1e-4)
+    assert float(model.mixing.weight) == pytest.approx(1 - rows * columns / 1024)
+    assert loss == pytest.approx(expected_loss(1 - rows * columns / 1024), rel=1e-4)
 
 
 @pytest.mark.parametrize("mixing", ["mixup", "cutmix"])
-def test_each_step_of_fit_mixes_anew(pictures, recipe, mixing):
-    class Shares(keras.callbacks.Callback):
+def test_each_step_of_fit_draws_a_new_weight(images, recipe, mixing):
+    class Weights(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
-            shares.append(float(self.model.share))
+            weights.append(float(self.model.mixing.weight))
 
-    shares = []
+    weights = []
     recipe = recipe(**{mixing: 1.0})
     network = keras.Sequential(
         [keras.Input((32, 32, 3)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(10)]
     )
-    model = training(network, pictures, recipe)
+    model = make_model(network, images, recipe)
     model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=True)  # as on a GPU
     index, targets = np.arange(16), np.eye(10, dtype="float32")[np.arange(16) % 10]
-    model.fit(index, targets, batch_size=4, verbose=0, callbacks=[Shares()])
-    assert len(set(shares)) == 4
+    model.fit(index, targets, batch_size=4, verbose=0, callbacks=[Weights()])
+    assert len(set(weights)) == 4

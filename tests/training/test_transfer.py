@@ -19,7 +19,7 @@ from cifar10.training.phase import optimise
 from cifar10.training.progress import Progress
 from cifar10.training.recipe import RECIPES
 from cifar10.training.transfer import fine_tune, head, train_head
-from tests.conftest import CLASS_NAMES, PROJECT
+from tests.helpers import CLASS_NAMES, PROJECT
 
 NAME = "mobilenetv2_imagenet"
 IDENTITY = {"architecture": NAME, "recipe": {}}
@@ -45,25 +45,25 @@ def small_mobilenet(statistics, tmp_path_factory):
         options = {"include_top": False, "input_shape": (recipe.image_size, recipe.image_size, 3)}
         weights = tmp_path_factory.mktemp("weights") / "small.weights.h5"
         keras.applications.MobileNetV2(alpha=recipe.alpha, weights=None, **options).save_weights(weights)
-        return build(NAME, 10, statistics, **{**recipe.knobs(), "weights": str(weights)})
+        return build(NAME, 10, statistics, **{**recipe.builder_options(), "weights": str(weights)})
 
     return make
 
 
 @pytest.fixture(scope="module")
-def transfer_recipe(knobs):
+def transfer_recipe(builder_options):
     block = yaml.safe_load((PROJECT / "conf/base/parameters_architectures.yml").read_text())[NAME]
     quick = {"epochs": 1, "batch_size": 32, "head_epochs": 2, "unfreeze": 20}
 
     def make(**changes):
-        return RECIPES[NAME](**{**block, **knobs(NAME), **quick, **changes})
+        return RECIPES[NAME](**{**block, **builder_options(NAME), **quick, **changes})
 
     return make
 
 
 @pytest.fixture
-def network(statistics, knobs):
-    return build(NAME, 10, statistics, **knobs(NAME))
+def network(statistics, builder_options):
+    return build(NAME, 10, statistics, **builder_options(NAME))
 
 
 @pytest.fixture

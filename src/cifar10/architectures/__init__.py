@@ -1,4 +1,4 @@
-"""The table of architectures. Reading it imports no Keras; building a network does."""
+"""The table of architectures. Importing it does not import Keras; building a network does."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ from cifar10.contracts import Statistics
 if TYPE_CHECKING:
     import keras
 
-# name -> module of this package that holds the builder of that name
+# name -> module of this package that defines the builder of the same name
 ARCHITECTURES = {
     "simple_cnn": "plain",
     "batchnorm_cnn": "plain",
@@ -34,18 +34,19 @@ ARCHITECTURES = {
 }
 
 
-def build(name: str, num_classes: int, statistics: Statistics, **knobs: Any) -> "keras.Model":
-    """Build the network of that name, as it is before its training.
+def build(name: str, num_classes: int, statistics: Statistics | None, **options: Any) -> "keras.Model":
+    """Build an untrained network.
 
     Args:
         name: a key of `ARCHITECTURES`.
         num_classes: length of the logits.
-        statistics: of the training part, for the scaling inside the network.
-        knobs: what else its builder takes, of its recipe.
+        statistics: of the train split, to standardise the images inside the network. The `*_imagenet` networks do not
+            need them, because they use the preprocessing of their backbone.
+        options: further arguments of the builder, taken from the recipe.
 
     Returns:
-        A model from raw RGB 0-255 (n, 32, 32, 3) to logits (n, num_classes), a layer named `features` before
-        its head.
+        A model from raw RGB images of 0-255 (n, 32, 32, 3) to logits (n, num_classes). The input of its head is the
+        output of a layer named `features`.
     """
     module = importlib.import_module(f"{__name__}.{ARCHITECTURES[name]}")
-    return getattr(module, name)(num_classes, statistics, **knobs)
+    return getattr(module, name)(num_classes, statistics, **options)

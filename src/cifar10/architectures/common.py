@@ -1,4 +1,4 @@
-"""What the networks share: raw pictures in, the pieces that every family is made of, logits out."""
+"""What the networks share: the input of raw images, common building blocks, and the output of logits."""
 
 import keras
 from keras import KerasTensor, layers
@@ -6,21 +6,23 @@ from keras import KerasTensor, layers
 from cifar10.contracts import Statistics
 
 IMAGE_SHAPE = (32, 32, 3)
-BATCHNORM_MOMENTUM = 0.9  # as in PyTorch; at the 0.99 of Keras, validation lags for the first thousand steps
+BATCHNORM_MOMENTUM = 0.9  # as in PyTorch; with Keras's 0.99, validation lags behind for the first thousand steps
 
-# He initialisation where each filter sees one channel: Keras would count all of them as its inputs.
+# He initialisation for depthwise convolutions. Each of their filters sees only one channel, but Keras computes the
+# fan-in from all channels, which would make the weights far too small; their fan-out is kernel size squared, as wanted.
 DEPTHWISE_INITIALIZER = keras.initializers.VarianceScaling(2.0, mode="fan_out")
 
 
-def picture() -> KerasTensor:
-    """Raw RGB 0-255, (n, 32, 32, 3)."""
-    return keras.Input(IMAGE_SHAPE, name="picture")
+def image_input() -> KerasTensor:
+    """Return the input: raw RGB images of 0-255, (n, 32, 32, 3)."""
+    return keras.Input(IMAGE_SHAPE, name="image")
 
 
 def standardise(statistics: Statistics) -> layers.Layer:
-    """Bring each channel to mean 0 and standard deviation 1 over the training part.
+    """Return a layer that gives each channel mean 0 and standard deviation 1 over the train split.
 
-    `Rescaling` with lists rather than `Normalization`, whose variables stand in the way of an ONNX export.
+    It is a `Rescaling` with one scale and offset per channel. `Normalization` would do the same, but its variables
+    interfere with the ONNX export.
     """
     scale = [1.0 / std for std in statistics.std]
     offset = [-mean / std for mean, std in zip(statistics.mean, statistics.std, strict=True)]
@@ -28,7 +30,10 @@ def standardise(statistics: Statistics) -> layers.Layer:
 
 
 def convolution(x: KerasTensor, filters: int, kernel_size: int, strides: int = 1, *, name: str) -> KerasTensor:
-    """A convolution without bias, for a batch norm comes with its own; He initialisation (2015, arXiv 1502.01852)."""
+    """Apply a convolution with He initialisation (He et al. 2015, arXiv 1502.01852).
+
+    It has no bias, because the batch norm that follows adds one.
+    """
     return layers.Conv2D(
         filters,
         kernel_size,
@@ -41,7 +46,7 @@ def convolution(x: KerasTensor, filters: int, kernel_size: int, strides: int = 1
 
 
 def norm(x: KerasTensor, activation: str | None = None, *, name: str) -> KerasTensor:
-    """Batch norm (Ioffe and Szegedy 2015, arXiv 1502.03167), then the activation, if there is one."""
+    """Apply batch norm (Ioffe and Szegedy 2015, arXiv 1502.03167), then the activation, if any."""
     x = layers.BatchNormalization(momentum=BATCHNORM_MOMENTUM, name=f"{name}_norm")(x)
     return layers.Activation(activation, name=f"{name}_{activation}")(x) if activation else x
 
@@ -55,14 +60,14 @@ def convolution_norm(
     activation: str | None = "relu",
     name: str,
 ) -> KerasTensor:
-    """Convolution, batch norm, activation."""
+    """Apply convolution, batch norm and activation."""
     return norm(convolution(x, filters, kernel_size, strides, name=name), activation, name=name)
 
 
 def classifier(
     inputs: KerasTensor, x: KerasTensor, num_classes: int, *, dropout: float = 0.0, name: str
 ) -> keras.Model:
-    """Average over the picture (the layer `features`), and one dense layer to the logits."""
+    """Complete a network with its head: global average pooling (the layer `features`) and a dense layer to logits."""
     x = layers.GlobalAveragePooling2D(name="features")(x)
     if dropout:
         x = layers.Dropout(dropout, name="dropout")(x)

@@ -1,7 +1,7 @@
-"""DenseNet-BC (Huang et al. 2016, arXiv 1608.06993), fitted to 32x32 pictures.
+"""DenseNet-BC (Huang et al. 2016, arXiv 1608.06993), adapted to 32x32 images.
 
-Difference from the ImageNet network of the paper: a 3x3 stem with stride 1, no pooling and no batch norm, with which
-the first layer begins anyway; so the stages work at 32, 16, 8 and 4 pixels.
+Difference from the paper's ImageNet network: the stem is a 3x3 convolution with stride 1, without pooling and without
+batch norm (the first layer begins with one), so that the stages work at 32, 16, 8 and 4 pixels.
 """
 
 from collections.abc import Sequence
@@ -9,21 +9,28 @@ from collections.abc import Sequence
 import keras
 from keras import KerasTensor, layers
 
-from cifar10.architectures.common import classifier, convolution, norm, picture, standardise
+from cifar10.architectures.common import classifier, convolution, image_input, norm, standardise
 from cifar10.contracts import Statistics
 
-GROWTH = 32  # channels that each layer adds
-BOTTLENECK = 4  # a layer's 1x1 convolution gives so many times the growth
-COMPRESSION = 0.5  # share of the channels that pass on to the next stage
+GROWTH = 32  # growth rate: the number of channels that each layer adds
+BOTTLENECK = 4  # output channels of the 1x1 convolution in a layer / growth rate
+COMPRESSION = 0.5  # share of the channels that a transition keeps
 
 
 def densenet121(num_classes: int, statistics: Statistics) -> keras.Model:
-    """Fifty-eight layers of two convolutions, in four stages."""
+    """Build 58 layers of two convolutions each, in four stages.
+
+    Each layer takes the outputs of all previous layers of its stage as its input and adds 32 channels to them (Huang et
+    al. 2016). Features are reused instead of learned again, so the network needs few parameters for its depth. The
+    stem is adapted to 32x32 images. Concatenating all outputs takes a lot of memory and memory bandwidth, so training
+    is slow for the number of parameters.
+    """
     return _densenet("densenet121", (6, 12, 24, 16), num_classes, statistics)
 
 
 def _densenet(name: str, depths: Sequence[int], num_classes: int, statistics: Statistics) -> keras.Model:
-    inputs = picture()
+    """Build a DenseNet with the given number of layers per stage."""
+    inputs = image_input()
     x = convolution(standardise(statistics)(inputs), 2 * GROWTH, 3, name="stem")
     for stage, depth in enumerate(depths, start=1):
         if stage > 1:
@@ -35,7 +42,7 @@ def _densenet(name: str, depths: Sequence[int], num_classes: int, statistics: St
 
 
 def _layer(x: KerasTensor, name: str) -> KerasTensor:
-    """All channels so far, and `GROWTH` new ones made of them."""
+    """Compute `GROWTH` new channels from all channels so far, and concatenate both."""
     new = norm(x, "relu", name=f"{name}_reduce")
     new = convolution(new, BOTTLENECK * GROWTH, 1, name=f"{name}_reduce")
     new = norm(new, "relu", name=f"{name}_spatial")
@@ -44,7 +51,7 @@ def _layer(x: KerasTensor, name: str) -> KerasTensor:
 
 
 def _transition(x: KerasTensor, name: str) -> KerasTensor:
-    """Half the size, with fewer channels."""
+    """Halve height and width and reduce the number of channels."""
     x = norm(x, "relu", name=name)
     x = convolution(x, int(COMPRESSION * x.shape[-1]), 1, name=name)
     return layers.AveragePooling2D(2, name=f"{name}_pool")(x)

@@ -1,15 +1,15 @@
-"""EfficientNet (Tan and Le 2019, arXiv 1905.11946), fitted to 32x32 pictures.
+"""EfficientNet (Tan and Le 2019, arXiv 1905.11946), adapted to 32x32 images.
 
-Difference from the paper: stride 1 in the stem and in the second stage, so that 32x32 pictures end at 4x4.
+Difference from the paper: stride 1 in the stem and in the second stage, so that the last stage works at 4x4 pixels.
 """
 
 import keras
 
-from cifar10.architectures.common import classifier, convolution_norm, picture, standardise
+from cifar10.architectures.common import classifier, convolution_norm, image_input, standardise
 from cifar10.architectures.inverted_residual import inverted_residual
 from cifar10.contracts import Statistics
 
-# The paper's Table 1: expansion, kernel size, filters, blocks; and the strides of the first block.
+# Table 1 of the paper: expansion, kernel size, filters and number of blocks; then the strides of the first block.
 STAGES = (
     (1, 3, 16, 1, 1),
     (6, 3, 24, 2, 1),
@@ -19,13 +19,19 @@ STAGES = (
     (6, 5, 192, 4, 2),
     (6, 3, 320, 1, 1),
 )
-SQUEEZE = 0.25
-DROP = 0.2  # of the logits' dropout; a block's share of pictures to leave it out for grows towards it from 0
+SQUEEZE = 0.25  # squeeze-and-excitation ratio: bottleneck channels / input channels
+DROP = 0.2  # dropout rate before the logits; the rate of stochastic depth grows towards it from 0, block by block
 
 
 def efficientnetb0(num_classes: int, statistics: Statistics) -> keras.Model:
-    """Sixteen inverted residuals with squeeze and excitation and stochastic depth, in seven stages."""
-    inputs = picture()
+    """Build 16 inverted residuals with squeeze-and-excitation and stochastic depth, in seven stages.
+
+    Inverted residual blocks with squeeze-and-excitation, whose widths, depths and kernel sizes come from an automated
+    search for accuracy at few operations (Tan and Le 2019). Stem and second stage keep the resolution here, so that
+    32x32 images end at 4x4 pixels rather than 1x1. It needs very few operations, but depthwise convolutions use
+    hardware poorly, so it is slower than the number of operations suggests.
+    """
+    inputs = image_input()
     x = convolution_norm(standardise(statistics)(inputs), 32, 3, activation="silu", name="stem")
     total, done = sum(depth for *_, depth, _ in STAGES), 0
     for stage, (expansion, kernel_size, filters, depth, first_strides) in enumerate(STAGES, start=1):

@@ -1,4 +1,4 @@
-"""The block of MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381), which EfficientNet is made of too."""
+"""The inverted residual block of MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381), also used by EfficientNet."""
 
 from keras import KerasTensor, layers
 
@@ -17,17 +17,21 @@ def inverted_residual(
     drop: float = 0.0,
     name: str,
 ) -> KerasTensor:
-    """Widen by a 1x1 convolution, filter each channel by itself, narrow again; added to the input where that fits.
+    """Expand the channels by a 1x1 convolution, filter each by itself, and project to fewer channels.
+
+    The input is added to the result if both have the same shape.
 
     Args:
         x: (n, height, width, channels).
-        filters: channels of the result.
+        filters: output channels.
         strides: of the depthwise convolution.
-        expansion: the block is so many times as wide inside; at 1 there is nothing to widen.
+        expansion: channels of the depthwise convolution / input channels; with 1, the first convolution is left out.
         kernel_size: of the depthwise convolution.
-        activation: after the first two convolutions; the last one has none, for it would lose information.
-        squeeze: weigh the channels by a bottleneck of so many times `channels` (Hu et al. 2017, arXiv 1709.01507).
-        drop: share of the pictures for which training leaves the block out (Huang et al. 2016, arXiv 1603.09382).
+        activation: after the first two convolutions. The last one has none, because it would lose information.
+        squeeze: squeeze-and-excitation ratio: bottleneck channels / input channels; 0: none (Hu et al. 2017, arXiv
+            1709.01507).
+        drop: stochastic depth: share of the training images for which the block is skipped (Huang et al. 2016, arXiv
+            1603.09382).
         name: prefix of the layers' names.
     """
     shortcut, channels = x, x.shape[-1]
@@ -47,13 +51,13 @@ def inverted_residual(
     x = convolution_norm(x, filters, 1, activation=None, name=f"{name}_project")
     if strides > 1 or channels != filters:
         return x
-    if drop:
+    if drop:  # of one random number per image, so that the block is either dropped or kept for all of an image
         x = layers.Dropout(drop, noise_shape=(None, 1, 1, 1), name=f"{name}_drop")(x)
     return layers.Add(name=f"{name}_add")([shortcut, x])
 
 
 def _squeeze_and_excite(x: KerasTensor, bottleneck: int, activation: str, name: str) -> KerasTensor:
-    """Each channel times a weight between 0 and 1, made of the averages of all channels."""
+    """Multiply each channel by a weight between 0 and 1, computed from the means of all channels."""
     weights = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_average")(x)
     weights = layers.Conv2D(bottleneck, 1, activation=activation, name=f"{name}_reduce")(weights)
     weights = layers.Conv2D(x.shape[-1], 1, activation="sigmoid", name=f"{name}_expand")(weights)

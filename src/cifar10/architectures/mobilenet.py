@@ -1,15 +1,15 @@
-"""MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381), fitted to 32x32 pictures.
+"""MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381), adapted to 32x32 images.
 
-Difference from the paper: stride 1 in the stem and in the second stage, so that 32x32 pictures end at 4x4.
+Difference from the paper: stride 1 in the stem and in the second stage, so that the last stage works at 4x4 pixels.
 """
 
 import keras
 
-from cifar10.architectures.common import classifier, convolution_norm, picture, standardise
+from cifar10.architectures.common import classifier, convolution_norm, image_input, standardise
 from cifar10.architectures.inverted_residual import inverted_residual
 from cifar10.contracts import Statistics
 
-# The paper's Table 2: expansion, filters, blocks; and the strides of the first block.
+# Table 2 of the paper: expansion, filters and number of blocks; then the strides of the first block.
 STAGES = (
     (1, 16, 1, 1),
     (6, 24, 2, 1),
@@ -22,8 +22,14 @@ STAGES = (
 
 
 def mobilenetv2(num_classes: int, statistics: Statistics) -> keras.Model:
-    """Seventeen inverted residuals in seven stages."""
-    inputs = picture()
+    """Build 17 inverted residuals in seven stages.
+
+    Designed for phones (Sandler et al. 2018): its blocks expand the channels, filter each channel by itself with a
+    depthwise convolution, and project back to few channels, with a shortcut between the narrow ends. Stem and second
+    stage keep the resolution here, so that 32x32 images end at 4x4 pixels rather than 1x1. It is small and needs few
+    operations, but depthwise convolutions use hardware poorly.
+    """
+    inputs = image_input()
     x = convolution_norm(standardise(statistics)(inputs), 32, 3, activation="relu6", name="stem")
     for stage, (expansion, filters, depth, first_strides) in enumerate(STAGES, start=1):
         for block in range(1, depth + 1):

@@ -1,25 +1,31 @@
-"""NASNet-A (Zoph et al. 2017, arXiv 1707.07012), fitted to 32x32 pictures.
+"""NASNet-A (Zoph et al. 2017, arXiv 1707.07012), adapted to 32x32 images.
 
-Difference from the mobile network of the paper (4 @ 1056): as in its own network for CIFAR-10, a 3x3 stem with stride 1
-and none of the two reduction cells that bring large pictures down; so the stages work at 32, 16 and 8 pixels.
+Difference from the paper's mobile network (4 @ 1056): as in its network for CIFAR-10, the stem is a 3x3 convolution
+with stride 1, without the two reduction cells that shrink large images, so that the stages work at 32, 16 and 8 pixels.
 """
 
 import keras
 from keras import KerasTensor, layers
 
-from cifar10.architectures.common import DEPTHWISE_INITIALIZER, classifier, convolution, norm, picture, standardise
+from cifar10.architectures.common import DEPTHWISE_INITIALIZER, classifier, convolution, image_input, norm, standardise
 from cifar10.contracts import Statistics
 
 STEM_FILTERS = 32
-PENULTIMATE_FILTERS = 1056
-NORMAL_CELLS = 4  # a stage
+PENULTIMATE_FILTERS = 1056  # channels after the last cell
+NORMAL_CELLS = 4  # per stage
 STAGES = 3
-BRANCHES = 6  # a normal cell concatenates so many
+BRANCHES = 6  # the number of tensors that a normal cell concatenates
 
 
 def nasnetmobile(num_classes: int, statistics: Statistics) -> keras.Model:
-    """Three stages of four normal cells, a reduction cell between them."""
-    inputs = picture()
+    """Build three stages of four normal cells each, with a reduction cell between stages.
+
+    The mobile version of NASNet-A: small cells of separable convolutions and poolings, whose wiring comes from an
+    automated search and which are stacked by hand (Zoph et al. 2017). The stem keeps the full resolution of 32x32
+    images, as in the paper's own network for CIFAR-10. It needs few operations, but its hundreds of small separable
+    convolutions use hardware poorly and make it slow to train.
+    """
+    inputs = image_input()
     x = convolution(standardise(statistics)(inputs), STEM_FILTERS, 3, name="stem")
     x = previous = norm(x, name="stem")
     for stage in range(1, STAGES + 1):
@@ -33,7 +39,7 @@ def nasnetmobile(num_classes: int, statistics: Statistics) -> keras.Model:
 
 
 def _normal_cell(x: KerasTensor, previous: KerasTensor, filters: int, name: str) -> KerasTensor:
-    """The left cell of the paper's Figure 4, of this and the previous cell's outputs."""
+    """Apply the left cell of the paper's Figure 4 to the outputs of the last two cells."""
     p = _fit(previous, x, filters, name=f"{name}_previous")
     h = _squeeze(x, filters, name=f"{name}_current")
     branches = [
@@ -48,7 +54,7 @@ def _normal_cell(x: KerasTensor, previous: KerasTensor, filters: int, name: str)
 
 
 def _reduction_cell(x: KerasTensor, previous: KerasTensor, filters: int, name: str) -> KerasTensor:
-    """The right cell of the same figure: half the size."""
+    """Apply the right cell of the same figure, which halves height and width."""
     p = _fit(previous, x, filters, name=f"{name}_previous")
     h = _squeeze(x, filters, name=f"{name}_current")
     first = _add(
@@ -66,12 +72,13 @@ def _reduction_cell(x: KerasTensor, previous: KerasTensor, filters: int, name: s
 
 
 def _squeeze(x: KerasTensor, filters: int, name: str) -> KerasTensor:
+    """Apply ReLU, a 1x1 convolution to `filters` channels, and batch norm."""
     x = convolution(layers.ReLU(name=f"{name}_relu")(x), filters, 1, name=name)
     return norm(x, name=name)
 
 
 def _fit(previous: KerasTensor, x: KerasTensor, filters: int, name: str) -> KerasTensor:
-    """The previous cell's output, at the size of this one's and with that many channels."""
+    """Give the previous cell's output the size of `x` and `filters` channels."""
     if previous.shape[1] != x.shape[1]:
         return _halve(previous, filters, name)
     if previous.shape[-1] != filters:
@@ -80,7 +87,10 @@ def _fit(previous: KerasTensor, x: KerasTensor, filters: int, name: str) -> Kera
 
 
 def _halve(x: KerasTensor, filters: int, name: str) -> KerasTensor:
-    """Half the size: every other pixel, and in other channels those diagonally between, so that none is wasted."""
+    """Halve height and width, using pixels of both parities.
+
+    Half of the output channels are computed from the pixels with even indices, the other half from those with odd ones.
+    """
     x = layers.ReLU(name=f"{name}_relu")(x)
     shifted = layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}_pad")(
         layers.Cropping2D(((1, 0), (1, 0)), name=f"{name}_crop")(x)
@@ -92,7 +102,7 @@ def _halve(x: KerasTensor, filters: int, name: str) -> KerasTensor:
 
 
 def _separable(x: KerasTensor, filters: int, kernel_size: int, strides: int = 1, *, name: str) -> KerasTensor:
-    """ReLU, separable convolution and batch norm, twice; only the first has strides."""
+    """Apply ReLU, a separable convolution and batch norm, twice; the strides are those of the first convolution."""
     for half, step in (("first", strides), ("second", 1)):
         x = layers.ReLU(name=f"{name}_{half}_relu")(x)
         x = layers.SeparableConv2D(
@@ -110,8 +120,10 @@ def _separable(x: KerasTensor, filters: int, kernel_size: int, strides: int = 1,
 
 
 def _average(x: KerasTensor, strides: int = 1) -> KerasTensor:
+    """Apply 3x3 average pooling."""
     return layers.AveragePooling2D(3, strides, padding="same")(x)
 
 
 def _add(left: KerasTensor, right: KerasTensor) -> KerasTensor:
+    """Add two tensors."""
     return layers.Add()([left, right])

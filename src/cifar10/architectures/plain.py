@@ -1,4 +1,4 @@
-"""Plain convolutional networks: convolutions, pooling, and dense layers on the flattened result."""
+"""Plain convolutional networks: convolutions, pooling and dense layers, without branches or shortcuts."""
 
 import keras
 from keras import layers
@@ -7,17 +7,22 @@ from cifar10.architectures.common import (
     BATCHNORM_MOMENTUM,
     classifier,
     convolution_norm,
-    picture,
+    image_input,
     standardise,
 )
 from cifar10.contracts import Statistics
 
 
 def simple_cnn(num_classes: int, statistics: Statistics) -> keras.Model:
-    """Three convolutions, each followed by max-pooling, and two dense layers: the network of every first lesson."""
+    """Build a small network without batch norm.
+
+    The network of many introductory tutorials: three convolutions, each followed by max pooling, and two dense layers
+    with dropout between them. It has no batch norm, and most of its weights are in the first dense layer. Cheap to
+    train on any machine, it is a baseline for the deeper networks.
+    """
     return keras.Sequential(
         [
-            picture(),
+            image_input(),
             standardise(statistics),
             layers.Conv2D(32, 3, padding="same", activation="relu"),
             layers.MaxPooling2D(),
@@ -35,8 +40,13 @@ def simple_cnn(num_classes: int, statistics: Statistics) -> keras.Model:
 
 
 def batchnorm_cnn(num_classes: int, statistics: Statistics) -> keras.Model:
-    """Three blocks of convolution, batch norm, max-pooling and dropout that grows with depth, and two dense layers."""
-    network = [picture(), standardise(statistics)]
+    """Build a small network with batch norm and dropout.
+
+    Three convolutions, each followed by batch norm, max pooling and dropout, and two dense layers. Batch norm makes
+    training faster and more stable; the dropout rate grows with depth from 25 to 50% to limit overfitting, at the price
+    of capacity. Most of the weights are in the first dense layer.
+    """
+    network = [image_input(), standardise(statistics)]
     for filters, dropout in ((32, 0.25), (96, 0.4), (192, 0.5)):
         network += [
             layers.Conv2D(filters, 3, padding="same", activation="relu"),
@@ -53,8 +63,13 @@ def batchnorm_cnn(num_classes: int, statistics: Statistics) -> keras.Model:
 
 
 def deep_cnn(num_classes: int, statistics: Statistics) -> keras.Model:
-    """Seven convolutions with batch norm in four stages, max-pooling between them, averaged at the end."""
-    inputs = picture()
+    """Build a small network in the style of VGG.
+
+    Seven 3x3 convolutions with batch norm in four stages, with max pooling between the stages. Global average pooling
+    replaces the large dense layers of the simpler networks, so nearly all weights are in convolutions. It
+    resembles VGG16, with far fewer parameters and much less computation.
+    """
+    inputs = image_input()
     x = standardise(statistics)(inputs)
     for stage, (filters, depth) in enumerate(((32, 1), (64, 2), (128, 2), (256, 2)), start=1):
         if stage > 1:

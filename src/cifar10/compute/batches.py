@@ -1,8 +1,8 @@
-"""Feed arrays to Keras, a batch at a time.
+"""Feed arrays to Keras in batches.
 
-On TensorFlow, Keras would wrap the arrays in a `tf.data` pipeline whose autotuner holds up the end of an epoch until
-its timer runs out, at 5, 10, 20, 41 s ... : an epoch of 42 s was seen to take 85 s. A pipeline with the autotuner off
-does not wait.
+On TensorFlow, Keras would wrap the arrays in a `tf.data` pipeline whose autotuner delays the end of an epoch until its
+timer expires, after 5, 10, 20, 41 s and so on: an epoch of 42 s has been seen to take 85 s. A pipeline without the
+autotuner does not wait.
 """
 
 from typing import Any
@@ -12,12 +12,12 @@ import numpy as np
 
 
 def shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
-    """The order in which an epoch goes over so many examples: a function of seed and epoch, so that it has no state."""
+    """Return the order of the examples in an epoch, which depends on seed and epoch alone and so needs no state."""
     return np.random.default_rng((seed, epoch)).permutation(count).astype("int32")
 
 
 def batches(*arrays: np.ndarray, batch_size: int) -> Any:
-    """Batches of each of the arrays, in their order, the last one shorter."""
+    """Return the batches of the arrays, in their order; the last one may be shorter."""
     if keras.backend.backend() != "tensorflow":
         return _Batches(arrays, batch_size)
 
@@ -36,12 +36,12 @@ def batches(*arrays: np.ndarray, batch_size: int) -> Any:
 
 
 def inference_batch_size(image_size: int) -> int:
-    """How many pictures of that side go through a network at once where nothing is trained: 500 of 32, 63 of 224."""
+    """Return the batch size for inference on images of that side: 500 at 32 pixels, 63 at 224."""
     return max(1, min(500, 3_200_000 // image_size**2))
 
 
 def one_hot(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Labels (n,) to float32 (n, num_classes)."""
+    """Convert labels (n,) to float32 (n, num_classes)."""
     return np.eye(num_classes, dtype="float32")[labels]
 
 

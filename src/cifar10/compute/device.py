@@ -1,4 +1,4 @@
-"""What Keras computes on, and how it is compiled for it."""
+"""The device that Keras computes on, and how to compile for it."""
 
 import os
 import pathlib
@@ -8,50 +8,59 @@ import sys
 import keras
 
 from cifar10.errors import InputError
-from cifar10.training.recipe import Recipe
 
-BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})  # of a processor that computes in bfloat16
+BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})  # CPU flags of bfloat16 arithmetic
 
 
 def jit_compile() -> bool | str:
-    """Whether to compile with XLA: not with TensorFlow on a CPU, where XLA's convolutions are slower, nor where it has
-    to be deterministic, which XLA is not for all operations; else Keras decides.
+    """Return whether to compile with XLA, as `Model.compile` takes it.
+
+    With TensorFlow, not on a CPU, where XLA's convolutions are slower, and not if operations must be deterministic, which
+    XLA's are not in all cases. Otherwise Keras decides.
     """
     if keras.backend.backend() != "tensorflow":
         return "auto"
-    from tensorflow.python.framework.config import is_op_determinism_enabled  # as Keras does; there is no public one
+    from tensorflow.python.framework.config import (
+        is_op_determinism_enabled,
+    )  # as Keras does; there is no public function
 
     return "auto" if _gpus() and not is_op_determinism_enabled() else False
 
 
 def steps_per_execution() -> int:
-    """Training steps between two returns to Python: it costs a CPU nothing, but a GPU would wait for it."""
+    """Return the number of training steps between two returns to Python, for which a GPU has to wait."""
     return 32 if _gpus() else 1
 
 
-def choose_precision(recipe: Recipe) -> str:
-    """`float32` or `bfloat16`: what the recipe says, and for `auto` what is fast here.
+def choose_compute_dtype(requested: str, on_cpu: str) -> str:
+    """Return `float32` or `bfloat16`, resolving a request for `auto`.
 
-    That is bfloat16 on a GPU; on a processor with instructions for it, what the recipe found to be faster there, for
-    depthwise convolutions are not; and float32 elsewhere, where bfloat16 would be far slower.
+    Args:
+        requested: `auto`, `float32` or `bfloat16`.
+        on_cpu: what `auto` stands for on a CPU with bfloat16 instructions. Elsewhere it stands for bfloat16 on a GPU, and
+            for float32 on a CPU without these instructions, where bfloat16 is far slower.
     """
-    if recipe.precision != "auto":
-        return recipe.precision
+    if requested != "auto":
+        return requested
     if _gpus():
         return "bfloat16"
-    return recipe.bfloat16_cpu if BFLOAT16_FLAGS & _processor_flags() else "float32"
+    return on_cpu if BFLOAT16_FLAGS & _processor_flags() else "float32"
 
 
 def make_deterministic() -> None:
-    """Have a GPU give the same result each time, more slowly; a CPU does so anyway."""
+    """Make a GPU compute the same result every time, more slowly. A CPU does so anyway.
+
+    Raises:
+        InputError: the backend needs an environment variable for it, which is not set.
+    """
     if not _gpus():
         return
     if keras.backend.backend() != "tensorflow":
         flag = "--xla_gpu_deterministic_ops=true"
         if flag not in os.environ.get("XLA_FLAGS", ""):
             raise InputError(
-                f"deterministic=true is for TensorFlow; with Keras on {keras.backend.backend()}, set it to false and "
-                f"the environment variable XLA_FLAGS={flag}"
+                f"deterministic=true works with TensorFlow only; with Keras on {keras.backend.backend()}, set it to "
+                f"false, and the environment variable XLA_FLAGS={flag}"
             )
         return
     import tensorflow as tf
@@ -59,29 +68,29 @@ def make_deterministic() -> None:
     tf.config.experimental.enable_op_determinism()
 
 
-def describe(precision: str) -> str:
-    """Device, precision and compiler, in one line for the log."""
+def describe(compute_dtype: str) -> str:
+    """Return device, backend, compute dtype and compiler in one line for the log."""
     compiler = "XLA" if keras.backend.backend() == "jax" or jit_compile() else "no XLA"
-    return f"{hardware()}; {keras.backend.backend()}, {precision}, {compiler}"
+    return f"{hardware()}; {keras.backend.backend()}, {compute_dtype}, {compiler}"
 
 
 def has_gpu() -> bool:
-    """Whether Keras computes on a GPU."""
+    """Return whether Keras computes on a GPU."""
     return bool(_gpus())
 
 
 def hardware() -> str:
-    """The GPUs, or else the processor and the number of cores that this process may use."""
+    """Return the names of the GPUs, or the processor and the number of cores that this process may use."""
     return ", ".join(_gpu_names()) or f"{_processor()}, {cores()} cores"
 
 
 def _gpus() -> list[str]:
-    # Asked for GPUs by name, JAX raises where it has none.
+    # Asked for GPUs alone, JAX raises where it has none.
     return [device for device in keras.distribution.list_devices() if device.lower().startswith(("gpu", "cuda"))]
 
 
 def _gpu_names() -> list[str]:
-    """What the GPUs are called; Keras only counts them."""
+    """Return the names of the GPUs, which Keras only counts."""
     if not _gpus():
         return []
     if keras.backend.backend() == "jax":
@@ -96,12 +105,12 @@ def _gpu_names() -> list[str]:
 
 
 def cores() -> int:
-    """The cores this process may use, which on a shared machine can be fewer than it has."""
+    """Return the number of cores that this process may use, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _processor() -> str:
-    """The processor's model name; on Linux `platform.processor()` has none."""
+    """Return the model name of the processor, which `platform.processor()` lacks on Linux."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -111,7 +120,7 @@ def _processor() -> str:
 
 
 def _processor_flags() -> set[str]:
-    """What instructions the processor has, where the system tells (Linux)."""
+    """Return the instruction set flags of the processor, or none where the system does not report them."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The energy that the processors take, where the machine tells (Linux, by the counters called RAPL)."""
+"""The energy that the processors use, where the machine reports it (Linux, RAPL counters)."""
 
 from pathlib import Path
 
@@ -6,19 +6,19 @@ COUNTERS = Path("/sys/class/powercap")
 
 
 def read_counters(folder: Path = COUNTERS) -> dict[str, tuple[int, int]]:
-    """Of each processor package, its counter and the value at which it starts again, in microjoules; {} if untold."""
+    """Return counter and wrap-around value per processor package, in microjoules; {} if they cannot be read."""
     counters = {}
-    for zone in folder.glob("intel-rapl:[0-9]"):  # those within, of cores and memory, are parts of these
+    for zone in folder.glob("intel-rapl:[0-9]"):  # nested zones (cores, memory) are parts of these
         try:
             value, wrap = (int((zone / name).read_text()) for name in ("energy_uj", "max_energy_range_uj"))
-        except (OSError, ValueError):  # mostly, only root may read them
+        except (OSError, ValueError):  # usually only root may read them
             return {}
         counters[zone.name] = (value, wrap)
     return counters
 
 
 def joules(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> float | None:
-    """What all packages took between two readings less than one turn of the counters apart; None if untold."""
+    """Return the joules used between two readings, less than one wrap-around apart; None if they cannot be read."""
     if not before or before.keys() != after.keys():
         return None
     return sum((after[zone][0] - value) % (wrap + 1) for zone, (value, wrap) in before.items()) / 1e6

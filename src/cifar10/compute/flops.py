@@ -1,17 +1,19 @@
-"""What a network costs to compute."""
+"""The FLOPs of a network."""
 
 import math
 
 import keras
 from keras import layers
 
+from cifar10.compute.layers import walk_layers
+
 
 def flops(network: keras.Model) -> int:
-    """Operations of a forward pass of one picture, in convolutions and dense layers; a multiply-add counts as two.
+    """Return the FLOPs of a forward pass of one image in convolutions and dense layers; a multiply-add counts as two.
 
-    What else a network does is small beside them. A training step costs three times as much.
+    All other layers are negligible. A training step costs about three times as much.
     """
-    return 2 * sum(_multiplications(layer) for layer in network._flatten_layers(include_self=False))
+    return 2 * sum(_multiplications(layer) for layer in walk_layers(network))
 
 
 def _multiplications(layer: keras.Layer) -> int:

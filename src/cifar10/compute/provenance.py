@@ -1,4 +1,4 @@
-"""What a figure was made with: code, libraries, hardware."""
+"""The code, libraries and hardware that produced a result."""
 
 import importlib.metadata
 import pathlib
@@ -13,7 +13,7 @@ from cifar10.compute.device import hardware
 
 
 def provenance() -> dict[str, Any]:
-    """Versions of the code and of the libraries that compute, and the machine they compute on."""
+    """Return `versions` of the code and of the libraries that compute, and the `hardware`, as in a `Record`."""
     backend = keras.backend.backend()
     return {
         "versions": {
@@ -27,11 +27,11 @@ def provenance() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The git commit this code stands at, `-dirty` where it was changed since; None outside a checkout."""
+    """Return the git commit of this code, with `-dirty` if it has uncommitted changes; None outside a checkout."""
     folder = pathlib.Path(cifar10.__file__).parent
     try:
         return subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--exclude=*"],  # noqa: S607  whichever git the user has
+            ["git", "describe", "--always", "--dirty", "--exclude=*"],  # noqa: S607  the git on the user's PATH
             cwd=folder,
             capture_output=True,
             text=True,

@@ -1,48 +1,100 @@
 """Arrays in `.npz` files: examples and predictions."""
 
-import json
+import struct
+import zipfile
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
+from kedro.io import DatasetError
 
 from cifar10.atomic import atomic
 from cifar10.contracts import Examples, Predictions
-from cifar10.datasets.artifact import LocalDataset, never_saved
+from cifar10.datasets.artifact import LocalDataset
 
 
 class ExamplesDataset(LocalDataset):
-    """`Examples` as an uncompressed `.npz` with `images` and `labels`: pictures of noise and fur hardly compress."""
+    """`Examples` as an uncompressed `.npz` with `images` and `labels`, because photographs hardly compress.
+
+    The images are memory-mapped. The examples are kept until the run releases them, so that one run reads and hashes
+    them once, however many nodes use them.
+    """
+
+    _examples: Examples | None = None
 
     def load(self) -> Examples:
-        """Load both arrays."""
-        with np.load(Path(self._get_load_path()), allow_pickle=False) as arrays:
-            return Examples(arrays["images"], arrays["labels"])
+        """Load the labels, and map the images."""
+        if self._examples is None:
+            path = Path(self._get_load_path())
+            with np.load(path, allow_pickle=False) as arrays:
+                labels = arrays["labels"]
+            self._examples = Examples(_map(path, "images"), labels)
+        return self._examples
 
     def save(self, data: Examples) -> None:
         """Save both arrays."""
         with atomic(Path(self._get_save_path())) as path, path.open("wb") as file:
             np.savez(file, images=data.images, labels=data.labels)
+        self._examples = data
+
+    def _release(self) -> None:
+        super()._release()
+        self._examples = None
+
+
+def _map(path: Path, name: str) -> np.ndarray:
+    """Map an array of an uncompressed `.npz` into memory, read-only.
+
+    Such a file is a ZIP archive whose members, stored as they are, are `.npy` files: a header, then the array.
+    """
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo(f"{name}.npy")
+        with archive.open(member) as file:
+            np.lib.format.read_magic(file)
+            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+            header = file.tell()
+    if member.compress_type != zipfile.ZIP_STORED or fortran_order or dtype.hasobject:
+        raise DatasetError(f"{path}: {name} cannot be mapped into memory")
+    with path.open("rb") as archive_file:
+        archive_file.seek(member.header_offset)
+        name_length, extra_length = struct.unpack("<26x2H", archive_file.read(30))  # of the member's local header
+    offset = member.header_offset + 30 + name_length + extra_length + header
+    return np.memmap(path, dtype, "r", offset, shape)
+
+
+class PredictionStore:
+    """The predictions of every version of every model: `NAME/VERSION.npz` in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Store the folder, which is created with the first predictions."""
+        self.folder = folder
+
+    def load(self, architecture: str, version: str) -> Predictions:
+        """Load the predictions of that version."""
+        with np.load(self._path(architecture, version), allow_pickle=False) as arrays:
+            values: dict[str, Any] = dict(arrays)
+        return Predictions(**{**values, "views": str(values["views"])})
+
+    def save(self, architecture: str, version: str, predictions: Predictions) -> None:
+        """Save the predictions of that version, completely or not at all."""
+        values = {name: value for name, value in predictions._asdict().items() if value is not None}
+        with atomic(self._path(architecture, version)) as path, path.open("wb") as file:
+            np.savez(file, **values)
+
+    def _path(self, architecture: str, version: str) -> Path:
+        return self.folder / architecture / f"{version}.npz"
 
 
 class PredictionsDataset(LocalDataset):
-    """`Predictions` as an `.npz` of its arrays, the `record` as JSON; None if there never were any."""
+    """A `PredictionStore`, which nodes read and write, because each model's predictions are saved as they are made."""
 
-    OPTIONAL = True  # a run may ask for it before it exists
+    def load(self) -> PredictionStore:
+        """Return the store; the folder need not exist yet."""
+        return PredictionStore(Path(self._filepath))
 
-    def load(self) -> Predictions | None:
-        """Load the arrays and the record."""
-        if never_saved(self):
-            return None
-        with np.load(Path(self._get_load_path()), allow_pickle=False) as arrays:
-            values = dict(arrays)
-        if "train" not in values:  # an earlier version of this project wrote it
-            return None
-        values["record"] = json.loads(str(values["record"]))
-        values["views"] = str(values.get("views", "none"))  # older files do not say
-        return Predictions(**values)
+    def save(self, data: Any) -> NoReturn:
+        """Refuse, because the store saves the predictions of one model at a time."""
+        raise DatasetError("Predictions are saved by the node that makes them, one model at a time.")
 
-    def save(self, data: Predictions) -> None:
-        """Save the arrays and the record."""
-        values = {name: value for name, value in data._asdict().items() if value is not None}
-        with atomic(Path(self._get_save_path())) as path, path.open("wb") as file:
-            np.savez(file, **{**values, "record": json.dumps(data.record)})
+    def _exists(self) -> bool:
+        return True

@@ -1,61 +1,90 @@
-"""How this project's artefacts are written and found: whole or not at all, and never by accident."""
+"""How this project's datasets find and write their files: completely or not at all."""
 
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kedro.io import AbstractVersionedDataset, Version
+from kedro.io import AbstractVersionedDataset, DatasetError, Version
 
 from cifar10.atomic import atomic
 from cifar10.errors import InputError
 
 
-class AtomicSave:
-    """Mix-in that makes a file dataset of `kedro_datasets` save by way of `atomic`."""
-
-    _unfinished: PurePosixPath | None = None
-
-    def _get_save_path(self) -> PurePosixPath:
-        return self._unfinished or super()._get_save_path()  # type: ignore[misc]
-
-    def save(self, data: Any) -> None:
-        """Save as the dataset does, but under a temporary name until the file is whole."""
-        with atomic(Path(self._get_save_path())) as unfinished:
-            self._unfinished = PurePosixPath(unfinished.as_posix())
-            try:
-                # Kedro wraps `save` to see that the new version can be loaded, which holds only after the renaming.
-                super().save.__wrapped__(self, data)  # type: ignore[misc]
-            finally:
-                self._unfinished = None
-
-
-def never_saved(dataset: AbstractVersionedDataset) -> bool:
-    """Whether a versioned dataset has no version at all, so that the evaluation can ask for what may not be there.
-
-    Raises:
-        InputError: the dataset is pinned to a version, and that one does not exist.
-    """
-    if dataset.exists():
-        return False
-    pinned = dataset._version and dataset._version.load
-    if not pinned:
-        return True
-    folder = Path(dataset._filepath)
-    versions = sorted(path.parent.name for path in folder.glob(f"*/{folder.name}"))
-    raise InputError(
-        f"{folder} has no version {pinned}: "
-        + (f"it has {', '.join(versions)}." if versions else "nothing has been saved there yet.")
-    )
-
-
 class LocalDataset(AbstractVersionedDataset):
-    """Base of the project's own file datasets: what they have in common besides loading and saving."""
+    """Base class of the project's file datasets.
 
-    def __init__(self, *, filepath: str, version: Version | None = None, metadata: dict | None = None) -> None:
+    Attributes:
+        optional: whether `load` returns None where nothing has been saved yet, so that a run need not wait for it.
+        metadata: for other tools, such as Kedro-Viz.
+    """
+
+    def __init__(
+        self, *, filepath: str, version: Version | None = None, optional: bool = False, metadata: dict | None = None
+    ) -> None:
         super().__init__(filepath=PurePosixPath(filepath), version=version)
+        self.optional = optional
         self.metadata = metadata
+
+    def missing(self) -> bool:
+        """Return whether nothing has been saved yet.
+
+        Raises:
+            InputError: a version was requested that does not exist.
+        """
+        if self.exists():
+            return False
+        requested = self._version and self._version.load
+        if not requested:
+            return True
+        folder = Path(self._filepath)
+        versions = sorted(path.parent.name for path in folder.glob(f"*/{folder.name}"))
+        raise InputError(
+            f"{folder} has no version {requested}: "
+            + (f"it has {', '.join(versions)}." if versions else "nothing has been saved there yet.")
+        )
 
     def _exists(self) -> bool:
         return Path(self._get_load_path()).exists()
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "version": self._version}
+
+
+class WrappedDataset(LocalDataset):
+    """A file that a dataset class of `kedro_datasets` reads and writes; what is added is atomic saving.
+
+    A subclass sets `WRAPPED` to that class. Options that this class does not know are passed on to it.
+    """
+
+    WRAPPED: Any
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        version: Version | None = None,
+        optional: bool = False,
+        metadata: dict | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(filepath=filepath, version=version, optional=optional, metadata=metadata)
+        self.options = options
+
+    def load(self) -> Any:
+        """Load the file, or return None if the dataset is optional and nothing has been saved yet."""
+        return None if self.optional and self.missing() else self._newest().load()
+
+    def save(self, data: Any) -> None:
+        """Save under a temporary name, and rename the file once it is complete."""
+        with atomic(Path(self._get_save_path())) as path:
+            try:
+                self._wrap(path).save(data)
+            except DatasetError as error:
+                if isinstance(error.__cause__, OSError):  # a full disk, which `atomic` explains
+                    raise error.__cause__ from error
+                raise
+
+    def _newest(self) -> Any:
+        return self._wrap(Path(self._get_load_path()))
+
+    def _wrap(self, path: Path) -> Any:
+        return self.WRAPPED(filepath=path.as_posix(), **self.options)

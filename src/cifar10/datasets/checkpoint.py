@@ -1,28 +1,27 @@
-"""Where the unfinished trainings of an architecture are kept, as a catalog entry."""
+"""The checkpoints of an architecture as a catalog entry."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from kedro.io import AbstractDataset
+from kedro.io import AbstractDataset, DatasetError
 
-from cifar10.errors import InputError
-from cifar10.training.checkpoint import Checkpoint
+from cifar10.training.checkpoint import Checkpoints
 
 
 class CheckpointDataset(AbstractDataset):
-    """A handle on the folder: nodes ask it for what there is, and it saves as they go."""
+    """The `Checkpoints` of an architecture, which its training reads and writes while it runs."""
 
     def __init__(self, *, filepath: str, metadata: dict | None = None) -> None:
         self.folder = Path(filepath)
         self.metadata = metadata
 
-    def load(self) -> Checkpoint:
-        """Give the handle; the folder need not be there yet."""
-        return Checkpoint(self.folder)
+    def load(self) -> Checkpoints:
+        """Return the checkpoints; the folder need not exist yet."""
+        return Checkpoints(self.folder)
 
-    def save(self, data: Any) -> None:
-        """The handle saves, an epoch at a time."""
-        raise InputError(f"{self.folder} is written while a network is trained, and by no node's output.")
+    def save(self, data: Any) -> NoReturn:
+        """Refuse, because the training saves a checkpoint after each epoch."""
+        raise DatasetError(f"{self.folder} is written during training, not by the output of a node.")
 
     def _exists(self) -> bool:
         return True

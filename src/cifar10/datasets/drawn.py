@@ -1,4 +1,4 @@
-"""Pictures that the project draws itself, so that the whole road can be walked without a download."""
+"""Images that the project draws itself, so that every pipeline can run without a download."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ SIZE = 32
 
 
 class DrawnBatchesDataset(AbstractDataset):
-    """Ten classes of drawn shapes, in the form that `BatchesDataset` reads: same seed, same pictures.
+    """Ten classes of drawn shapes, in the format of `BatchesDataset`. The same seed gives the same images.
 
-    Place, size, turn and colours vary from picture to picture, and noise covers them, so that a network has
-    something to learn and something left to miss.
+    Position, size, rotation and colours vary between images, and noise is added, so that a network can learn the
+    classes, but not perfectly.
     """
 
     def __init__(self, *, train: int, test: int, seed: int, metadata: dict | None = None) -> None:
@@ -26,13 +26,13 @@ class DrawnBatchesDataset(AbstractDataset):
         """Draw one training and one test batch."""
         generator = np.random.default_rng(self.seed)
         return {
-            "train": [_draw("drawn training pictures", self.train, generator)],
-            "test": [_draw("drawn test pictures", self.test, generator)],
+            "train": [_draw_batch("drawn training images", self.train, generator)],
+            "test": [_draw_batch("drawn test images", self.test, generator)],
         }
 
     def save(self, data: Any) -> None:
-        """Drawn pictures are never written."""
-        raise InputError("Drawn pictures are raw data, which no node may write.")
+        """Refuse to write: the images are drawn each time."""
+        raise InputError("Drawn images are raw data and cannot be overwritten. Let the node write to another dataset.")
 
     def _exists(self) -> bool:
         return True
@@ -41,25 +41,29 @@ class DrawnBatchesDataset(AbstractDataset):
         return {"train": self.train, "test": self.test, "seed": self.seed}
 
 
-def _draw(source: str, count: int, generator: np.random.Generator) -> RawBatch:
+def _draw_batch(source: str, count: int, generator: np.random.Generator) -> RawBatch:
+    """Draw a batch with equally many images of each class, in random order."""
     labels = generator.permutation(np.arange(count) % len(SHAPES))
-    pixels = np.stack([_picture(SHAPES[label], generator) for label in labels])
+    pixels = np.stack([_draw_image(SHAPES[label], generator) for label in labels])
     return RawBatch(source, pixels.reshape(count, PIXELS), labels)
 
 
-def _picture(inside: Any, generator: np.random.Generator) -> np.ndarray:
-    """One picture as planes, uint8 (3, 32, 32)."""
+def _draw_image(inside: Any, generator: np.random.Generator) -> np.ndarray:
+    """Draw one image, uint8 (3, 32, 32): the red, green and blue plane.
+
+    `inside` says whether the point (x, y) is inside the shape.
+    """
     rows, columns = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2 + generator.uniform(-5, 5, (2, 1, 1))
-    turn, radius = generator.normal(0, 0.12), generator.uniform(7, 12)
-    x = (columns * np.cos(turn) - rows * np.sin(turn)) / radius
-    y = (columns * np.sin(turn) + rows * np.cos(turn)) / radius
-    # Both colours at random, the shape's mostly the lighter one.
+    angle, radius = generator.normal(0, 0.12), generator.uniform(7, 12)
+    x = (columns * np.cos(angle) - rows * np.sin(angle)) / radius
+    y = (columns * np.sin(angle) + rows * np.cos(angle)) / radius
+    # The colours of shape and background are random; that of the shape is usually lighter.
     colours = generator.uniform(0, 130, (2, 3, 1, 1)) + np.array([90, 0]).reshape(2, 1, 1, 1)
-    picture = np.where(inside(x, y), colours[0], colours[1]) + generator.normal(0, 60, (3, SIZE, SIZE))
-    return picture.clip(0, 255).astype(np.uint8)
+    image = np.where(inside(x, y), colours[0], colours[1]) + generator.normal(0, 60, (3, SIZE, SIZE))
+    return image.clip(0, 255).astype(np.uint8)
 
 
-# What is inside each shape, in coordinates where it reaches from -1 to 1; in the order of the demo's `class_names`.
+# Whether a point is inside the shape, which extends from -1 to 1; in the order of the demo's `class_names`.
 SHAPES = (
     lambda x, y: np.hypot(x, y) < 1,  # disc
     lambda x, y: np.abs(np.hypot(x, y) - 0.75) < 0.25,  # ring

@@ -1,113 +1,149 @@
-"""Tables, JSON and figures of `kedro_datasets`, saved whole or not at all."""
+"""Tables, text, figures and artifacts in files, saved completely or not at all."""
 
-import json as jsons
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import matplotlib as mpl
-import pandas as pd
-from kedro.io import DatasetError
 from kedro_datasets import json, matplotlib, pandas, text
+from kedro_datasets._typing import ImagePreview, JSONPreview, TablePreview
 from matplotlib.figure import Figure
 
-from cifar10.atomic import atomic
-from cifar10.contracts import Statistics
-from cifar10.datasets.artifact import AtomicSave, LocalDataset, never_saved
-from cifar10.errors import InputError
+from cifar10.atomic import atomic, atomic_folder
+from cifar10.contracts import Artifact, Evaluations, Statistics
+from cifar10.datasets.artifact import LocalDataset, WrappedDataset
 
 
-class CSVDataset(AtomicSave, pandas.CSVDataset):
+class CSVDataset(WrappedDataset):
     """A `pandas.DataFrame` as CSV."""
 
+    WRAPPED = pandas.CSVDataset
 
-class OptionalCSVDataset(CSVDataset):
-    """A table that may not have been made yet: then None."""
-
-    OPTIONAL = True  # a run may ask for it before it exists
-
-    def load(self) -> pd.DataFrame | None:
-        """Load the table."""
-        return None if never_saved(self) else super().load()
+    def preview(self, nrows: int = 5) -> TablePreview:
+        """Return the first rows for Kedro-Viz."""
+        return self._newest().preview(nrows)
 
 
-class FigureDataset(AtomicSave, matplotlib.MatplotlibDataset):
-    """A `matplotlib` figure as PNG, to look at, and as SVG, which is what it loads as; None if there never was one."""
+class JSONDataset(WrappedDataset):
+    """Plain values as JSON."""
 
-    OPTIONAL = True  # a run may ask for it before it exists
+    WRAPPED = json.JSONDataset
+
+    def preview(self) -> JSONPreview:
+        """Return the content for Kedro-Viz."""
+        return self._newest().preview()
+
+
+class TextDataset(WrappedDataset):
+    """Text."""
+
+    WRAPPED = text.TextDataset
+
+
+class FigureDataset(WrappedDataset):
+    """A matplotlib figure as PNG, to look at, with an SVG beside it, which is what it loads."""
+
+    WRAPPED = matplotlib.MatplotlibDataset
 
     def load(self) -> str | None:
-        """Load the SVG."""
-        if never_saved(self):
+        """Load the SVG, or return None if the dataset is optional and nothing has been saved yet."""
+        if self.optional and self.missing():
             return None
         return Path(self._get_load_path()).with_suffix(".svg").read_text(encoding="utf-8")
 
     def save(self, data: Figure) -> None:
-        """Save both, the PNG last, by which a version is known."""
+        """Save both; the PNG last, because versions are recognised by it."""
         target = Path(self._get_save_path())
-        vector = target.with_suffix(".svg")
         try:
-            with atomic(vector) as path, mpl.rc_context({"svg.hashsalt": "cifar10"}):  # the same figure, the same file
-                data.savefig(path, format="svg", metadata={"Date": None}, transparent=True)
+            save_svg(data, target.with_suffix(".svg"))
             super().save(data)
         except BaseException:
             if not target.exists():
-                vector.unlink(missing_ok=True)
+                target.with_suffix(".svg").unlink(missing_ok=True)
             raise
 
-
-class TextDataset(AtomicSave, text.TextDataset):
-    """Text as it is."""
-
-
-class JSONDataset(AtomicSave, json.JSONDataset):
-    """Plain values as JSON."""
+    def preview(self) -> ImagePreview:
+        """Return the PNG for Kedro-Viz."""
+        return self._newest().preview()
 
 
-class MetricsDataset(JSONDataset):
-    """The metrics of a model that may not have been evaluated yet: then None."""
+class FiguresDataset(LocalDataset):
+    """Figures by name: a folder with a PNG and an SVG of each, of which it loads the SVGs."""
 
-    OPTIONAL = True  # a run may ask for it before it exists
+    def load(self) -> dict[str, str]:
+        """Load the SVGs."""
+        paths = sorted(Path(self._get_load_path()).glob("*.svg"))
+        return {path.stem: path.read_text(encoding="utf-8") for path in paths}
 
-    def load(self) -> dict[str, Any] | None:
-        """Load the metrics."""
-        return None if never_saved(self) else super().load()
+    def save(self, data: dict[str, Figure]) -> None:
+        """Save all figures, completely or not at all."""
+        with atomic_folder(Path(self._get_save_path())) as folder:
+            for name, figure in data.items():
+                save_svg(figure, folder / f"{name}.svg")
+                figure.savefig(folder / f"{name}.png")
 
 
-class EveryMetricsDataset(LocalDataset):
-    """The metrics of every version of every model, the oldest first: the folder that they are saved in."""
+def save_svg(figure: Figure, path: Path) -> None:
+    """Save a figure as SVG; the same figure always gives the same file."""
+    with atomic(path) as unfinished, mpl.rc_context({"svg.hashsalt": "cifar10"}):
+        figure.savefig(unfinished, format="svg", metadata={"Date": None}, transparent=True)
 
-    def load(self) -> list[dict[str, Any]]:
-        """Load all of them; none is no error."""
-        paths = Path(self._filepath).glob("*_metrics.json/*/*_metrics.json")
-        in_order = sorted(paths, key=lambda path: path.parent.name)
-        return [jsons.loads(path.read_text(encoding="utf-8")) for path in in_order]
 
-    def save(self, data: None) -> NoReturn:
-        """Refuse: metrics are saved as those of one model."""
-        raise DatasetError("Metrics are saved one by one, by the dataset of each model.")
+class ArtifactDataset(LocalDataset):
+    """An `Artifact` as JSON. A subclass sets `ARTIFACT` to its class."""
+
+    ARTIFACT: type[Artifact]
+
+    def load(self) -> Any:
+        """Load the artifact, or return None if the dataset is optional and nothing has been saved yet.
+
+        Raises:
+            InputError: the file is damaged, or was written with another schema.
+        """
+        if self.optional and self.missing():
+            return None
+        return self._read(Path(self._get_load_path()))
+
+    def save(self, data: Artifact) -> None:
+        """Save the artifact."""
+        with atomic(Path(self._get_save_path())) as path:
+            path.write_text(data.to_json(), encoding="utf-8")
+
+    def check(self) -> None:
+        """Raise `InputError` if there is a file that cannot be read; called before a run that reads it."""
+        if self.exists():
+            self.load()
+
+    def preview(self) -> JSONPreview:
+        """Return the content for Kedro-Viz."""
+        return JSONPreview(self.load().to_json())
+
+    def _read(self, path: Path) -> Artifact:
+        return self.ARTIFACT.from_json(path.read_text(encoding="utf-8"), str(path))
+
+
+class StatisticsDataset(ArtifactDataset):
+    """`Statistics` as JSON."""
+
+    ARTIFACT = Statistics
+
+
+class EvaluationsDataset(ArtifactDataset):
+    """`Evaluations` as JSON."""
+
+    ARTIFACT = Evaluations
+
+
+class AllEvaluationsDataset(EvaluationsDataset):
+    """All versions of `Evaluations`, the oldest first: reads the folder in which `EvaluationsDataset` saves them."""
+
+    def load(self) -> list[Evaluations]:
+        """Load all versions; there may be none.
+
+        Raises:
+            InputError: a file is damaged, or was written with another schema.
+        """
+        folder = Path(self._filepath)
+        return [self._read(path) for path in sorted(folder.glob(f"*/{folder.name}"))]  # type: ignore[misc]
 
     def _exists(self) -> bool:
         return True
-
-
-class StatisticsDataset(JSONDataset):
-    """`Statistics` as JSON."""
-
-    def load(self) -> Statistics:
-        """Load the statistics.
-
-        Raises:
-            InputError: an earlier version of this project wrote them, which measured less.
-        """
-        values = super().load()
-        if set(values) != set(Statistics._fields):
-            raise InputError(
-                f"{self._filepath} was not written by this version of the project. Run the preprocessing again: "
-                "kedro run --pipelines=preprocessing (with the same --env and --params)"
-            )
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        return Statistics(**{**values, "patch_covariance": tuple(map(tuple, values["patch_covariance"]))})
-
-    def save(self, data: Statistics) -> None:
-        """Save the statistics."""
-        super().save(data._asdict())

@@ -1,36 +1,29 @@
-"""A trained network and its record, as one versioned artefact."""
+"""A trained network and its record, as one versioned artifact."""
 
-import json
 from pathlib import Path
 from typing import Any, NoReturn
 
-from kedro.io import DatasetError, Version
+from kedro.io import DatasetError
 
 from cifar10.atomic import atomic
-from cifar10.contracts import TrainedModel
-from cifar10.datasets.artifact import LocalDataset, never_saved
+from cifar10.contracts import Record, TrainedModel
+from cifar10.datasets.artifact import LocalDataset
 from cifar10.errors import InputError
 
 RECORD = "record.json"
 
 
 class ModelDataset(LocalDataset):
-    """`TrainedModel` as `NAME.keras/VERSION/NAME.keras` with `record.json` beside it; None if there never was one.
+    """A `TrainedModel` as `NAME.keras/VERSION/NAME.keras` with `record.json` beside it.
 
-    The network's file takes its name last, and versions are known by that file, so none is without its record.
+    The network's file is written last, and versions are recognised by it, so no version lacks its record.
     """
 
-    OPTIONAL = True  # a run may ask for it before it exists
-
     def load(self) -> TrainedModel | None:
-        """Load network and record; the record then also has its `version` and the `bytes` of its file."""
-        if never_saved(self):
+        """Load the record, or return None if the dataset is optional and nothing has been saved yet."""
+        if self.optional and self.missing():
             return None
-
-        import keras
-
-        path = Path(self._get_load_path())
-        return TrainedModel(keras.saving.load_model(path, compile=False), _record(path))
+        return _load(Path(self._get_load_path()))
 
     def save(self, data: TrainedModel) -> None:
         """Save network and record."""
@@ -38,70 +31,83 @@ class ModelDataset(LocalDataset):
         record = target.with_name(RECORD)
         try:
             with atomic(target) as network:
-                data.network.save(network)
+                data.load_network().save(network)
                 with atomic(record) as unfinished:
-                    unfinished.write_text(json.dumps(data.record, indent=2), encoding="utf-8")
+                    unfinished.write_text(data.record.to_json(), encoding="utf-8")
         except BaseException:
             if not target.exists():
                 record.unlink(missing_ok=True)
             raise
 
+    def check(self) -> None:
+        """Raise `InputError` if there is a record that cannot be read; called before a run that reads it."""
+        if self.exists():
+            self.load()
 
-def _record(network: Path) -> dict[str, Any]:
-    """What stands beside a network's file, with the `version` that it is and the `bytes` that it has."""
-    record = json.loads(network.with_name(RECORD).read_text(encoding="utf-8"))
-    return {**record, "version": network.parent.name, "bytes": network.stat().st_size}
+
+def _load(path: Path) -> TrainedModel:
+    """Read the record beside the file of a network; the network itself is loaded when it is used."""
+
+    def load_network() -> Any:
+        import keras
+
+        return keras.saving.load_model(path, compile=False)
+
+    beside = path.with_name(RECORD)
+    record = Record.from_json(beside.read_text(encoding="utf-8"), str(beside))
+    return TrainedModel(record, load_network, path.parent.name, path.stat().st_size / 1e6)
 
 
 class Models:
-    """Every version of every model, for those who choose among them when they run."""
+    """All versions of all models, for nodes that choose among them."""
 
     def __init__(self, folder: Path) -> None:
-        """Take the folder of all models."""
+        """Store the folder of all models."""
         self.folder = folder
 
     def names(self) -> list[str]:
-        """Architectures that have been trained."""
+        """Return the architectures that have been trained."""
         return sorted(path.stem for path in self.folder.glob("*.keras") if self.versions(path.stem))
 
     def versions(self, name: str) -> list[str]:
-        """Those of an architecture, the oldest first."""
+        """Return the versions of an architecture, the oldest first."""
         return sorted(path.parent.name for path in self.folder.glob(f"{name}.keras/*/{name}.keras"))
 
-    def record(self, name: str, version: str) -> dict[str, Any]:
-        """That of a version, without its network."""
-        return _record(self.folder / f"{name}.keras" / version / f"{name}.keras")
-
     def load(self, name: str, version: str | None = None) -> TrainedModel:
-        """A version, or the latest.
+        """Load a version, by default the latest.
 
         Raises:
             InputError: there is no such model, or no such version.
         """
-        there = self.versions(name)
-        if not there:
+        versions = self.versions(name)
+        if not versions:
             raise InputError(
                 f"There is no trained {name}. Train it (kedro run --pipelines=train_{name}, with the same --env and "
-                f"--params), or choose one of those that are: {', '.join(self.names()) or 'none'}."
+                f"--params), or choose a trained one: {', '.join(self.names()) or 'there is none yet'}."
             )
-        if version not in (None, *there):
-            raise InputError(f"{name} has no version {version}: it has {', '.join(there)}.")
-        path = self.folder / f"{name}.keras"
-        model = ModelDataset(filepath=str(path), version=Version(version or there[-1], None)).load()
-        assert model is not None  # noqa: S101  it is there
-        return model
+        if version not in (None, *versions):
+            raise InputError(f"{name} has no version {version}: it has {', '.join(versions)}.")
+        return _load(self.folder / f"{name}.keras" / (version or versions[-1]) / f"{name}.keras")
+
+    def all(self) -> list[TrainedModel]:
+        """Load every version of every model, the networks excepted."""
+        return [self.load(name, version) for name in self.names() for version in self.versions(name)]
 
 
 class ModelsDataset(LocalDataset):
-    """`Models`: the folder that they are saved in."""
+    """`Models`: reads the folder in which `ModelDataset` saves them."""
 
     def load(self) -> Models:
-        """Give access to all of them; nothing is loaded yet."""
+        """Return access to all models; nothing is loaded yet."""
         return Models(Path(self._filepath))
 
-    def save(self, data: None) -> NoReturn:
-        """Refuse: a model is saved as itself."""
+    def save(self, data: Any) -> NoReturn:
+        """Refuse, because each model is saved by its own dataset."""
         raise DatasetError("Models are saved one by one, by the dataset of each.")
+
+    def check(self) -> None:
+        """Raise `InputError` if there is a record that cannot be read; called before a run that reads it."""
+        self.load().all()
 
     def _exists(self) -> bool:
         return Path(self._filepath).is_dir()

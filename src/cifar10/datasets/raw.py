@@ -1,7 +1,7 @@
-"""The raw layouts of CIFAR-10: the pickle batches of the original, and the CSV pair of Kaggle.
+"""The two raw formats of CIFAR-10: the original pickle batches, and the pair of CSV files from Kaggle.
 
-Each dataset turns its files into `RawBatch`es and refuses a file that is not what it should be. A pickle is a
-program; these are read by an unpickler that knows arrays and plain values and nothing else.
+Each dataset reads its files into `RawBatch`es and rejects invalid files. A pickle file can run any code when it is
+loaded, so these are read by an unpickler that accepts only arrays and plain values.
 """
 
 import gzip
@@ -27,11 +27,11 @@ PIXELS = 3 * 32 * 32
 
 
 class RawBatch(NamedTuple):
-    """Pictures as a raw file has them.
+    """Images and labels as stored in a raw file.
 
     Attributes:
-        source: the file, and where the batch stands in it, for error messages.
-        pixels: uint8 (n, 3072): 1024 red values of a picture, row by row, then green, then blue.
+        source: the file and the place of the batch in it, for error messages.
+        pixels: uint8 (n, 3072): the 1024 red values of an image, row by row, then green, then blue.
         labels: integers (n,).
     """
 
@@ -41,7 +41,7 @@ class RawBatch(NamedTuple):
 
 
 class BatchesDataset(AbstractDataset):
-    """The pickle batches: from their folder, else from the archive of that name beside it, else downloaded."""
+    """The pickle batches, read from their folder, else from the archive beside it, else downloaded."""
 
     def __init__(self, *, filepath: str, archive: str, url: str, md5: str, metadata: dict | None = None) -> None:
         self.folder = Path(filepath)
@@ -50,10 +50,11 @@ class BatchesDataset(AbstractDataset):
         self.metadata = metadata
 
     def load(self) -> dict[str, list[RawBatch]]:
-        """Read the batches of `train` and `test`, in their order.
+        """Read the batches of `train` and `test`, in order.
 
         Raises:
-            InputError: a file is missing, damaged, or more than arrays and plain values; or the download failed.
+            InputError: a file is missing or damaged, or contains more than arrays and plain values; or the download
+                failed.
         """
         if any((self.folder / name).exists() for name in TRAIN_BATCHES + TEST_BATCHES):
             batches = self._from_folder()
@@ -67,21 +68,22 @@ class BatchesDataset(AbstractDataset):
         }
 
     def save(self, data: Any) -> None:
-        """Raw data are never written."""
-        raise InputError(f"{self.folder} holds raw data, which no node may write.")
+        """Refuse to write: raw data is read-only."""
+        raise InputError(f"{self.folder} is raw data and cannot be overwritten. Let the node write to another dataset.")
 
     def _exists(self) -> bool:
-        return True  # what is not there is downloaded
+        return True  # missing files are downloaded
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self.folder), "archive": str(self.archive)}
 
     def _from_folder(self) -> dict[str, RawBatch]:
+        """Read the batches from their folder."""
         missing = [name for name in TRAIN_BATCHES + TEST_BATCHES if not (self.folder / name).is_file()]
         if missing:
             raise InputError(
-                f"{self.folder} has no {', '.join(missing)}. Put the missing file there, or delete the folder to have "
-                f"the batches read from {self.archive.name}."
+                f"{self.folder} has no {', '.join(missing)}. Add what is missing, or delete the folder to read the "
+                f"batches from {self.archive.name} instead."
             )
         return {
             name: _unpickle((self.folder / name).read_bytes(), str(self.folder / name))
@@ -89,7 +91,7 @@ class BatchesDataset(AbstractDataset):
         }
 
     def _from_archive(self) -> dict[str, RawBatch]:
-        """Read the batches out of the archive in one pass; nothing is unpacked to disk."""
+        """Read the batches from the archive in one pass, without unpacking it to disk."""
         batches = {}
         try:
             with gzip.open(self.archive) as content, tarfile.open(fileobj=content, mode="r|") as archive:
@@ -97,25 +99,25 @@ class BatchesDataset(AbstractDataset):
                     path = PurePosixPath(member.name)
                     if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
                         raise InputError(
-                            f"{self.archive} was refused: its member {member.name!r} is a link or points out of the "
-                            "archive, which the CIFAR-10 archive never does. Replace the file."
+                            f"{self.archive} was refused: its member {member.name!r} is a link or points outside "
+                            "the archive; the CIFAR-10 archive contains no such member. Replace the file."
                         )
                     if path.name in TRAIN_BATCHES + TEST_BATCHES and (file := archive.extractfile(member)):
                         batches[path.name] = _unpickle(file.read(), f"{self.archive}: {member.name}")
-                while content.read(1 << 20):  # gzip compares its checksum at the end, which tarfile does not read to
+                while content.read(1 << 20):  # read to the end, where gzip verifies its checksum; tarfile stops before
                     pass
         except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
             raise InputError(
-                f"{self.archive} is damaged or no .tar.gz ({error}). Delete it, and the official archive is downloaded "
-                "in its place."
+                f"{self.archive} is damaged or not a .tar.gz file ({error}). Delete it to download the official "
+                "archive instead."
             ) from error
         missing = [name for name in TRAIN_BATCHES + TEST_BATCHES if name not in batches]
         if missing:
-            raise InputError(f"{self.archive} has no {', '.join(missing)} in it. Replace the file.")
+            raise InputError(f"{self.archive} does not contain {', '.join(missing)}. Replace the file.")
         return batches
 
     def _download(self) -> None:
-        """Fetch the official archive; it takes its name only once its checksum is right."""
+        """Download the official archive. It gets its final name after its checksum has been verified."""
         import pooch
         import requests
 
@@ -128,25 +130,25 @@ class BatchesDataset(AbstractDataset):
                 progressbar=True,
             )
         except (OSError, ValueError) as error:
-            # The text of a connection error is a nest of addresses; its kind says as much: ConnectTimeout, SSLError.
+            # The text of a connection error is mostly addresses; its type (ConnectTimeout, SSLError) says enough.
             reason = type(error).__name__ if isinstance(error, requests.ConnectionError) else _reason(error)
             raise InputError(
                 f"CIFAR-10 is neither at {self.archive} nor at {self.folder}, and could not be downloaded from "
-                f"{self.url}: {reason}. Put the archive or its batches where named. The demo needs neither: "
-                "kedro run --env=demo"
+                f"{self.url}: {reason}. Place the archive or the folder there, or run the demo, which needs "
+                "neither: kedro run --env=demo"
             ) from error
 
 
 class _ForbiddenError(Exception):
-    """A pickle asks for something that is neither an array nor a plain value."""
+    """A pickle requests something that is neither an array nor a plain value."""
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds numpy arrays and plain values, and refuses everything else that a pickle can ask for."""
+    """Unpickler of NumPy arrays and plain values that refuses everything else a pickle can request."""
 
     ALLOWED = frozenset(
         (module, name)
-        for package in ("numpy.core", "numpy._core")  # before and since numpy 2
+        for package in ("numpy.core", "numpy._core")  # before and since NumPy 2
         for module, name in (
             (f"{package}.multiarray", "_reconstruct"),
             (f"{package}.numeric", "_frombuffer"),
@@ -156,50 +158,52 @@ class _Unpickler(pickle.Unpickler):
     )
 
     def find_class(self, module_name: str, global_name: str) -> Any:
+        """Return the class or function if it is allowed; pickle calls this for each one that a file requests."""
         if (module_name, global_name) not in self.ALLOWED:
-            raise _ForbiddenError(f"it asks for {module_name}.{global_name}")
+            raise _ForbiddenError(f"it requests {module_name}.{global_name}")
         return super().find_class(module_name.replace("numpy.core", "numpy._core"), global_name)
 
 
 def _unpickle(content: bytes, source: str) -> RawBatch:
+    """Read one pickle batch; `source` is its name in error messages."""
     try:
-        # The official files come from Python 2, whose strings are bytes.
+        # The official files were written by Python 2, whose strings are bytes.
         batch = _Unpickler(io.BytesIO(content), encoding="bytes").load()
     except _ForbiddenError as error:
         raise InputError(
-            f"{source} was refused: {error}, and a batch holds arrays, numbers and text only. Replace the file."
+            f"{source} was refused: {error}, but a batch contains only arrays, numbers and text. Replace the file."
         ) from error
     except MemoryError:
         raise
-    except Exception as error:  # a damaged pickle can raise nearly anything
-        raise InputError(f"{source} is cut off or no pickle ({_reason(error)}). Replace the file.") from error
+    except Exception as error:  # a damaged pickle can raise almost any exception
+        raise InputError(f"{source} is truncated or not a pickle file ({_reason(error)}). Replace the file.") from error
     if not isinstance(batch, dict):
-        raise InputError(f"{source} holds a {type(batch).__name__} where a dictionary should be. Replace the file.")
+        raise InputError(f"{source} contains a {type(batch).__name__} instead of a dictionary. Replace the file.")
     batch = {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in batch.items()}
     missing = {"data", "labels"} - batch.keys()
     if missing:
-        raise InputError(f"{source} has no entry {' and no '.join(sorted(missing))}. Replace the file.")
+        raise InputError(f"{source} does not contain the entry {' or '.join(sorted(missing))}. Replace the file.")
     try:
         return RawBatch(source, np.asarray(batch["data"]), np.asarray(batch["labels"]))
     except ValueError as error:  # rows or labels of different lengths
-        raise InputError(f"{source}: data or labels are not one array ({error}). Replace the file.") from error
+        raise InputError(f"{source}: data or labels do not form an array ({error}). Replace the file.") from error
 
 
 class PixelCSVDataset(AbstractDataset):
-    """One file of the Kaggle CSV pair: a column a pixel, in the batches' order, and a column `label` anywhere."""
+    """One of the two Kaggle CSV files: one column per pixel, in the order of the batches, and a column `label`."""
 
     LABEL = "label"
-    ROWS = 5_000  # at a time: 55 MB of text, 15 MB of pixels
+    ROWS = 5_000  # read at a time: 55 MB of text, 15 MB of pixels
 
     def __init__(self, *, filepath: str, metadata: dict | None = None) -> None:
         self.path = Path(filepath)
         self.metadata = metadata
 
     def load(self) -> Iterator[RawBatch]:
-        """Read a few thousand rows at a time, so that the file never stands in memory as text or as one table.
+        """Read a few thousand rows at a time, so that the whole file is never in memory as text or as one table.
 
         Raises:
-            InputError: while iterating, at the first thing in the file that is not as it should be.
+            InputError: while iterating, at the first error in the file.
         """
         pixels = self._pixel_columns()
         row = 0
@@ -217,12 +221,12 @@ class PixelCSVDataset(AbstractDataset):
                     yield RawBatch(source, chunk.to_numpy(), labels.to_numpy())
                     row += len(chunk)
         except (ValueError, OverflowError, pd.errors.ParserWarning) as error:  # parser errors are ValueErrors
-            complaint = self._complaint(row) or f"{self.path}, after row {row}: {' '.join(str(error).split())}."
-            raise InputError(f"{complaint} Replace the file.") from error
+            problem = self._bad_cell(row) or f"{self.path}, after row {row}: {' '.join(str(error).split())}."
+            raise InputError(f"{problem} Replace the file.") from error
 
     def save(self, data: Any) -> None:
-        """Raw data are never written."""
-        raise InputError(f"{self.path} holds raw data, which no node may write.")
+        """Refuse to write: raw data is read-only."""
+        raise InputError(f"{self.path} is raw data and cannot be overwritten. Let the node write to another dataset.")
 
     def _exists(self) -> bool:
         return self.path.is_file()
@@ -231,16 +235,16 @@ class PixelCSVDataset(AbstractDataset):
         return {"filepath": str(self.path)}
 
     def _pixel_columns(self) -> list[str]:
-        """The 3,072 pixel columns in the batches' order, whatever they are called."""
+        """Return the names of the 3,072 pixel columns, in the order of the batches."""
         if not self.path.is_file():
             raise InputError(
-                f"{self.path} is missing. Put train.csv and test.csv of the Kaggle data set into {self.path.parent}, "
+                f"{self.path} is missing. Put train.csv and test.csv of the Kaggle dataset into {self.path.parent}, "
                 "or read the pickle batches instead: kedro run --pipelines=ingestion"
             )
         try:
             columns = list(pd.read_csv(self.path, nrows=0, index_col=False).columns)
-        except ValueError as error:  # an empty file, or one that is no text
-            raise InputError(f"{self.path} is no CSV file ({error}). Replace the file.") from error
+        except ValueError as error:  # an empty file, or one that is not text
+            raise InputError(f"{self.path} is not a CSV file ({error}). Replace the file.") from error
         if self.LABEL not in columns:
             raise InputError(f"{self.path} has no column named {self.LABEL!r} in its first line. Replace the file.")
         columns.remove(self.LABEL)
@@ -250,14 +254,17 @@ class PixelCSVDataset(AbstractDataset):
         otherwise_named = set(columns).isdisjoint(numbered)
         if otherwise_named and len(columns) == PIXELS:
             return columns
-        faults = [f"{len(columns):,} columns besides {self.LABEL!r}, where {PIXELS:,} pixels should be"]
+        faults = [f"expected {PIXELS:,} besides {self.LABEL!r}, found {len(columns):,}"]
         if not otherwise_named:
             faults += [f"{name} is missing" for name in numbered if name not in columns][:1]
-            faults += [f"{name} is no pixel" for name in columns if name not in numbered][:1]
-        raise InputError(f"{self.path} has {'; '.join(faults)}. Replace the file.")
+            faults += [f"{name} is not a pixel column" for name in columns if name not in numbered][:1]
+        raise InputError(f"{self.path} has the wrong pixel columns: {'; '.join(faults)}. Replace the file.")
 
-    def _complaint(self, first_row: int) -> str | None:
-        """Say which cell of the chunk after `first_row` is no byte; the reader itself does not tell."""
+    def _bad_cell(self, first_row: int) -> str | None:
+        """Describe the first cell after `first_row` that is not a byte, because pandas does not report which one it is.
+
+        Return None if there is no such cell in this chunk.
+        """
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -269,7 +276,7 @@ class PixelCSVDataset(AbstractDataset):
                     keep_default_na=False,
                     index_col=False,
                 )
-        except (ValueError, pd.errors.ParserWarning):  # rows of the wrong length, as the reader has said already
+        except (ValueError, pd.errors.ParserWarning):  # rows of the wrong length, which the original error reports
             return None
         bad = ~chunk.apply(lambda column: column.str.fullmatch(r"\s*0*(\d\d?|1\d\d|2[0-4]\d|25[0-5])\s*")).to_numpy(
             bool
@@ -284,6 +291,6 @@ class PixelCSVDataset(AbstractDataset):
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of an error, without the nested addresses that network errors carry."""
+    """Return the first line of an error, without the memory addresses of objects in it."""
     text = re.sub(r" at 0x[0-9a-f]+", "", str(error)).splitlines()
     return text[0] if text else type(error).__name__

@@ -1,4 +1,4 @@
-"""Exports, in the layout that TF Serving and Triton read: `NAME/INTEGER/`."""
+"""Exports in the layout that TF Serving and Triton read: `NAME/INTEGER/`."""
 
 import os
 import shutil
@@ -14,14 +14,14 @@ from cifar10.datasets.artifact import LocalDataset
 
 
 class ServingDataset(LocalDataset):
-    """An `Export` as the next version of its model, which appears whole or not at all: servers watch the folder."""
+    """An `Export` as the next version of its model, which appears completely or not at all: servers watch the folder."""
 
     def save(self, data: Export) -> None:
         """Save under the next integer."""
         folder = Path(self._filepath) / data.name
         with atomic(folder / "config.pbtxt") as path:
             path.write_text(data.config, encoding="utf-8")
-        with FileLock(folder.with_name(f".{data.name}.lock")):  # two exports at once would take one number
+        with FileLock(folder.with_name(f".{data.name}.lock")):  # two simultaneous exports would use the same number
             unfinished = folder / ".unfinished"
             shutil.rmtree(unfinished, ignore_errors=True)  # of an export that was killed
             try:
@@ -43,7 +43,7 @@ class ServingDataset(LocalDataset):
                 raise
 
     def load(self) -> NoReturn:
-        """Refuse: exports are for others."""
+        """Refuse, because exports are read by servers."""
         raise DatasetError("Exports are read by servers, not by pipelines.")
 
     def _exists(self) -> bool:

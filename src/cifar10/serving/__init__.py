@@ -1,1 +1,1 @@
-"""The prediction service: FastAPI and ONNX Runtime, without Kedro and without TensorFlow."""
+"""The prediction service, built on FastAPI and ONNX Runtime; it imports neither Kedro nor TensorFlow."""

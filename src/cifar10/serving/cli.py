@@ -1,4 +1,4 @@
-"""`cifar10-serve`: serve the newest export of a folder."""
+"""`cifar10-serve`: serve the newest export in a folder."""
 
 import logging
 import signal
@@ -11,8 +11,8 @@ import click
 
 from cifar10.serving.limits import Limits
 
-KEEP_ALIVE = 30  # seconds that an idle connection stays open
-SHUTDOWN = 30  # seconds for what is in progress when the service is told to end
+KEEP_ALIVE_SECONDS = 30  # idle connections are closed after this time
+SHUTDOWN_SECONDS = 30  # time for requests in progress to finish when the service is stopped
 
 
 @click.command(context_settings={"show_default": True})
@@ -20,19 +20,49 @@ SHUTDOWN = 30  # seconds for what is in progress when the service is told to end
     "--models",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     default="data/07_model_output/serving",
-    help="Where the export pipeline writes to.",
+    help="Folder that the export pipeline writes to.",
 )
-@click.option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 for all.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, help="0 takes a free one.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, help="Threads that compute an answer.")
-@click.option("--most-bytes", type=click.IntRange(min=1), default=Limits.most_bytes, help="Of a request.")
-@click.option("--most-pictures", type=click.IntRange(min=1), default=Limits.most_pictures, help="Of a request.")
-@click.option("--most-pixels", type=click.IntRange(min=1), default=Limits.most_pixels, help="Of a picture.")
-@click.option("--most-waiting", type=click.IntRange(min=1), default=Limits.most_waiting, help="Requests at a time.")
-@click.option("--seconds", type=click.FloatRange(min=0.1), default=Limits.seconds, help="Until a request is given up.")
+@click.option("--host", default="127.0.0.1", help="Address to listen on; use 0.0.0.0 for all interfaces.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, help="Port to listen on; 0 selects a free port.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, help="Number of threads per prediction.")
+@click.option(
+    "--max-body-bytes",
+    type=click.IntRange(min=1),
+    default=Limits.max_body_bytes,
+    help="Maximum size of a request body.",
+)
+@click.option(
+    "--max-images",
+    type=click.IntRange(min=1),
+    default=Limits.max_images,
+    help="Maximum number of images per request.",
+)
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    default=Limits.max_pixels,
+    help="Maximum number of pixels per image.",
+)
+@click.option(
+    "--max-concurrent",
+    "max_concurrent_requests",
+    type=click.IntRange(min=1),
+    default=Limits.max_concurrent_requests,
+    help="Maximum number of concurrent prediction requests.",
+)
+@click.option(
+    "--timeout",
+    "timeout_seconds",
+    type=click.FloatRange(min=0.1),
+    default=Limits.timeout_seconds,
+    help="Seconds to wait for a request body, and for a prediction.",
+)
 def serve(models: Path, host: str, port: int, threads: int, **limits: float) -> None:
-    """Answer which class a picture shows, by the newest export; a newer one is noticed."""
-    listening = _listen(host, port)  # first, for what connects while the rest is loaded waits instead of failing
+    """Serve image classification over HTTP with the newest exported model.
+
+    A newer export is loaded automatically.
+    """
+    listener = _listen(host, port)  # before the slow imports, so that early connections wait instead of failing
     try:
         import uvicorn
 
@@ -41,13 +71,15 @@ def serve(models: Path, host: str, port: int, threads: int, **limits: float) -> 
         from cifar10.serving.repository import Repository
     except ModuleNotFoundError as error:
         raise click.ClickException(
-            f"{error.name} is missing. Install what the service needs: pip install -c constraints.txt -e '.[serve]'"
+            f"The module {error.name} is not installed. Install the requirements of the service: "
+            "pip install -c constraints.txt -e '.[serve]'"
         ) from error
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # on what is odd in a picture; that would be a line each
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # and on what is wrong with a form
-    bounds = Limits(**limits)  # type: ignore[arg-type]
-    app = create_app(Repository(models, threads, bounds.most_pictures), bounds)
+    # Clients could fill the log with malformed images and forms.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
+    request_limits = Limits(**limits)  # type: ignore[arg-type]
+    app = create_app(Repository(models, threads, request_limits.max_images), request_limits)
     config = uvicorn.Config(
         app,
         http=BoundedConnection,
@@ -57,39 +89,39 @@ def serve(models: Path, host: str, port: int, threads: int, **limits: float) -> 
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=SHUTDOWN,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    address, bound = listening.getsockname()[:2]
+    address, bound_port = listener.getsockname()[:2]
     logging.info(
-        "Listening on http://%s:%d for pictures, with the exports of %s.",
+        "Listening on http://%s:%d; serving the newest export in %s.",
         f"[{address}]" if ":" in address else address,
-        bound,
+        bound_port,
         models,
     )
-    for end in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(end, signal.SIG_IGN)  # uvicorn has its own while it runs, and repeats the signal afterwards
-    uvicorn.Server(config).run(sockets=[listening])
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, signal.SIG_IGN)  # uvicorn handles the signal, and raises it again when it has finished
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)
-    except (OSError, UnicodeError) as error:  # the latter for a name that has empty parts
+    except (OSError, UnicodeError) as error:  # UnicodeError for a host name with empty labels, such as a..b
         raise click.ClickException(
-            f"{host}:{port} cannot be listened on: {getattr(error, 'strerror', error)}. Give another --host or --port."
+            f"Cannot listen on {host}:{port}: {getattr(error, 'strerror', error)}. Choose another --host or --port."
         ) from error
 
 
 def main() -> None:
-    """Run, and say in one line what is wrong with the options."""
+    """Run the command line, and report an error in one line."""
     try:
         serve.main(standalone_mode=False)
     except click.ClickException as error:
         click.echo(f"Error: {error.format_message()}", err=True)
         sys.exit(2)
-    except click.Abort:  # Ctrl-C before there was anything to end
+    except click.Abort:  # Ctrl-C before the server runs
         sys.exit(0)
 
 

@@ -1,4 +1,4 @@
-"""uvicorn's connections, with bounds that it has none of with httptools, and bodies where it would take none."""
+"""HTTP/1.1 connections with limits that uvicorn does not offer, and with support for declined upgrade requests."""
 
 import asyncio
 import json
@@ -6,68 +6,74 @@ import json
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-MOST_HEAD_BYTES = 64_000
-HEAD_SECONDS = 10.0  # for a head to arrive, and the first one of a connection to begin
-ANSWER_SECONDS = 10.0  # for a client to take what has piled up of its answers
-MOST_PIPELINED = 16  # requests of a connection that come before the one ahead of them is answered
+MAX_HEADER_BYTES = 64_000
+HEADER_TIMEOUT = 10.0  # seconds for the headers of a request; a new connection must send its first ones within it
+WRITE_TIMEOUT = 10.0  # seconds for a client to read, once the write buffer of its connection is full
+MAX_PIPELINED_REQUESTS = 16  # requests of a connection that wait for the response to an earlier one
 
 
 class BoundedConnection(HttpToolsProtocol):
-    """Closes where a head does not end, where requests or answers pile up, and answers in JSON what is no HTTP.
+    """A uvicorn connection that limits the request headers, pipelined requests and unread responses.
 
-    What is no body counts as head: trailers after a body too, and the marks around its chunks, which may take as much
-    as the body itself. Offers to go over to another protocol, as Java's clients make them with their first request,
-    are not taken up, and what they come with is answered as HTTP/1.1 (RFC 9110, 7.8).
+    Everything in a request except its body counts as headers: also the trailers, and the chunk sizes of a chunked body,
+    which may take as many bytes as the body itself. Invalid HTTP gets a JSON response.
+
+    Requests to upgrade to another protocol are declined and answered as plain HTTP/1.1 (RFC 9110, section 7.8): Java's
+    HTTP client offers HTTP/2 in its first request. After an upgrade request, httptools would ignore the body.
+
+    This class depends on internals of uvicorn and was tested with uvicorn 0.54.0 and httptools 0.9.0. The tests in
+    tests/serving/test_connection.py must pass before either is updated.
     """
 
-    _requests = 0  # that have begun
-    _heads = 0  # that have come whole
-    _in_head = True
-    _head_bytes = 0  # of the request that is coming
-    _body_bytes = 0
-    _deadline: asyncio.TimerHandle | None = None
-    _reader: asyncio.TimerHandle | None = None  # the clock for the client to read
+    _requests_started = 0
+    _headers_received = 0  # number of requests whose headers are complete
+    _in_headers = True
+    _header_bytes = 0  # of the current request
+    _body_bytes = 0  # of the current request
+    _header_timer: asyncio.TimerHandle | None = None
+    _write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Set the clock for the first head."""
+        """Start the timeout for the first headers."""
         super().connection_made(transport)
-        self._wait_for_head()
+        self._start_header_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clocks."""
-        self._stop_waiting()
+        """Cancel the timeouts."""
+        self._cancel_header_timer()
         self.resume_writing()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Set the clock for a client that does not read."""
+        """Start the timeout for a client that does not read its responses."""
         super().pause_writing()
-        self._reader = self.loop.call_later(ANSWER_SECONDS, self.transport.abort)
+        self._write_timer = self.loop.call_later(WRITE_TIMEOUT, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Stop it."""
+        """Cancel the timeout for a client that does not read its responses."""
         super().resume_writing()
-        if self._reader is not None:
-            self._reader.cancel()
-            self._reader = None
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
     def data_received(self, data: bytes) -> None:
-        """Count what belongs to a head, and set the clock for one that is not whole."""
-        in_head, heads, requests, body_bytes = self._in_head, self._heads, self._requests, self._body_bytes
+        """Parse the data, count its header bytes, and start the timeout for incomplete headers."""
+        in_headers, headers_received = self._in_headers, self._headers_received
+        requests_started, body_bytes = self._requests_started, self._body_bytes
         self._unset_keepalive_if_required()
         self._parse(data)
         if self.transport.is_closing():
             return
-        if in_head and heads == self._heads:
-            self._wait_for_head()
-        if requests == self._requests:  # all of it belongs to one
-            self._head_bytes += len(data) - (self._body_bytes - body_bytes)
-        if self._head_bytes <= MOST_HEAD_BYTES + self._body_bytes:
+        if in_headers and headers_received == self._headers_received:
+            self._start_header_timer()
+        if requests_started == self._requests_started:  # no new request has begun within this data
+            self._header_bytes += len(data) - (self._body_bytes - body_bytes)
+        if self._header_bytes <= MAX_HEADER_BYTES + self._body_bytes:
             return
-        if self._in_head:
-            self.send_400_response(f"The head of a request may have up to {MOST_HEAD_BYTES:,} bytes.")
+        if self._in_headers:
+            self.send_400_response(f"The request headers are too large: the limit is {MAX_HEADER_BYTES:,} bytes.")
         else:
-            self.transport.close()  # an answer may have begun
+            self.transport.close()  # the response may have started
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -75,56 +81,60 @@ class BoundedConnection(HttpToolsProtocol):
                 try:
                     self.parser.feed_data(data)
                     return
-                except httptools.HttpParserUpgrade as offer:
-                    self._decline()
-                    data = data[offer.args[0] :]
+                except httptools.HttpParserUpgrade as upgrade:
+                    self._decline_upgrade()
+                    data = data[upgrade.args[0] :]
         except httptools.HttpParserError as error:
             if isinstance(error.__context__, asyncio.QueueFull):
-                self.transport.close()  # its client is to send again what has no answer (RFC 9112, 9.3.2)
+                self.transport.close()  # the client must retry requests that got no response (RFC 9112, section 9.3.2)
             else:
                 self.send_400_response("Invalid HTTP request received.")
 
-    def _decline(self) -> None:
-        """Begin a request anew without its offer of an upgrade, after which httptools would take no body."""
+    def _decline_upgrade(self) -> None:
+        """Parse the headers of the current request again without the upgrade, with a new parser."""
         if self.parser.get_method() == b"CONNECT":
             raise httptools.HttpParserError
-        first = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
-        others = [b"%b: %b" % line for line in self.headers if line[0] != b"upgrade"]
+        request_line = b"%b %b HTTP/%b" % (
+            self.parser.get_method(),
+            self.url,
+            self.parser.get_http_version().encode(),
+        )
+        headers = [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
-        self.parser.feed_data(b"\r\n".join([first, *others, b"", b""]))
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn sets it
+        self.parser.feed_data(b"\r\n".join([request_line, *headers, b"", b""]))
 
     def on_message_begin(self) -> None:
-        """Count anew."""
-        if len(self.pipeline) >= MOST_PIPELINED:
+        """Reset the counters for a new request."""
+        if len(self.pipeline) >= MAX_PIPELINED_REQUESTS:
             raise asyncio.QueueFull
         super().on_message_begin()
-        self._requests += 1
-        self._head_bytes = self._body_bytes = 0
+        self._requests_started += 1
+        self._header_bytes = self._body_bytes = 0
 
     def on_headers_complete(self) -> None:
-        """Stop the clock."""
+        """Cancel the header timeout."""
         if self.parser.should_upgrade():
-            return  # it will come again without that
-        self._in_head = False
-        self._heads += 1
-        self._stop_waiting()
+            return  # `_decline_upgrade` parses the headers again
+        self._in_headers = False
+        self._headers_received += 1
+        self._cancel_header_timer()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Count it."""
+        """Count the bytes of the body."""
         self._body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Begin anew; until more comes it is uvicorn's clock for idle connections that runs."""
+        """Expect the headers of another request; uvicorn's keep-alive timeout applies until they begin."""
         if self.parser.should_upgrade():
             return
         super().on_message_complete()
-        self._in_head = True
+        self._in_headers = True
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what no route has seen, and close."""
+        """Send an error response to a request that did not reach the application, and close the connection."""
         content = json.dumps({"error": msg}).encode()
         head = (
             "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nx-content-type-options: nosniff\r\n"
@@ -133,11 +143,11 @@ class BoundedConnection(HttpToolsProtocol):
         self.transport.write(head.encode() + content)
         self.transport.close()
 
-    def _wait_for_head(self) -> None:
-        if self._deadline is None:
-            self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+    def _start_header_timer(self) -> None:
+        if self._header_timer is None:
+            self._header_timer = self.loop.call_later(HEADER_TIMEOUT, self.transport.close)
 
-    def _stop_waiting(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+    def _cancel_header_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None

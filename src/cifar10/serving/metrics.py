@@ -1,4 +1,4 @@
-"""What Prometheus is told: requests, seconds, the model, and the process itself."""
+"""Prometheus metrics: requests, their duration, the served model, and the process."""
 
 from prometheus_client import (
     CollectorRegistry,
@@ -16,40 +16,43 @@ from cifar10.serving.repository import Model
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-disable_created_metrics()  # a line more for every line, which nobody reads
+disable_created_metrics()  # a `_created` series per counter would double the output
 
 
 class Metrics:
-    """A registry of its own. Routes are labelled by their templates: what a client makes up becomes no label."""
+    """The metrics of one service, in a registry of their own.
+
+    Requests are labelled with the template of their route: labels made from client input would be unbounded.
+    """
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         labels = ("method", "route", "status")
-        self._requests = Counter("cifar10_requests", "Answers given.", labels, registry=self._registry)
+        self._requests = Counter("cifar10_requests", "Number of responses sent.", labels, registry=self._registry)
         self._seconds = Histogram(
             "cifar10_request_seconds",
-            "From a request's head to the end of its answer.",
+            "Seconds from the end of the request headers to the end of the response.",
             ("route",),
             buckets=BUCKETS,
             registry=self._registry,
         )
-        self._model = Gauge("cifar10_model", "The model that serves.", ("name", "version"), registry=self._registry)
-        self._in_progress = Gauge("cifar10_in_progress", "Requests being answered.", registry=self._registry)
+        self._model = Gauge("cifar10_model", "The served model.", ("name", "version"), registry=self._registry)
+        self._in_progress = Gauge("cifar10_in_progress", "Number of requests in progress.", registry=self._registry)
 
-    def begun(self) -> None:
-        """A request has come."""
+    def request_started(self) -> None:
+        """Count a request as in progress."""
         self._in_progress.inc()
 
-    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request has its answer."""
+    def request_finished(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Record the status and the duration of a request."""
         self._in_progress.dec()
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
-    def text(self, model: Model | None) -> bytes:
-        """All of it in Prometheus' format."""
+    def exposition(self, model: Model | None) -> bytes:
+        """Return all metrics in the Prometheus text format."""
         self._model.clear()
         if model:
             self._model.labels(model.name, str(model.version)).set(1)

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, version 2, over HTTP and JSON, as Triton, KServe and others speak it.
+"""The Open Inference Protocol, version 2, over HTTP and JSON, which Triton, KServe and others implement.
 
 https://github.com/kserve/open-inference-protocol
 """
@@ -11,36 +11,36 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, TypeAdapter
 
 from cifar10 import __version__
-from cifar10.images import SIDE
+from cifar10.images import IMAGE_SIZE
 from cifar10.serving.arrays import (
-    Flat,
-    Pictures,
-    check_count,
-    checked,
-    documented,
-    flat_images_of,
-    images_of,
-    read_json,
+    FlatArray,
+    ImageBatch,
+    check_image_count,
+    openapi_request_body,
+    parse_flat_images,
+    parse_images,
+    parse_json,
+    validate,
 )
 from cifar10.serving.limits import Limits
-from cifar10.serving.repository import INPUT, OUTPUT, Model
-from cifar10.serving.service import TheService
+from cifar10.serving.repository import INPUT_NAME, OUTPUT_NAME, Model
+from cifar10.serving.service import ServiceDep
 
 DATATYPE = "FP32"
 EXAMPLE = {
     "inputs": [
         {
-            "name": INPUT,
-            "shape": [1, SIDE, SIDE, 3],
+            "name": INPUT_NAME,
+            "shape": [1, IMAGE_SIZE, IMAGE_SIZE, 3],
             "datatype": DATATYPE,
-            "data": np.full(SIDE * SIDE * 3, 128).tolist(),
+            "data": np.full(IMAGE_SIZE * IMAGE_SIZE * 3, 128).tolist(),
         }
     ]
 }
 
 
 class ServerMetadata(BaseModel):
-    """Of the service itself."""
+    """Metadata of the service."""
 
     name: str
     version: str
@@ -48,7 +48,7 @@ class ServerMetadata(BaseModel):
 
 
 class TensorMetadata(BaseModel):
-    """Of an input or an output; -1 stands for any number of pictures."""
+    """Metadata of an input or output; a size of -1 means any number of images."""
 
     name: str
     datatype: str
@@ -56,7 +56,7 @@ class TensorMetadata(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """Of the model."""
+    """Metadata of the model."""
 
     name: str
     versions: list[str]
@@ -66,43 +66,43 @@ class ModelMetadata(BaseModel):
 
 
 class Live(BaseModel):
-    """The service answers."""
+    """Whether the service is running."""
 
     live: bool
 
 
 class Ready(BaseModel):
-    """The service has a model."""
+    """Whether a model is loaded."""
 
     ready: bool
 
 
 class ModelReady(BaseModel):
-    """The model answers."""
+    """Whether this model is ready for inference."""
 
     name: str
     ready: bool
 
 
 class RequestInput(BaseModel):
-    """Pictures of 0 to 255, flat or nested."""
+    """Images with values from 0 to 255, flat or nested."""
 
     name: str
     shape: Annotated[list[Annotated[int, Field(strict=True, ge=0, lt=2**31)]], Field(max_length=8, fail_fast=True)]
     datatype: str
     parameters: dict[str, Any] | None = None
-    data: Flat | Pictures
+    data: FlatArray | ImageBatch
 
 
 class RequestOutput(BaseModel):
-    """An output that is asked for."""
+    """A requested output."""
 
     name: str
     parameters: dict[str, Any] | None = None
 
 
 class InferRequest(BaseModel):
-    """One input, and whatever the protocol allows beside it."""
+    """One input, and the optional fields of the protocol."""
 
     id: str | None = None
     parameters: dict[str, Any] | None = None
@@ -111,7 +111,7 @@ class InferRequest(BaseModel):
 
 
 class ResponseOutput(BaseModel):
-    """Probabilities, flat: ten of the first picture, then ten of the next."""
+    """Class probabilities of shape [images, classes], flattened image by image."""
 
     name: str
     datatype: str
@@ -120,7 +120,7 @@ class ResponseOutput(BaseModel):
 
 
 class InferResponse(BaseModel):
-    """What the network says."""
+    """The predictions of the model."""
 
     model_name: str
     model_version: str
@@ -129,7 +129,7 @@ class InferResponse(BaseModel):
 
 
 class _Input(RequestInput):
-    """With the data left for later, for whether they are flat is seen by the first."""
+    """An input whose data is validated later, when its first value has shown whether it is flat or nested."""
 
     data: list[Any]
 
@@ -143,73 +143,75 @@ router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
 
 
 @router.get("", response_model=ServerMetadata)
-async def server() -> dict[str, Any]:
-    """Name and version of the service."""
+async def get_server_metadata() -> dict[str, Any]:
+    """Return the name and version of the service."""
     return {"name": "cifar10-serve", "version": __version__, "extensions": []}
 
 
 @router.get("/health/live", response_model=Live)
-async def live() -> dict[str, bool]:
-    """The service answers."""
+async def is_live() -> dict[str, bool]:
+    """Return 200 while the service is running."""
     return {"live": True}
 
 
 @router.get("/health/ready", response_model=Ready)
-async def ready(service: TheService) -> dict[str, bool]:
-    """The service has a model; 503 while it has none."""
+async def is_ready(service: ServiceDep) -> dict[str, bool]:
+    """Return 200 if a model is loaded, 503 otherwise."""
     service.model()
     return {"ready": True}
 
 
 @router.get("/models/{name}", response_model=ModelMetadata)
 @router.get("/models/{name}/versions/{version}", response_model=ModelMetadata)
-async def metadata(service: TheService, name: str, version: str | None = None) -> dict[str, Any]:
-    """What the model takes and gives."""
+async def get_model_metadata(service: ServiceDep, name: str, version: str | None = None) -> dict[str, Any]:
+    """Return the inputs and outputs of the model."""
     model = service.model(name, version)
     return {
         "name": model.name,
         "versions": [str(model.version)],
         "platform": "onnxruntime_onnx",
-        "inputs": [{"name": INPUT, "datatype": DATATYPE, "shape": [-1, SIDE, SIDE, 3]}],
-        "outputs": [{"name": OUTPUT, "datatype": DATATYPE, "shape": [-1, len(model.card.class_names)]}],
+        "inputs": [{"name": INPUT_NAME, "datatype": DATATYPE, "shape": [-1, IMAGE_SIZE, IMAGE_SIZE, 3]}],
+        "outputs": [{"name": OUTPUT_NAME, "datatype": DATATYPE, "shape": [-1, len(model.card.class_names)]}],
     }
 
 
 @router.get("/models/{name}/ready", response_model=ModelReady)
 @router.get("/models/{name}/versions/{version}/ready", response_model=ModelReady)
-async def model_ready(service: TheService, name: str, version: str | None = None) -> dict[str, Any]:
-    """The model answers."""
+async def is_model_ready(service: ServiceDep, name: str, version: str | None = None) -> dict[str, Any]:
+    """Return 200 if this model is loaded, 404 if another one is, 503 if none is."""
     return {"name": service.model(name, version).name, "ready": True}
 
 
-@router.post("/models/{name}/infer", response_model=InferResponse, openapi_extra=documented(InferRequest, EXAMPLE))
-@router.post(
-    "/models/{name}/versions/{version}/infer",
-    response_model=InferResponse,
-    openapi_extra=documented(InferRequest, EXAMPLE),
-)
-async def infer(service: TheService, request: Request, name: str, version: str | None = None) -> Response:
-    """The probabilities of pictures of 32 x 32 pixels, RGB of 0 to 255, as the network gives them: not calibrated."""
+REQUEST_BODY = openapi_request_body(InferRequest, EXAMPLE)
+
+
+@router.post("/models/{name}/infer", response_model=InferResponse, openapi_extra=REQUEST_BODY)
+@router.post("/models/{name}/versions/{version}/infer", response_model=InferResponse, openapi_extra=REQUEST_BODY)
+async def infer(service: ServiceDep, request: Request, name: str, version: str | None = None) -> Response:
+    """Return the class probabilities of 32x32 RGB images with values from 0 to 255.
+
+    The probabilities are the raw outputs of the network. Those of POST /predict are calibrated.
+    """
     model = service.model(name, version)
     if "inference-header-content-length" in request.headers:
-        raise HTTPException(400, "Binary tensors are not taken here; send the data as JSON (binary_data=False).")
+        raise HTTPException(400, "Binary tensors are not supported; send the data as JSON (binary_data=False).")
     body = await request.body()
-    return JSONResponse(await service.run(lambda: _answer(model, body, service.limits)))
+    return JSONResponse(await service.run(lambda: _infer(model, body, service.limits)))
 
 
-def _answer(model: Model, body: bytes, limits: Limits) -> dict[str, Any]:
-    given: _Body = checked(_BODY, read_json(body, limits), "")
-    for output in given.outputs or ():
-        if output.name != OUTPUT:
-            raise HTTPException(400, f"The body is wrong at outputs: the model has one output, {OUTPUT}, and no other.")
-    probabilities = model.probabilities(_images(given.inputs[0], limits))
+def _infer(model: Model, body: bytes, limits: Limits) -> dict[str, Any]:
+    parsed: _Body = validate(_BODY, parse_json(body, limits), "")
+    for output in parsed.outputs or ():
+        if output.name != OUTPUT_NAME:
+            raise HTTPException(400, f"The body is invalid at outputs: the model's only output is {OUTPUT_NAME}.")
+    probabilities = model.probabilities(_parse_input(parsed.inputs[0], limits))
     return {
         "model_name": model.name,
         "model_version": str(model.version),
-        **({} if given.id is None else {"id": given.id}),
+        **({} if parsed.id is None else {"id": parsed.id}),
         "outputs": [
             {
-                "name": OUTPUT,
+                "name": OUTPUT_NAME,
                 "datatype": DATATYPE,
                 "shape": list(probabilities.shape),
                 "data": probabilities.ravel().tolist(),
@@ -218,18 +220,22 @@ def _answer(model: Model, body: bytes, limits: Limits) -> dict[str, Any]:
     }
 
 
-def _images(given: _Input, limits: Limits) -> np.ndarray:
-    if given.name != INPUT:
-        raise HTTPException(400, f"The body is wrong at inputs.0.name: the model has one input, {INPUT}, and no other.")
-    if given.datatype != DATATYPE:  # whole numbers too are sent as such: so do the other servers want it
-        raise HTTPException(400, f"The body is wrong at inputs.0.datatype: the model takes {DATATYPE}.")
-    if given.shape[1:] != [SIDE, SIDE, 3] or given.shape[0] < 1:
-        raise HTTPException(400, f"The body is wrong at inputs.0.shape: the model takes [n, {SIDE}, {SIDE}, 3].")
-    count = given.shape[0]
-    check_count(count, limits)
-    if not given.data or not isinstance(given.data[0], list):
-        return flat_images_of(given.data, count, "inputs.0.data")
-    images = images_of(given.data, "inputs.0.data", limits)
+def _parse_input(tensor: _Input, limits: Limits) -> np.ndarray:
+    if tensor.name != INPUT_NAME:
+        raise HTTPException(400, f"The body is invalid at inputs.0.name: the model's only input is {INPUT_NAME}.")
+    if tensor.datatype != DATATYPE:  # other servers too accept whole numbers only as FP32, not as UINT8
+        raise HTTPException(400, f"The body is invalid at inputs.0.datatype: the model expects {DATATYPE}.")
+    if tensor.shape[1:] != [IMAGE_SIZE, IMAGE_SIZE, 3] or tensor.shape[0] < 1:
+        raise HTTPException(
+            400, f"The body is invalid at inputs.0.shape: the model expects [n, {IMAGE_SIZE}, {IMAGE_SIZE}, 3]."
+        )
+    count = tensor.shape[0]
+    check_image_count(count, limits)
+    if not tensor.data or not isinstance(tensor.data[0], list):
+        return parse_flat_images(tensor.data, count, "inputs.0.data")
+    images = parse_images(tensor.data, "inputs.0.data", limits)
     if len(images) != count:
-        raise HTTPException(400, f"inputs.0.data has {len(images)} pictures, but its shape says {count}.")
+        raise HTTPException(
+            400, f"inputs.0.data has length {len(images)}, which does not match its shape {tensor.shape}."
+        )
     return images

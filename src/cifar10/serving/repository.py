@@ -1,4 +1,4 @@
-"""The exports in a folder, and the newest of them, ready to answer."""
+"""Find the exports in a folder, and keep the newest one loaded."""
 
 import logging
 import re
@@ -13,63 +13,73 @@ import onnxruntime
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
 from cifar10.errors import InputError
-from cifar10.images import SIDE
-from cifar10.metrics import tempered
+from cifar10.images import IMAGE_SIZE
+from cifar10.metrics import apply_temperature
 
 logger = logging.getLogger(__name__)
 
-INPUT = "images"
-OUTPUT = "probabilities"
-NETWORK = "model.onnx"
+INPUT_NAME = "images"
+OUTPUT_NAME = "probabilities"
+ONNX_FILE = "model.onnx"
+CARD_FILE = "model_card.json"
 VERSION = re.compile(r"[1-9][0-9]{0,17}")
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-class Metrics(BaseModel):
-    """How good the model was on the test pictures."""
+class CardMetrics(BaseModel):
+    """The test accuracy of the model, with its 95% confidence interval."""
 
-    accuracy: Share
-    accuracy_low: Share
-    accuracy_high: Share
-    test_pictures: int
+    accuracy: Fraction
+    accuracy_low: Fraction
+    accuracy_high: Fraction
+    test_examples: int
 
 
 class Card(BaseModel):
-    """What the service reads of a model_card.json; it has more."""
+    """The fields of model_card.json that the service uses."""
 
     name: str
     exported_at: AwareDatetime
     class_names: Annotated[list[str], Field(min_length=2)]
     temperature: Annotated[float, Field(gt=0)]
-    unsure_below: Share
-    unsure_share: Share
-    metrics: Metrics
+    unsure_below: Fraction
+    unsure_share: Fraction
+    metrics: CardMetrics
     parameters: int
 
 
 @dataclass(frozen=True)
 class Model:
-    """An export in memory: nothing of it is read from the disk again."""
+    """An export loaded into memory; its files are not read again."""
 
     name: str
     version: int
     card: Card
-    samples: dict[int, bytes]  # PNG files by the index of their class
+    samples: dict[int, bytes]  # class index -> PNG file
     session: onnxruntime.InferenceSession
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Of each class, float32 (n, classes), as the network gives them; `images` are (n, 32, 32, 3) of 0 to 255."""
-        return self.session.run([OUTPUT], {INPUT: np.ascontiguousarray(images, np.float32)})[0]
+        """Run the network and return its uncalibrated probabilities.
 
-    def calibrated(self, images: np.ndarray) -> np.ndarray:
-        """The same by the temperature that was fitted on validation, float64."""
-        return tempered(self.probabilities(images), self.card.temperature)
+        Args:
+            images: values 0 to 255, shape (n, 32, 32, 3).
+
+        Returns:
+            float32 array of shape (n, classes).
+        """
+        return self.session.run([OUTPUT_NAME], {INPUT_NAME: np.ascontiguousarray(images, np.float32)})[0]
+
+    def calibrated_probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Return the probabilities calibrated by temperature scaling, float64."""
+        return apply_temperature(self.probabilities(images), self.card.temperature)
 
 
 @dataclass(frozen=True)
 class _Export:
+    """An export folder. Two are equal only if their files have the same modification times and sizes."""
+
     folder: Path
-    written: tuple[int, ...]  # when its files were, in nanoseconds, and their sizes: what changes is looked at again
+    file_stats: tuple[int, ...]  # modification time in nanoseconds and size of each file
 
     @property
     def name(self) -> str:
@@ -81,127 +91,132 @@ class _Export:
 
 
 class Repository:
-    """Keeps the newest export of a folder in `model`, which is None until there is one.
+    """Keeps the newest export of a folder loaded in `model`, which is None until an export is found.
 
-    Newest is what was exported last, of whatever name. When it is taken away, the newest of the others follows. An
-    export that cannot be loaded is told once in the log and passed over until it changes.
+    The newest export is the one with the latest export time, whatever its name. If it is deleted, the next newest is
+    loaded. An export that cannot be loaded is logged once and skipped until its files change.
 
     Args:
-        folder: exports are `<name>/<version>` in it.
-        threads: that compute an answer.
-        most_pictures: of one call, which the warm-up tries too.
+        folder: contains the exports as `<name>/<version>`.
+        threads: ONNX Runtime threads per prediction.
+        max_images: the largest batch size; it is used to check a new export and warm it up.
     """
 
-    def __init__(self, folder: Path, threads: int = 1, most_pictures: int = 1) -> None:
+    def __init__(self, folder: Path, threads: int = 1, max_images: int = 1) -> None:
         self.folder = folder
         self.model: Model | None = None
         self._threads = threads
-        self._most_pictures = most_pictures
+        self._max_images = max_images
         self._cards: dict[_Export, Card] = {}
         self._broken: set[_Export] = set()
-        self._serving: _Export | None = None
-        self._trouble = ""
+        self._served: _Export | None = None
+        self._last_error = ""
         self._stopped = threading.Event()
 
     def refresh(self) -> None:
-        """Look once, and load what is newer."""
-        exports = set(self._exports())
+        """Scan the folder once, and load the newest export unless it is loaded already."""
+        exports = set(self._find_exports())
         self._broken &= exports
         self._cards = {export: card for export, card in self._cards.items() if export in exports}
         for export in exports - self._cards.keys() - self._broken:
             try:
-                self._cards[export] = _card(export)
+                self._cards[export] = _read_card(export)
             except Exception as error:
-                self._pass_over(export, error)
+                self._skip(export, error)
         cards = self._cards
         for export in sorted(cards, key=lambda each: (cards[each].exported_at, each.version), reverse=True):
-            if export == self._serving:
+            if export == self._served:
                 return
             if export in self._broken:
                 continue
             try:
                 self.model = self._load(export, cards[export])
-            except Exception as error:  # whatever is wrong with it, the one that serves goes on
-                self._pass_over(export, error)
+            except Exception as error:  # any fault of a new export must leave the served model in place
+                self._skip(export, error)
             else:
-                self._serving = export
+                self._served = export
                 logger.info("Serving %s, version %d.", export.name, export.version)
                 return
 
-    def watch(self, seconds: float = 1.0) -> None:
-        """Look now, and then again and again, in a thread of its own, until `stop`."""
+    def watch(self, interval_seconds: float = 1.0) -> None:
+        """Scan the folder now, and then periodically in a background thread until `stop` is called."""
 
-        def look() -> None:
-            while not self._stopped.wait(seconds):
-                self._try()
+        def scan_periodically() -> None:
+            while not self._stopped.wait(interval_seconds):
+                self._try_refresh()
 
-        self._try()
-        threading.Thread(target=look, name="repository", daemon=True).start()
-
-    def _try(self) -> None:
-        """Look once; whatever hinders it (a folder that may not be read, say) may be over the next time."""
-        try:
-            self.refresh()
-            self._trouble = ""
-        except Exception as error:
-            if str(error) != self._trouble:
-                self._trouble = str(error)
-                logger.exception("%s cannot be looked through, which is tried again.", self.folder)
+        self._try_refresh()
+        threading.Thread(target=scan_periodically, name="repository", daemon=True).start()
 
     def stop(self) -> None:
-        """End the watch."""
+        """Stop watching the folder."""
         self._stopped.set()
 
-    def _exports(self) -> Iterator[_Export]:
-        for card in self.folder.glob("*/*/model_card.json"):
+    def _try_refresh(self) -> None:
+        """Refresh, and log a failure once, because its cause (such as missing permissions) may be temporary."""
+        try:
+            self.refresh()
+            self._last_error = ""
+        except Exception as error:
+            if str(error) != self._last_error:
+                self._last_error = str(error)
+                logger.exception("Cannot scan %s for exports; the service keeps trying.", self.folder)
+
+    def _find_exports(self) -> Iterator[_Export]:
+        for card in self.folder.glob(f"*/*/{CARD_FILE}"):
             if VERSION.fullmatch(card.parent.name):
                 try:
-                    stats = [path.stat() for path in (card, card.with_name(NETWORK)) if path.exists()]
-                except FileNotFoundError:  # deleted a moment ago
+                    stats = [path.stat() for path in (card, card.with_name(ONNX_FILE)) if path.exists()]
+                except FileNotFoundError:  # deleted since the glob
                     continue
-                yield _Export(card.parent, tuple(each for stat in stats for each in (stat.st_mtime_ns, stat.st_size)))
+                yield _Export(card.parent, tuple(value for stat in stats for value in (stat.st_mtime_ns, stat.st_size)))
 
-    def _pass_over(self, export: _Export, error: Exception) -> None:
+    def _skip(self, export: _Export, error: Exception) -> None:
         self._broken.add(export)
-        logger.error("%s is no whole export and is passed over: %s", export.folder, _sentence(error))
+        logger.error("Skipping the invalid or incomplete export %s: %s", export.folder, _describe(error))
 
     def _load(self, export: _Export, card: Card) -> Model:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # what is wrong is raised as well
+        options.log_severity_level = 4  # fatal only; errors are raised as exceptions too
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        session = onnxruntime.InferenceSession(export.folder / NETWORK, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(export.folder / ONNX_FILE, options, providers=["CPUExecutionProvider"])
         samples = {
             index: file.read_bytes()
             for index in range(len(card.class_names))
             if (file := export.folder / "samples" / f"{index}.png").is_file()
         }
         model = Model(export.name, export.version, card, samples, session)
-        _check(model, self._most_pictures)
+        _check_model(model, self._max_images)
         return model
 
 
-def _card(export: _Export) -> Card:
-    card = Card.model_validate_json((export.folder / "model_card.json").read_bytes())
+def _read_card(export: _Export) -> Card:
+    card = Card.model_validate_json((export.folder / CARD_FILE).read_bytes())
     if card.name != export.name:
-        raise InputError(f"its card is that of {card.name}.")
+        raise InputError(f"{CARD_FILE} belongs to the model {card.name}.")
     return card
 
 
-def _check(model: Model, most_pictures: int) -> None:
-    """Ask about grey pictures: one, and as many as a request may have, which is a warm-up too."""
-    names = [each.name for each in model.session.get_inputs()], [each.name for each in model.session.get_outputs()]
-    if names != ([INPUT], [OUTPUT]):
-        raise InputError(f"its inputs and outputs are {names[0]} and {names[1]}, not [{INPUT!r}] and [{OUTPUT!r}].")
-    for count in {most_pictures, 1}:
-        answers = model.probabilities(np.full((count, SIDE, SIDE, 3), 128.0))
-        if answers.shape != (count, len(model.card.class_names)) or not np.allclose(answers.sum(axis=1), 1, atol=1e-3):
-            raise InputError(f"it does not answer with probabilities of {len(model.card.class_names)} classes.")
+def _check_model(model: Model, max_images: int) -> None:
+    """Check the input, the output and the probabilities for the smallest and the largest batch, as a warm-up too."""
+    inputs = [each.name for each in model.session.get_inputs()]
+    outputs = [each.name for each in model.session.get_outputs()]
+    if (inputs, outputs) != ([INPUT_NAME], [OUTPUT_NAME]):
+        raise InputError(
+            f"the network's inputs and outputs are {inputs} and {outputs}, not [{INPUT_NAME!r}] and [{OUTPUT_NAME!r}]."
+        )
+    classes = len(model.card.class_names)
+    for count in {max_images, 1}:
+        probabilities = model.probabilities(np.full((count, IMAGE_SIZE, IMAGE_SIZE, 3), 128.0))
+        if probabilities.shape != (count, classes) or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
+            raise InputError(f"the network does not return probabilities of {classes} classes.")
 
 
-def _sentence(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
-        return f"its card is wrong at {'.'.join(map(str, first['loc'])) or 'its beginning'}: {first['msg']}."
+        field = ".".join(map(str, first["loc"]))
+        return f"{CARD_FILE} is invalid{f' at {field}' if field else ''}: {first['msg']}."
     return str(error)

@@ -1,4 +1,4 @@
-"""What the routes share: the model, the limits, and the one thread that decodes pictures and asks the network."""
+"""What all routes share: the model, the limits, and the thread that computes predictions."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,56 +10,65 @@ from fastapi import Depends, HTTPException, Request
 from pydantic import BaseModel
 
 from cifar10.serving.limits import Limits
+from cifar10.serving.metrics import Metrics
 from cifar10.serving.repository import Model, Repository
 
-RETRY = {"Retry-After": "1"}
-Answer = TypeVar("Answer")
+RETRY_AFTER = {"Retry-After": "1"}
+Result = TypeVar("Result")
 
 
-class Error(BaseModel):
-    """The body of every answer that is no success."""
+class ErrorResponse(BaseModel):
+    """The body of every error response."""
 
     error: str
 
 
 @dataclass(frozen=True)
 class Service:
-    """What answers. One thread, so that pictures are decoded one at a time and the event loop stays free."""
+    """The state of the service.
+
+    A single thread decodes images and runs the model, so that memory stays bounded and the event loop stays free.
+    """
 
     repository: Repository
     limits: Limits
-    thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "predict"))
+    metrics: Metrics = field(default_factory=Metrics)
+    executor: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "predict"))
 
     def model(self, name: str | None = None, version: str | None = None) -> Model:
-        """The one that serves.
+        """Return the served model.
 
         Raises:
-            HTTPException: 503 while there is none, 404 where another name or version is asked for.
+            HTTPException: 503 if no model is loaded, 404 if another name or version is requested.
         """
         model = self.repository.model
         if model is None:
-            raise HTTPException(503, "There is no model yet: none has been exported to this service's folder.", RETRY)
+            raise HTTPException(
+                503, "No model is loaded: the service has not found an export in its models folder yet.", RETRY_AFTER
+            )
         if name is not None and name != model.name:
-            raise HTTPException(404, f"There is no model of that name here; the one that is served is {model.name}.")
+            raise HTTPException(404, f"There is no model with this name; this service serves {model.name}.")
         if version is not None and version != str(model.version):
-            raise HTTPException(404, f"{model.name} is served in version {model.version} only.")
+            raise HTTPException(404, f"{model.name} has only version {model.version} here.")
         return model
 
-    async def run(self, work: Callable[[], Answer]) -> Answer:
-        """Do it in the thread, after what came before.
+    async def run(self, work: Callable[[], Result]) -> Result:
+        """Run a function in the prediction thread, after the functions that were submitted before.
 
         Raises:
-            HTTPException: 503 where it was not done in time.
+            HTTPException: 503 if it does not finish within the timeout.
         """
         try:
-            async with asyncio.timeout(self.limits.seconds):
-                return await asyncio.get_running_loop().run_in_executor(self.thread, work)
+            async with asyncio.timeout(self.limits.timeout_seconds):
+                return await asyncio.get_running_loop().run_in_executor(self.executor, work)
         except TimeoutError:
-            raise HTTPException(503, "The service is too busy to answer in time; try again shortly.", RETRY) from None
+            raise HTTPException(
+                503, "The service is busy and the request timed out; retry shortly.", RETRY_AFTER
+            ) from None
 
 
-async def _service(request: Request) -> Service:
+async def _get_service(request: Request) -> Service:  # async, because FastAPI runs other dependencies in a thread
     return request.app.state.service
 
 
-TheService = Annotated[Service, Depends(_service)]
+ServiceDep = Annotated[Service, Depends(_get_service)]

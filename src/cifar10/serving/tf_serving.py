@@ -1,4 +1,4 @@
-"""The REST interface of TensorFlow Serving, so that its clients work here unchanged, and this service's there.
+"""The REST API of TensorFlow Serving, so that its clients work with this service unchanged.
 
 https://www.tensorflow.org/tfx/serving/api_rest
 """
@@ -10,45 +10,45 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, TypeAdapter
 
-from cifar10.images import SIDE
-from cifar10.serving.arrays import Picture, Pictures, checked, documented, images_of, read_json
+from cifar10.images import IMAGE_SIZE
+from cifar10.serving.arrays import ImageArray, ImageBatch, openapi_request_body, parse_images, parse_json, validate
 from cifar10.serving.limits import Limits
-from cifar10.serving.repository import INPUT, OUTPUT
-from cifar10.serving.service import TheService
+from cifar10.serving.repository import INPUT_NAME, OUTPUT_NAME
+from cifar10.serving.service import ServiceDep
 
 SIGNATURE = "serving_default"
-EXAMPLE = {"instances": np.full((1, 32, 32, 3), 128).tolist()}
+EXAMPLE = {"instances": np.full((1, IMAGE_SIZE, IMAGE_SIZE, 3), 128).tolist()}
 
 
 class InstanceRow(BaseModel):
-    """A picture with the name of the input."""
+    """One image, under the name of the model's input."""
 
-    images: Picture
+    images: ImageArray
 
 
 class Inputs(BaseModel):
-    """All pictures with the name of the input."""
+    """All images, under the name of the model's input."""
 
-    images: Pictures
+    images: ImageBatch
 
 
 class PredictRequest(BaseModel):
-    """Pictures in rows (`instances`) or in columns (`inputs`): one of both."""
+    """Images in row format (`instances`) or in columnar format (`inputs`); exactly one of them is required."""
 
     signature_name: str | None = None
-    instances: list[Picture] | list[InstanceRow] | None = None
-    inputs: Pictures | Inputs | None = None
+    instances: list[ImageArray] | list[InstanceRow] | None = None
+    inputs: ImageBatch | Inputs | None = None
 
 
 class PredictResponse(BaseModel):
-    """Ten probabilities of each picture: `predictions` of rows, `outputs` of columns."""
+    """The class probabilities of each image: `predictions` for row format, `outputs` for columnar format."""
 
     predictions: list[list[float]] | None = None
     outputs: list[list[float]] | None = None
 
 
 class VersionStatus(BaseModel):
-    """Of one version of a model."""
+    """The status of one version of the model."""
 
     version: str
     state: str
@@ -56,20 +56,20 @@ class VersionStatus(BaseModel):
 
 
 class ModelStatus(BaseModel):
-    """Of all versions that are served: one."""
+    """The status of all served versions; this service serves one."""
 
     model_version_status: list[VersionStatus]
 
 
 class Metadata(BaseModel):
-    """What the model takes and gives, as its SavedModel says."""
+    """The signature of the model, as its SavedModel declares it."""
 
     model_spec: dict[str, str]
     metadata: dict[str, Any]
 
 
 class _Body(BaseModel):
-    """The same with the pictures left for `images_of`, whose messages are shorter than those of a union."""
+    """A request whose images are validated later: the errors of `parse_images` are shorter than those of a union."""
 
     signature_name: str | None = None
     instances: list[Any] | None = None
@@ -82,21 +82,21 @@ router = APIRouter(prefix="/v1/models", tags=["TensorFlow Serving"])
 
 @router.get("/{name}", response_model=ModelStatus)
 @router.get("/{name}/versions/{version}", response_model=ModelStatus)
-async def status(service: TheService, name: str, version: str | None = None) -> dict[str, Any]:
-    """Which version is served."""
+async def get_status(service: ServiceDep, name: str, version: str | None = None) -> dict[str, Any]:
+    """Return the status of the served version."""
     model = service.model(name, version)
-    available = {"error_code": "OK", "error_message": ""}
-    return {"model_version_status": [{"version": str(model.version), "state": "AVAILABLE", "status": available}]}
+    status = {"error_code": "OK", "error_message": ""}
+    return {"model_version_status": [{"version": str(model.version), "state": "AVAILABLE", "status": status}]}
 
 
 @router.get("/{name}/metadata", response_model=Metadata)
 @router.get("/{name}/versions/{version}/metadata", response_model=Metadata)
-async def describe(service: TheService, name: str, version: str | None = None) -> dict[str, Any]:
-    """The signature of the model."""
+async def get_metadata(service: ServiceDep, name: str, version: str | None = None) -> dict[str, Any]:
+    """Return the signature of the model."""
     model = service.model(name, version)
     signature = {
-        "inputs": {INPUT: _tensor(SIDE, SIDE, 3)},
-        "outputs": {OUTPUT: _tensor(len(model.card.class_names))},
+        "inputs": {INPUT_NAME: _tensor_info(IMAGE_SIZE, IMAGE_SIZE, 3)},
+        "outputs": {OUTPUT_NAME: _tensor_info(len(model.card.class_names))},
         "method_name": "tensorflow/serving/predict",
     }
     return {
@@ -105,45 +105,47 @@ async def describe(service: TheService, name: str, version: str | None = None) -
     }
 
 
-@router.post("/{name}:predict", response_model=PredictResponse, openapi_extra=documented(PredictRequest, EXAMPLE))
-@router.post(
-    "/{name}/versions/{version}:predict",
-    response_model=PredictResponse,
-    openapi_extra=documented(PredictRequest, EXAMPLE),
-)
-async def predict(service: TheService, request: Request, name: str, version: str | None = None) -> Response:
-    """The probabilities of pictures of 32 x 32 pixels, RGB of 0 to 255, as the network gives them: not calibrated."""
+REQUEST_BODY = openapi_request_body(PredictRequest, EXAMPLE)
+
+
+@router.post("/{name}:predict", response_model=PredictResponse, openapi_extra=REQUEST_BODY)
+@router.post("/{name}/versions/{version}:predict", response_model=PredictResponse, openapi_extra=REQUEST_BODY)
+async def predict(service: ServiceDep, request: Request, name: str, version: str | None = None) -> Response:
+    """Return the class probabilities of 32x32 RGB images with values from 0 to 255.
+
+    The probabilities are the raw outputs of the network. Those of POST /predict are calibrated.
+    """
     model = service.model(name, version)
     body = await request.body()
 
-    def answer() -> dict[str, Any]:
-        images, key = _read(body, service.limits)
+    def run() -> dict[str, Any]:
+        images, key = _parse_body(body, service.limits)
         return {key: model.probabilities(images).tolist()}
 
-    return JSONResponse(await service.run(answer))
+    return JSONResponse(await service.run(run))
 
 
-def _tensor(*sizes: int) -> dict[str, Any]:
+def _tensor_info(*sizes: int) -> dict[str, Any]:
     dimensions = [{"size": str(size), "name": ""} for size in (-1, *sizes)]
     return {"dtype": "DT_FLOAT", "tensor_shape": {"dim": dimensions, "unknown_rank": False}}
 
 
-def _read(body: bytes, limits: Limits) -> tuple[np.ndarray, str]:
-    """The pictures, and under which key their answer goes."""
-    given: _Body = checked(_BODY, read_json(body, limits), "")
-    if given.signature_name not in (None, SIGNATURE):
-        raise HTTPException(400, f"There is no such signature_name; leave it out, or give {SIGNATURE}.")
-    if (given.instances is None) == (given.inputs is None):
-        raise HTTPException(400, "The body needs either instances, a list of pictures, or inputs.")
-    if given.instances is not None:
-        named = bool(given.instances) and isinstance(given.instances[0], dict)
-        rows = [_named(row, "instances") for row in given.instances] if named else given.instances
-        return images_of(rows, "instances", limits), "predictions"
-    columns = _named(given.inputs, "inputs") if isinstance(given.inputs, dict) else given.inputs
-    return images_of(columns, "inputs", limits), "outputs"
+def _parse_body(body: bytes, limits: Limits) -> tuple[np.ndarray, str]:
+    """Return the images, and the key of the response for their format."""
+    parsed: _Body = validate(_BODY, parse_json(body, limits), "")
+    if parsed.signature_name not in (None, SIGNATURE):
+        raise HTTPException(400, f"This signature_name does not exist; omit it or use {SIGNATURE}.")
+    if (parsed.instances is None) == (parsed.inputs is None):
+        raise HTTPException(400, "The body must contain either instances or inputs, but not both.")
+    if parsed.instances is not None:
+        has_names = bool(parsed.instances) and isinstance(parsed.instances[0], dict)
+        rows = [_named_input(row, "instances") for row in parsed.instances] if has_names else parsed.instances
+        return parse_images(rows, "instances", limits), "predictions"
+    columns = _named_input(parsed.inputs, "inputs") if isinstance(parsed.inputs, dict) else parsed.inputs
+    return parse_images(columns, "inputs", limits), "outputs"
 
 
-def _named(row: Any, where: str) -> Any:
-    if not isinstance(row, dict) or row.keys() != {INPUT}:
-        raise HTTPException(400, f"The body is wrong at {where}: the model has one input, {INPUT}, and no other.")
-    return row[INPUT]
+def _named_input(values: Any, location: str) -> Any:
+    if not isinstance(values, dict) or values.keys() != {INPUT_NAME}:
+        raise HTTPException(400, f"The body is invalid at {location}: the model's only input is {INPUT_NAME}.")
+    return values[INPUT_NAME]

@@ -1,7 +1,7 @@
-"""The same network, made of faster layers: for training alone, for what is saved is of standard ones.
+"""Faster layers and a faster Adam for training with TensorFlow on a CPU, where its standard kernels are slow.
 
-On a CPU, TensorFlow's kernels leave some time on the table that other ways of saying the same thing win back. XLA, on
-GPUs and in JAX, needs none of this.
+Each computes the same as the standard one. Saved models are made of standard layers. With XLA (on GPUs, and in JAX) the
+standard layers are used in training, too.
 """
 
 import functools
@@ -10,33 +10,35 @@ import math
 from typing import Any, ClassVar
 
 import keras
-from keras import layers
+from keras import layers, ops
 
 from cifar10.compute.device import jit_compile
+from cifar10.compute.layers import walk_layers
 
-KEPT_AS_THEY_ARE = (layers.InputLayer, layers.Rescaling, layers.Resizing, layers.Normalization)
+ALWAYS_FLOAT32 = (layers.InputLayer, layers.Rescaling, layers.Resizing, layers.Normalization)
 
 
-def accelerate(network: keras.Model, precision: str, accumulate: int = 1) -> keras.Model:
-    """A copy of the network, layer for layer and weight for weight, that trains faster.
+def accelerate(network: keras.Model, compute_dtype: str, accumulate: int = 1) -> keras.Model:
+    """Return a copy of the network, layer for layer and weight for weight, that trains faster.
 
     Args:
         network: of standard layers, in float32.
-        precision: `float32`, or `bfloat16` for what its convolutions compute in; weights stay float32, and so do the
-            preparation of the pictures and the logits.
-        accumulate: batches to a step. The running statistics of batch norms follow as fast as with one large batch.
+        compute_dtype: `float32` or `bfloat16`, in which the layers compute. Weights, the preparation of the images and
+            the logits stay float32.
+        accumulate: gradient accumulation steps. The momentum of batch norms is adapted, so that their running
+            statistics follow as fast as with one large batch.
 
     Returns:
-        A network whose `get_weights` are those of the given one.
+        A network with the same order of weights.
     """
     fused = not jit_compile()
 
     def copy(layer: keras.Operation) -> keras.Operation:
         kind, config = type(layer), layer.get_config()
         if (
-            precision == "bfloat16"
-            and isinstance(layer, layers.Layer)  # the others compute in what they are given
-            and not isinstance(layer, KEPT_AS_THEY_ARE)
+            compute_dtype == "bfloat16"
+            and isinstance(layer, layers.Layer)  # other operations compute in the dtype of their inputs
+            and not isinstance(layer, ALWAYS_FLOAT32)
             and layer.name != "logits"
         ):
             config["dtype"] = "mixed_bfloat16"
@@ -49,23 +51,23 @@ def accelerate(network: keras.Model, precision: str, accumulate: int = 1) -> ker
     copied = keras.models.clone_model(network, clone_function=copy, recursive=True)
     copied.set_weights(network.get_weights())
     for ours, theirs in zip(copied.variables, network.variables, strict=True):
-        ours.trainable = theirs.trainable  # which Keras copies for layers, not for single variables
+        ours.trainable = theirs.trainable  # Keras copies this for layers, but not for variables
     return copied
 
 
-def take_over(network: keras.Model, accelerated: keras.Model) -> None:
-    """Give a network the weights of its accelerated copy, and say of its layers which of them were trained."""
+def copy_back(network: keras.Model, accelerated: keras.Model) -> None:
+    """Copy the weights of the accelerated copy to the network, and which of its layers are trainable."""
     network.set_weights(accelerated.get_weights())
-    layers_of_both = zip(network._flatten_layers(), accelerated._flatten_layers(), strict=True)
-    for ours, theirs in layers_of_both:  # what holds others comes before them, and passes on what it is set to
+    # A nested model comes before its layers, because setting `trainable` on it changes theirs.
+    for ours, theirs in zip(walk_layers(network), walk_layers(accelerated), strict=True):
         ours.trainable = theirs.trainable
 
 
 class FusedBatchNormalization(layers.BatchNormalization):
-    """One kernel instead of a dozen, of which Keras makes it on TensorFlow."""
+    """Batch norm as one kernel, instead of the dozen that Keras uses on TensorFlow."""
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """As the standard layer."""
+        """Compute the same as the standard layer."""
         if len(inputs.shape) != 4:
             return super().call(inputs, training, mask)
 
@@ -85,24 +87,27 @@ class FusedBatchNormalization(layers.BatchNormalization):
 
         result = fused(mean=tf.zeros(0), variance=tf.zeros(0), is_training=True)
         values = tf.cast(tf.size(inputs) // channels[0], "float32")
-        biased = result.batch_variance * (values - 1) / values  # as Keras counts; the kernel divides by one value less
+        biased = result.batch_variance * (values - 1) / values  # Keras divides by n, the kernel by n - 1
         self.moving_mean.assign(self.momentum * mean + (1 - self.momentum) * result.batch_mean)
         self.moving_variance.assign(self.momentum * variance + (1 - self.momentum) * biased)
         return result.y
 
 
 class FastConv2D(layers.Conv2D):
-    """Where there are many channels to a pixel, the gradient of the filters is products of matrices, one a tap.
+    """A convolution whose kernel gradient is computed by matrix products where that is faster.
 
-    oneDNN's kernel for the purpose is the faster one on large pictures with few channels, but takes up to eight times
-    as long on small ones with many; and with one tap, it is not the faster one anywhere.
+    For each of the k x k positions in the kernel (a tap), the gradient is the product of the inputs seen at that
+    position, (channels, n x pixels), with the gradient of the outputs, (n x pixels, filters). oneDNN has a kernel for
+    all taps at once, which is faster on large images with few channels, but up to eight times slower on small images
+    with many channels; for 1x1 convolutions it is never faster.
     """
 
-    LEAST: ClassVar = {"bfloat16": 3, "float32": 28}  # channels to a pixel, where the two are about equal
+    # Use matrix products from this ratio of channels to pixels, at which both take about the same time.
+    MIN_CHANNELS_PER_PIXEL: ClassVar = {"bfloat16": 3, "float32": 28}
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
-        """As the standard layer."""
-        if not self._by_products(inputs.shape[1:]):
+        """Compute the same as the standard layer."""
+        if not self._use_products(inputs.shape[1:]):
             return super().convolution_op(inputs, kernel)
 
         import tensorflow as tf
@@ -113,7 +118,7 @@ class FastConv2D(layers.Conv2D):
 
         return convolve(inputs, tf.convert_to_tensor(kernel))
 
-    def _by_products(self, shape: tuple[int | None, int | None, int]) -> bool:
+    def _use_products(self, shape: tuple[int | None, int | None, int]) -> bool:
         height, width, channels = shape
         size = self.kernel_size[0]
         if self.kernel_size != (size, size) or (self.strides, self.dilation_rate, self.groups) != ((1, 1), (1, 1), 1):
@@ -122,11 +127,11 @@ class FastConv2D(layers.Conv2D):
             return True
         if size % 2 == 0 or self.padding != "same" or height is None or width is None:
             return False
-        return self.LEAST[self.compute_dtype] * height * width <= math.sqrt(channels * self.filters)
+        return self.MIN_CHANNELS_PER_PIXEL[self.compute_dtype] * height * width <= math.sqrt(channels * self.filters)
 
 
 def _gradients(inputs: Any, kernel: Any, upstream: Any) -> Any:
-    """Of a convolution's inputs and of its kernel."""
+    """Return the gradients of a convolution with regard to its inputs and its kernel."""
     import tensorflow as tf
 
     of_inputs = tf.raw_ops.Conv2DBackpropInput(
@@ -134,7 +139,7 @@ def _gradients(inputs: Any, kernel: Any, upstream: Any) -> Any:
     )
     _, height, width, channels = inputs.shape
     size, margin = kernel.shape[0], kernel.shape[0] // 2
-    seen = [inputs]  # by each tap
+    seen = [inputs]  # at each tap
     if size > 1:
         padded = tf.pad(inputs, [[0, 0], [margin, margin], [margin, margin], [0, 0]])
         places = itertools.product(range(size), repeat=2)
@@ -145,16 +150,16 @@ def _gradients(inputs: Any, kernel: Any, upstream: Any) -> Any:
 
 
 class FastActivation(layers.Activation):
-    """GELU as one kernel, compiled by XLA, and its gradient as another, instead of five and ten."""
+    """GELU as one kernel compiled by XLA, and its gradient as another, instead of five and ten kernels."""
 
     def call(self, inputs: Any) -> Any:
-        """As the standard layer."""
+        """Compute the same as the standard layer."""
         return _gelu()(inputs) if self.activation is keras.activations.gelu else super().call(inputs)
 
 
 @functools.cache
 def _gelu() -> Any:
-    """Give the exact GELU (Hendrycks and Gimpel 2016, arXiv 1606.08415), computed in float32."""
+    """Return the exact GELU (Hendrycks and Gimpel 2016, arXiv 1606.08415), computed in float32."""
     import tensorflow as tf
 
     def distribution(x: Any) -> Any:
@@ -179,10 +184,10 @@ def _gelu() -> Any:
 
 
 class FastDropout(layers.Dropout):
-    """Dropout by 16 random bits a value, instead of 32 made into a float; the rate is kept to 1 in 65,536."""
+    """Dropout from 16 random bits per value instead of 32, so that the rate is exact to 1 in 65,536."""
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """As the standard layer."""
+        """Compute the same as the standard layer."""
         if not training or self.rate == 0 or self.noise_shape is not None or inputs.shape[-1] % 2:
             return super().call(inputs, training)
 
@@ -202,3 +207,26 @@ FAST = {
     layers.Activation: FastActivation,
     layers.Dropout: FastDropout,
 }
+
+
+class FusedAdam(keras.optimizers.Adam):
+    """Adam as one TensorFlow kernel per variable, instead of ten that each read and write all of it."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Update one variable."""
+        import tensorflow as tf
+
+        index = self._get_variable_index(variable)
+        step = ops.cast(self.iterations + 1, "float32")
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=ops.power(self.beta_1, step),
+            beta2_power=ops.power(self.beta_2, step),
+            lr=ops.cast(learning_rate, "float32"),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )

@@ -1,4 +1,4 @@
-"""One optimisation of a network: from its weights as they are to the best that it has had."""
+"""One optimisation of a network: from its current weights to the best it reaches."""
 
 import logging
 import math
@@ -14,9 +14,10 @@ import numpy as np
 from cifar10.compute.batches import batches, inference_batch_size, shuffled
 from cifar10.compute.device import jit_compile, steps_per_execution
 from cifar10.compute.energy import joules, read_counters
+from cifar10.contracts import Epoch
 from cifar10.errors import InputError
-from cifar10.training.model import Training
-from cifar10.training.optimizers import make_optimizer, peak_learning_rate
+from cifar10.training.model import TrainingModel
+from cifar10.training.optimizers import make_optimizer
 from cifar10.training.progress import Progress
 from cifar10.training.recipe import Recipe
 
@@ -24,11 +25,11 @@ logger = logging.getLogger(__name__)
 
 MIN_LEARNING_RATE = 1e-6  # where the plateau schedule ends
 
-Diverged = Callable[[str, keras.Variable], InputError]  # of what is no number, and the step as of which
+Diverged = Callable[[str, keras.Variable], InputError]  # from what is not finite, and since which step
 
 
 def optimise(
-    model: Training,
+    model: TrainingModel,
     targets: np.ndarray,
     val_targets: np.ndarray,
     recipe: Recipe,
@@ -39,68 +40,67 @@ def optimise(
     prepared: float = 0.0,
     learning_rate: str = "learning_rate",
 ) -> None:
-    """Compile the model by the recipe, fit it, and give the network the best weights that it has had.
+    """Compile the model by the recipe, fit it, and restore the best weights that the network has had.
 
-    Whatever the next epoch depends on is either a function of the seed and the epochs so far or saved with them: a run
-    that was cut off goes on as if nothing had happened.
+    Whatever the next epoch depends on is a function of seed and history, or saved with them: an interrupted run
+    continues as if nothing had happened.
 
     Args:
-        model: gives logits.
-        targets: one-hot, of the inputs that it trains on.
-        val_targets: one-hot, of those that choose the epoch (and, with `schedule: plateau`, the learning rate).
+        model: returns logits.
+        targets: one-hot, of the train inputs.
+        val_targets: one-hot, of the inputs that choose the epoch (and, with `schedule: plateau`, the learning rate).
         recipe: epochs, batch size, optimizer, schedule, label smoothing, early stopping, seed.
         progress: so far; each epoch is added.
         phase: its name, for the history.
-        image_size: side of the pictures in the network, by which validation chooses its batch size.
-        prepared: seconds already spent on this phase, which its first epoch is charged with.
-        learning_rate: the option that has set it, for the message of a loss that is no number.
+        image_size: side in pixels at which the network computes, which determines the batch size of validation.
+        prepared: seconds already spent on this phase, which are added to its first epoch.
+        learning_rate: the option that sets it, for the message of a loss that is not finite.
 
     Raises:
-        InputError: the loss is no longer a number, or there is no memory for it.
+        InputError: the loss is not finite, or there is not enough memory.
     """
-    optimizer = compile_by(recipe, model, len(targets), progress.facts["compute"])
+    optimizer = compile_by(recipe, model, len(targets), progress.facts["compute_dtype"])
     variables = [*model.state(), *optimizer.variables]
-    progress.put_in_place(variables)
+    progress.restore(variables)
     name = progress.network.name
     diverged = partial(_diverged, name, learning_rate, recipe)
 
     index = np.arange(len(val_targets), dtype="int32")
-    judged = batches(index, val_targets, batch_size=inference_batch_size(image_size))
+    val_batches = batches(index, val_targets, batch_size=inference_batch_size(image_size))
     while not _finished(recipe, rows := progress.of(phase)):
         epoch = len(rows)
         started = time.perf_counter() - (prepared if epoch == 0 else 0.0)
         if recipe.schedule == "plateau":
-            optimizer.learning_rate.assign(_plateau(recipe, [row["val_accuracy"] for row in rows]))
+            optimizer.learning_rate.assign(_plateau(recipe, [row["val_accuracy"] or 0.0 for row in rows]))
         if model.augmentation:
             model.augmentation.epoch.assign(epoch)
         counters = read_counters()
         order = shuffled(len(targets), recipe.seed, epoch)
-        judgement = {"accuracy": None, "loss": None}
+        val_logs = {"accuracy": None, "loss": None}
         with enough_memory(name, recipe.batch_size, f"batch_size, and the {learning_rate} with it"):
             logs = _fit(model, batches(order, targets[order], batch_size=recipe.batch_size), epoch, diverged)
             if len(val_targets):
-                judgement = model.evaluate(judged, verbose=0, return_dict=True)
+                val_logs = model.evaluate(val_batches, verbose=0, return_dict=True)
         _check_finite(variables, model, diverged)
-        row = {
-            "phase": phase,
-            "epoch": len(progress.history) + 1,
-            "accuracy": logs["accuracy"],
-            "loss": logs["loss"],
-            "val_accuracy": judgement["accuracy"],
-            "val_loss": judgement["loss"],
-            "learning_rate": float(keras.ops.convert_to_numpy(optimizer.learning_rate)),
-            "seconds": time.perf_counter() - started,
-        }
-        if (energy := joules(counters, read_counters())) is not None:
-            row["joules"] = energy
+        row = Epoch(
+            phase=phase,
+            epoch=len(progress.history) + 1,
+            accuracy=logs["accuracy"],
+            loss=logs["loss"],
+            val_accuracy=val_logs["accuracy"],
+            val_loss=val_logs["loss"],
+            learning_rate=float(keras.ops.convert_to_numpy(optimizer.learning_rate)),
+            seconds=time.perf_counter() - started,
+            joules=joules(counters, read_counters()),
+        )
         progress.add(row, variables)
         _log(name, row, epoch + 1, recipe.epochs, len(targets))
     progress.network.set_weights(progress.best_weights)
 
 
-def compile_by(recipe: Recipe, model: Training, examples: int, precision: str) -> keras.optimizers.Optimizer:
-    """Compile the model to be trained on so many examples, in that precision. Returns its optimizer."""
-    optimizer = make_optimizer(recipe, examples, precision)
+def compile_by(recipe: Recipe, model: TrainingModel, examples: int, compute_dtype: str) -> keras.optimizers.Optimizer:
+    """Compile the model for training on that number of examples, and return its optimizer."""
+    optimizer = make_optimizer(recipe, examples, compute_dtype)
     model.compile(
         optimizer=optimizer,
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
@@ -112,16 +112,18 @@ def compile_by(recipe: Recipe, model: Training, examples: int, precision: str) -
     return optimizer
 
 
-def _finished(recipe: Recipe, rows: list[dict]) -> bool:
-    """Whether a phase has run all its epochs, or so many without a better one that it ends early."""
-    accuracies = [row["val_accuracy"] for row in rows]
-    waited = len(rows) - 1 - accuracies.index(max(accuracies)) if rows and recipe.early_stopping else 0
-    return len(rows) >= recipe.epochs or (recipe.early_stopping is not None and waited >= recipe.early_stopping)
+def _finished(recipe: Recipe, rows: list[Epoch]) -> bool:
+    """Whether a phase has run all its epochs, or stops early because too many were not better than the best."""
+    if recipe.early_stopping is None or not rows:
+        return len(rows) >= recipe.epochs
+    accuracies = [row["val_accuracy"] or 0.0 for row in rows]
+    waited = len(rows) - 1 - accuracies.index(max(accuracies))
+    return len(rows) >= recipe.epochs or waited >= recipe.early_stopping
 
 
 def _plateau(recipe: Recipe, accuracies: list[float]) -> float:
-    """The learning rate after these epochs: lower by a factor each time that so many of them have not been better."""
-    learning_rate, best, waited = peak_learning_rate(recipe), -math.inf, 0
+    """Return the learning rate after these epochs: lowered whenever `plateau_patience` epochs were not better."""
+    learning_rate, best, waited = recipe.peak_learning_rate, -math.inf, 0
     for accuracy in accuracies:
         if accuracy > best:
             best, waited = accuracy, 0
@@ -132,8 +134,8 @@ def _plateau(recipe: Recipe, accuracies: list[float]) -> float:
     return learning_rate
 
 
-def _fit(model: Training, epoch_batches: object, epoch: int, diverged: Diverged) -> dict[str, float]:
-    """One epoch; its mean accuracy and loss."""
+def _fit(model: TrainingModel, epoch_batches: object, epoch: int, diverged: Diverged) -> dict[str, float]:
+    """Run one epoch, and return its mean accuracy and loss."""
     history = model.fit(
         epoch_batches,
         initial_epoch=epoch,
@@ -146,8 +148,8 @@ def _fit(model: Training, epoch_batches: object, epoch: int, diverged: Diverged)
 
 
 @contextmanager
-def enough_memory(name: str, batch_size: int, knob: str) -> Iterator[None]:
-    """Say what to lower where there is not enough, for which each backend has an error of its own.
+def enough_memory(name: str, batch_size: int, option: str) -> Iterator[None]:
+    """Say which option to lower when memory runs out, for which each backend has an error of its own.
 
     Raises:
         InputError: memory ran out.
@@ -160,42 +162,42 @@ def enough_memory(name: str, batch_size: int, knob: str) -> Iterator[None]:
         ):
             raise
         raise InputError(
-            f"{name}: there is no memory left for batches of {batch_size} pictures. The epochs before this one are "
-            f"kept. Lower its {knob}."
+            f"{name}: there is not enough memory for batches of {batch_size} images. The epochs before this one are "
+            f"saved. Lower its {option}."
         ) from error
 
 
-def _check_finite(variables: list[keras.Variable], model: Training, diverged: Diverged) -> None:
-    """Of the last step of an epoch, only what it made of the weights tells: its loss came before."""
+def _check_finite(variables: list[keras.Variable], model: TrainingModel, diverged: Diverged) -> None:
+    """Check the weights after the last step of an epoch, whose loss was computed before it changed them."""
     for variable in variables:
         if "float" in variable.dtype and not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
-            raise diverged("weights are no longer numbers", model.steps)
+            raise diverged("weights are not finite", model.steps)
 
 
 class _StopAtNaN(keras.callbacks.Callback):
-    """Stop at the first step whose loss is no number, before anything is saved."""
+    """Stop at the first step whose loss is not finite, before anything is saved."""
 
     def __init__(self, diverged: Diverged) -> None:
         super().__init__()
         self.diverged = diverged
 
     def on_train_batch_end(self, batch, logs=None):
-        """Look at the mean loss of the epoch so far, which such a step spoils."""
+        """Check the mean loss of the epoch so far, which such a step makes not finite."""
         if not math.isfinite(logs["loss"]):
-            raise self.diverged("loss is no longer a number", self.model.bad_step)
+            raise self.diverged("loss is not finite", self.model.bad_step)
 
 
 def _diverged(name: str, learning_rate: str, recipe: Recipe, what: str, step: keras.Variable) -> InputError:
     at = int(keras.ops.convert_to_numpy(step))
     return InputError(
-        f"{name}: the {what}, as of training step {at}. Training stopped, and the epochs before this one are kept. "
+        f"{name}: the {what} since training step {at}. Training stopped, and the epochs before this one are saved. "
         f"Lower its {learning_rate} (now {recipe.learning_rate:g}), give it a longer warmup or a gradient_clip, or set "
-        f"{name}.precision=float32."
+        f"{name}.compute_dtype=float32."
     )
 
 
 def _tensorflow_error() -> type[Exception]:
-    """What TensorFlow raises; not an error of Python's own."""
+    """Return the base class of TensorFlow's errors, which do not derive from Python's."""
     if keras.backend.backend() != "tensorflow":
         return MemoryError
     import tensorflow as tf
@@ -203,12 +205,12 @@ def _tensorflow_error() -> type[Exception]:
     return tf.errors.OpError
 
 
-def _log(name: str, row: dict, epoch: int, epochs: int, pictures: int) -> None:
+def _log(name: str, row: Epoch, epoch: int, epochs: int, images: int) -> None:
     val = ""
     if row["val_accuracy"] is not None:
         val = f", val_accuracy {row['val_accuracy']:.4f}, val_loss {row['val_loss']:.4f}"
     logger.info(
-        "%s: %s, epoch %d of %d: accuracy %.4f, loss %.4f%s, %.0f s, %s pictures a second",
+        "%s: %s, epoch %d of %d: accuracy %.4f, loss %.4f%s, %.0f s, %s images/s",
         name,
         row["phase"],
         epoch,
@@ -217,5 +219,5 @@ def _log(name: str, row: dict, epoch: int, epochs: int, pictures: int) -> None:
         row["loss"],
         val,
         row["seconds"],
-        f"{pictures / row['seconds']:,.0f}",
+        f"{images / row['seconds']:,.0f}",
     )

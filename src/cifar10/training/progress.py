@@ -1,4 +1,4 @@
-"""How far a training has come: what it did in each epoch, and the best it has been."""
+"""The progress of a training: its history so far, and its best epoch."""
 
 from __future__ import annotations
 
@@ -8,75 +8,78 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cifar10.errors import InputError
-from cifar10.training.checkpoint import Bundle, Checkpoint
+from cifar10.training.checkpoint import Checkpoint, Checkpoints
 
 if TYPE_CHECKING:
     import keras
 
+    from cifar10.contracts import Epoch
+
 
 @dataclass
 class Progress:
-    """A training, from its first epoch to its last, over whatever number of processes.
+    """A training from its first epoch to its last, over any number of processes.
 
     Attributes:
         network: as it is trained.
-        checkpoint: where each epoch is saved.
-        identity: what the checkpoint knows this training by.
-        facts: what a continued run takes over from the one before it: precision, versions.
-        history: a row an epoch, all phases.
+        checkpoints: where each epoch is saved.
+        identity: of this training among the checkpoints.
+        facts: what a resumed run takes over from the one before it: compute dtype and provenance.
+        history: one row per epoch, of all phases.
         best_epoch: from 1; 0 before the first.
         best_weights: of the network in that epoch.
-        resumed: what was read from the checkpoint and has not been put in place yet.
+        resumed: the checkpoint that has been read and is not restored yet.
     """
 
     network: keras.Model
-    checkpoint: Checkpoint
+    checkpoints: Checkpoints
     identity: dict[str, Any]
     facts: dict[str, Any]
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[Epoch] = field(default_factory=list)
     best_epoch: int = 0
     best_weights: list[np.ndarray] = field(default_factory=list)
-    resumed: Bundle | None = None
+    resumed: Checkpoint | None = None
 
-    def of(self, phase: str) -> list[dict[str, Any]]:
-        """The epochs of that phase so far."""
+    def of(self, phase: str) -> list[Epoch]:
+        """Return the epochs of that phase so far."""
         return [row for row in self.history if row["phase"] == phase]
 
-    def add(self, row: dict[str, Any], variables: list[keras.Variable]) -> None:
-        """Take in an epoch, and save what is needed to go on from here.
+    def add(self, row: Epoch, variables: list[keras.Variable]) -> None:
+        """Add an epoch, and save what is needed to resume after it.
 
         Args:
-            row: of the history; the weights are those after it.
-            variables: all that the next epoch depends on.
+            row: of the history; the network has the weights after that epoch.
+            variables: everything that the next epoch depends on.
         """
         self.history.append(row)
-        if row["val_accuracy"] is None or not self.best_epoch or row["val_accuracy"] > self.best["val_accuracy"]:
+        if self._is_best(row):
             self.best_epoch, self.best_weights = len(self.history), self.network.get_weights()
-        bundle = Bundle(
+        checkpoint = Checkpoint(
             state=[np.asarray(variable) for variable in variables],
             best=None if self.best_epoch == len(self.history) else self.best_weights,
             facts={**self.facts, "history": self.history, "best_epoch": self.best_epoch},
         )
-        self.checkpoint.save(self.identity, bundle)
+        self.checkpoints.save(self.identity, checkpoint)
 
-    def resume(self, bundle: Bundle) -> None:
-        """Take over what the checkpoint has, but for the state, which waits for its phase to be made ready."""
-        self.resumed = bundle
-        self.history, self.best_epoch = bundle.facts["history"], bundle.facts["best_epoch"]
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Take over a checkpoint, except for its state, which `restore` sets once the phase is prepared."""
+        self.resumed = checkpoint
+        self.history, self.best_epoch = checkpoint.facts["history"], checkpoint.facts["best_epoch"]
 
-    def put_in_place(self, variables: list[keras.Variable]) -> None:
-        """Set all that the next epoch depends on to what it was, if this is where the run was cut off.
+    def restore(self, variables: list[keras.Variable]) -> None:
+        """Set everything that the next epoch depends on to its state in the checkpoint, if there is one.
 
         Raises:
-            InputError: other code saved it, for which these were other variables.
+            InputError: the checkpoint was created by another version of the code, with other variables.
         """
         if self.resumed is None:
             return
         if [value.shape for value in self.resumed.state] != [tuple(variable.shape) for variable in variables]:
+            commit = self.facts["provenance"]["versions"]["commit"]
             raise InputError(
-                f"{self.network.name}: its unfinished training was begun by other code, which this cannot go on with. "
-                f"Go back to commit {self.facts['origin']['versions']['commit']}, or delete {self.checkpoint.folder} "
-                "to start afresh."
+                f"{self.network.name}: its checkpoint was created by another version of the code (commit {commit}), "
+                f"and cannot be resumed by this one. Go back to that commit, or delete {self.checkpoints.folder} to "
+                "start from scratch."
             )
         for variable, value in zip(variables, self.resumed.state, strict=True):
             variable.assign(value)
@@ -84,6 +87,14 @@ class Progress:
         self.resumed = None
 
     @property
-    def best(self) -> dict[str, Any]:
+    def best(self) -> Epoch:
         """The row of the best epoch."""
         return self.history[self.best_epoch - 1]
+
+    def _is_best(self, row: Epoch) -> bool:
+        """Whether an epoch is better than all before it; without validation, the latest is."""
+        accuracy = row["val_accuracy"]
+        if accuracy is None or not self.best_epoch:
+            return True
+        best = self.best["val_accuracy"]
+        return best is None or accuracy > best

@@ -1,4 +1,4 @@
-"""Train a network with a backbone from ImageNet: first its head, on features computed once, then its last layers."""
+"""Train a network with an ImageNet backbone: first its head, on features computed once, then its last layers, too."""
 
 import logging
 import time
@@ -10,8 +10,8 @@ from cifar10.architectures.imagenet import BACKBONE
 from cifar10.compute.batches import batches, inference_batch_size, one_hot
 from cifar10.compute.device import jit_compile
 from cifar10.contracts import Examples
-from cifar10.training.augmentation import Augmentation
-from cifar10.training.model import Training
+from cifar10.training.augmentation import Augmentation, make_mixing
+from cifar10.training.model import TrainingModel
 from cifar10.training.phase import enough_memory, optimise
 from cifar10.training.progress import Progress
 from cifar10.training.recipe import TransferRecipe
@@ -26,29 +26,29 @@ def train_head(
 ) -> None:
     """Train the head on the features of the frozen backbone.
 
-    They are computed once for each of `feature_copies` augmented copies of the training pictures, for they are what
-    costs; an epoch of the head goes over all copies.
+    The features, which are the costly part, are computed once for each of `feature_copies` augmented copies of the
+    training images; an epoch of the head goes over all copies.
     """
     started = time.perf_counter()
     network = progress.network
     num_classes = network.output_shape[-1]
     network.get_layer(BACKBONE).trainable = False
     features = keras.Model(network.input, network.get_layer("features").output, name="features")
-    copies = recipe.feature_copies if recipe.augments() else 1
+    copies = recipe.feature_copies if recipe.augments else 1
     augmented = keras.Sequential([augmentation, features])
     inputs = []
     for copy in range(copies):
         augmentation.epoch.assign(copy)
         inputs.append(_predict(augmented, train.images, network.name, recipe.image_size))
     val_inputs = inputs[0][:0]
-    if len(val.images):
+    if len(val):
         val_inputs = _predict(features, val.images, network.name, recipe.image_size)
     prepared = time.perf_counter() - started
-    logger.info("%s: features of %s pictures in %.0f s", network.name, f"{copies * len(train.images):,}", prepared)
+    logger.info("%s: computed the features of %s images in %.0f s", network.name, f"{copies * len(train):,}", prepared)
 
     phase_recipe = {"epochs": recipe.head_epochs, "learning_rate": recipe.head_learning_rate}
     optimise(
-        Training(head(network), np.concatenate(inputs), val_inputs, None, recipe),
+        TrainingModel(head(network), np.concatenate(inputs), val_inputs),
         np.tile(one_hot(train.labels, num_classes), (copies, 1)),
         one_hot(val.labels, num_classes),
         recipe.model_copy(update=phase_recipe),
@@ -62,12 +62,12 @@ def train_head(
 def fine_tune(
     train: Examples, val: Examples, augmentation: Augmentation, recipe: TransferRecipe, progress: Progress
 ) -> None:
-    """Train the head and the last `unfreeze` layers of the backbone, its batch norms excepted."""
+    """Train the head and the last `unfreeze` layers of the backbone, except for its batch norms."""
     network = progress.network
     num_classes = network.output_shape[-1]
     unfreeze(network, recipe.unfreeze)
     optimise(
-        Training(network, train.images, val.images, augmentation, recipe),
+        TrainingModel(network, train.images, val.images, augmentation, make_mixing(recipe)),
         one_hot(train.labels, num_classes),
         one_hot(val.labels, num_classes),
         recipe,
@@ -76,13 +76,13 @@ def fine_tune(
         image_size=recipe.image_size,
     )
     if progress.best["phase"] != FINE_TUNING:
-        logger.warning("%s: fine-tuning did not better it, so the weights before it are kept", network.name)
+        logger.warning("%s: fine-tuning did not improve it, so the weights before it are kept", network.name)
 
 
 def unfreeze(network: keras.Model, count: int) -> None:
-    """Have the last layers of the backbone trained, so many of them, and none before them.
+    """Make the last `count` layers of the backbone trainable, and no layer before them.
 
-    A batch norm among them is not: it works with the statistics of ImageNet, and keeps them.
+    Batch norms stay frozen: they keep working with the statistics of ImageNet.
     """
     backbone = network.get_layer(BACKBONE)
     backbone.trainable = True
@@ -91,7 +91,7 @@ def unfreeze(network: keras.Model, count: int) -> None:
 
 
 def head(network: keras.Model) -> keras.Model:
-    """The layers after `features`, which the network shares with it: features in, logits out."""
+    """Return the layers after `features`, shared with the network: from features to logits."""
     return keras.Model(network.get_layer("features").output, network.output, name=f"{network.name}_head")
 
 

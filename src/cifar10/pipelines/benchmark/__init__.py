@@ -1,4 +1,4 @@
-"""How fast each network is on this machine, and how long its recipe would take."""
+"""Measure how fast each network is on this machine, and how long its recipe would take."""
 
 from cifar10.pipelines.benchmark.pipeline import create_pipeline
 

@@ -1,14 +1,15 @@
-"""Measure, then draw."""
+"""Measure networks, and draw the result."""
 
 from collections.abc import Iterable
 
 from kedro.pipeline import Node, Pipeline
 
-from cifar10.pipelines.benchmark.nodes import benchmarker, draw_benchmark
+from cifar10 import figures
+from cifar10.pipelines.benchmark.nodes import benchmarker
 
 
 def create_pipeline(architectures: Iterable[str]) -> Pipeline:
-    """Measure those of these architectures that the parameters pick."""
+    """Measure those of these architectures that the parameters name."""
     architectures = list(architectures)
     return Pipeline(
         [
@@ -18,7 +19,7 @@ def create_pipeline(architectures: Iterable[str]) -> Pipeline:
                 "benchmark",
                 name="measure",
             ),
-            Node(draw_benchmark, "benchmark", "figure.benchmark", name="draw"),
+            Node(figures.benchmark, "benchmark", "figure.benchmark", name="draw"),
         ],
         namespace="benchmark",
         prefix_datasets_with_namespace=False,

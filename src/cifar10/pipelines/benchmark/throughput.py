@@ -1,8 +1,7 @@
-"""How fast a network trains and answers on this machine, measured in a process of its own."""
+"""Measure how fast a network trains and predicts on this machine, in a process of its own."""
 
 import json
 import multiprocessing
-import resource
 import signal
 import subprocess
 import sys
@@ -21,49 +20,49 @@ from cifar10.errors import InputError
 from cifar10.training.recipe import Recipe, TransferRecipe
 
 NUM_CLASSES = 10
-PICTURES, VALIDATION = 45_000, 5_000  # that a recipe trains on and is judged by, as a rule
-SETTLE = 2  # steps before the clock starts
+TRAIN_IMAGES, VAL_IMAGES = 45_000, 5_000  # of CIFAR-10 with the default split
+WARM_UP = 2  # steps that are not timed
 
 
 class EndedError(InputError):
-    """The measurement of a network was ended by the system, so nothing is known of it; others can go on."""
+    """The measurement of a network was ended by the system; others can continue."""
 
 
 class Description(NamedTuple):
-    """What is measured.
+    """A network that is measured.
 
     Attributes:
-        parameters: of the network.
-        flops: of a forward pass of one picture.
-        precision: `float32` or `bfloat16`, in training.
-        graph: of the network, for a peer to build the same; empty for those from ImageNet.
-        device: it is measured on.
+        parameters: the number of weights.
+        flops: of a forward pass of one image.
+        compute_dtype: `float32` or `bfloat16`, in training.
+        graph: of the network, from which PyTorch builds the same; empty for networks with ImageNet weights.
+        device: on which it is measured.
     """
 
     parameters: int
     flops: int
-    precision: str
+    compute_dtype: str
     graph: list[dict[str, Any]]
     device: str
 
 
 @contextmanager
-def measuring(name: str, recipe: Recipe, precision: str) -> Iterator[Callable[..., Any]]:
+def measuring(name: str, recipe: Recipe, compute_dtype: str) -> Iterator[Callable[..., Any]]:
     """Build the network in a process of its own, and give a function that asks that process.
 
-    `ask("describe")` gives a `Description`; `ask("train", batch_size, seconds)` (pictures a second, the share of the
-    time outside the compiled step); `ask("infer", batch_size, seconds)` pictures a second, in batches no larger than
-    the project makes for pictures of that size; `ask("memory")` the most memory that the process has had, in bytes,
-    on the host.
+    `ask("describe")` returns a `Description`; `ask("train", batch_size, seconds)` images per second and the share of the
+    time outside the compiled step; `ask("infer", batch_size, seconds)` images per second, in batches that are at most as
+    large as the project uses for images of that size; `ask("memory")` the peak memory of the process in bytes, on the
+    host.
 
     Args:
         name: the architecture.
-        recipe: its; what takes time of it counts: augmentation, optimizer, image size.
-        precision: as a recipe's.
+        recipe: of which everything that takes time is used: augmentation, optimizer, image size.
+        compute_dtype: as in a recipe.
     """
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(
-        target=_answer, args=(theirs, name, recipe, precision), daemon=True
+        target=_serve, args=(theirs, name, recipe, compute_dtype), daemon=True
     )
     process.start()
     theirs.close()
@@ -72,11 +71,11 @@ def measuring(name: str, recipe: Recipe, precision: str) -> Iterator[Callable[..
         try:
             ours.send(question)
             return ours.recv()
-        except (EOFError, ConnectionError):  # the latter if it has not even read the question
+        except (EOFError, ConnectionError):  # the latter if the process ended before it read the question
             process.join()
             raise EndedError(
-                f"{name}: its measurement was ended by the system (exit code {process.exitcode}), most likely for want "
-                "of memory. Give it smaller batch sizes."
+                f"{name}: its measurement was ended by the system (exit code {process.exitcode}), most likely because "
+                "there was not enough memory. Use smaller batches."
             ) from None
 
     try:
@@ -88,24 +87,24 @@ def measuring(name: str, recipe: Recipe, precision: str) -> Iterator[Callable[..
 
 
 def torch_throughput(python: str, description: Description, batch_size: int, seconds: float) -> float:
-    """Training pictures a second of the same network in PyTorch.
+    """Return the training images per second of the same network in PyTorch.
 
     Args:
         python: an interpreter that has PyTorch.
         description: of the network.
-        batch_size: pictures a step.
-        seconds: to measure for, about.
+        batch_size: images per step.
+        seconds: approximate duration of the measurement.
 
     Raises:
-        InputError: it cannot be run, or fails.
+        InputError: the interpreter cannot be run, or fails.
     """
     script = Path(__file__).with_name("torch_peer.py")
     with tempfile.NamedTemporaryFile("w", suffix=".json") as graph:
         json.dump(description.graph, graph)
         graph.flush()
-        command = [python, str(script), graph.name, description.precision, str(batch_size), str(seconds)]
+        command = [python, str(script), graph.name, description.compute_dtype, str(batch_size), str(seconds)]
         try:
-            result = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  the user's choice
+            result = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  chosen by the user
         except OSError as error:
             raise InputError(f"benchmark.torch: {python} cannot be run ({error.strerror}).") from error
         except subprocess.CalledProcessError as error:
@@ -115,22 +114,27 @@ def torch_throughput(python: str, description: Description, batch_size: int, sec
 
 
 def peak_memory() -> int:
-    """The most memory that this process has had, in bytes, on the host.
+    """Return the peak memory of this process in bytes, on the host; 0 where the system does not report it.
 
-    Linux tells it of the process alone; `getrusage` counts there what the process that started this one had by then.
+    Linux reports it per process; `getrusage` there starts with the memory of the process that started this one.
     """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
     except OSError:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
-    return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
+        pass
+    try:
+        import resource  # not on Windows
+    except ModuleNotFoundError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _answer(connection: Connection, name: str, recipe: Recipe, precision: str) -> None:
-    """Build the network, and answer questions about it until nobody asks."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asks has Ctrl-C, too, and ends this
-    subject = _Subject(name, recipe, precision)
+def _serve(connection: Connection, name: str, recipe: Recipe, compute_dtype: str) -> None:
+    """Build the network, and answer questions about it until the connection is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets Ctrl-C, too, and ends this process
+    subject = _Subject(name, recipe, compute_dtype)
     while True:
         try:
             question, *arguments = connection.recv()
@@ -140,30 +144,33 @@ def _answer(connection: Connection, name: str, recipe: Recipe, precision: str) -
 
 
 class _Subject:
-    """A network as it is trained, on pictures of noise."""
+    """A network as it is trained, on images of noise."""
 
-    def __init__(self, name: str, recipe: Recipe, precision: str) -> None:
+    def __init__(self, name: str, recipe: Recipe, compute_dtype: str) -> None:
         import keras
 
         from cifar10.architectures import build
-        from cifar10.compute.device import choose_precision
+        from cifar10.compute.device import choose_compute_dtype
 
-        self.recipe = recipe.model_copy(update={"precision": precision})
-        self.precision = choose_precision(self.recipe)
-        knobs = {**recipe.knobs(), "weights": None} if isinstance(recipe, TransferRecipe) else {}
-        statistics = Statistics((125.0,) * 3, (63.0,) * 3, tuple(map(tuple, (3969 * np.eye(12)).tolist())), {}, "noise")
+        self.recipe = recipe
+        self.compute_dtype = choose_compute_dtype(compute_dtype, recipe.cpu_compute_dtype)
+        options = {**recipe.builder_options(), "weights": None} if isinstance(recipe, TransferRecipe) else {}
+        covariance = tuple(map(tuple, (3969 * np.eye(12)).tolist()))
+        statistics = Statistics(
+            mean=(125.0,) * 3, std=(63.0,) * 3, patch_covariance=covariance, digests={}, data_version="noise"
+        )
         keras.utils.set_random_seed(0)
-        self.network = build(name, NUM_CLASSES, statistics, **knobs)
+        self.network = build(name, NUM_CLASSES, statistics, **options)
         self.compiled_for: int | None = None
         self.step_seconds: dict[int, float] = {}  # by batch size
-        self.answer_seconds: dict[int, float] = {}
+        self.inference_seconds: dict[int, float] = {}
 
     def describe(self) -> Description:
         from cifar10.compute.device import hardware
         from cifar10.compute.flops import flops
 
         layers = [] if isinstance(self.recipe, TransferRecipe) else graph(self.network)
-        return Description(self.network.count_params(), flops(self.network), self.precision, layers, hardware())
+        return Description(self.network.count_params(), flops(self.network), self.compute_dtype, layers, hardware())
 
     def train(self, batch_size: int, seconds: float) -> tuple[float, float]:
         from cifar10.compute.batches import batches, one_hot
@@ -171,37 +178,37 @@ class _Subject:
         model = self._compiled(batch_size)
 
         def fit(steps: int) -> float:
-            index = np.resize(np.arange(PICTURES, dtype="int32"), steps * batch_size)
+            index = np.resize(np.arange(TRAIN_IMAGES, dtype="int32"), steps * batch_size)
             given = batches(index, one_hot(index % NUM_CLASSES, NUM_CLASSES), batch_size=batch_size)
             started = time.perf_counter()
             model.fit(given, shuffle=False, verbose=0, callbacks=[clock])
             return time.perf_counter() - started
 
         clock = _clock()
-        if batch_size not in self.step_seconds:  # the first steps compile, and are not what is measured
-            fit(SETTLE)
-            self.step_seconds[batch_size] = fit(SETTLE) / SETTLE
-        steps = max(SETTLE, round(seconds / self.step_seconds[batch_size]))
+        if batch_size not in self.step_seconds:  # the first steps compile
+            fit(WARM_UP)
+            self.step_seconds[batch_size] = fit(WARM_UP) / WARM_UP
+        steps = max(WARM_UP, round(seconds / self.step_seconds[batch_size]))
         clock.seconds = 0.0
         whole = fit(steps)
         return steps * batch_size / whole, 1 - clock.seconds / whole
 
     def _compiled(self, batch_size: int) -> Any:
-        """Give the training model for that batch size, made once."""
+        """Return the training model for that batch size, made once."""
         from cifar10.training.accelerate import accelerate
-        from cifar10.training.augmentation import Augmentation
-        from cifar10.training.model import Training
+        from cifar10.training.augmentation import Augmentation, make_mixing
+        from cifar10.training.model import TrainingModel
         from cifar10.training.phase import compile_by
         from cifar10.training.transfer import unfreeze
 
         if self.compiled_for != batch_size:
-            network = accelerate(self.network, self.precision)
+            network = accelerate(self.network, self.compute_dtype)
             if isinstance(self.recipe, TransferRecipe):
                 unfreeze(network, self.recipe.unfreeze)
-            images = np.random.default_rng(0).integers(0, 256, (PICTURES, 32, 32, 3), dtype=np.uint8)
+            images = np.random.default_rng(0).integers(0, 256, (TRAIN_IMAGES, 32, 32, 3), dtype=np.uint8)
             augmentation = Augmentation(self.recipe, (125.0,) * 3)
-            self.compiled = Training(network, images, images[:1], augmentation, self.recipe)
-            compile_by(self.recipe, self.compiled, PICTURES, self.precision)
+            self.compiled = TrainingModel(network, images, images[:1], augmentation, make_mixing(self.recipe))
+            compile_by(self.recipe, self.compiled, TRAIN_IMAGES, self.compute_dtype)
             self.compiled_for = batch_size
         return self.compiled
 
@@ -211,7 +218,7 @@ class _Subject:
 
         if isinstance(self.recipe, TransferRecipe):
             batch_size = min(batch_size, inference_batch_size(self.recipe.image_size))
-        if not self.answer_seconds:
+        if not self.inference_seconds:
             self.network.compile(jit_compile=jit_compile())
 
         def predict(steps: int) -> float:
@@ -221,10 +228,10 @@ class _Subject:
             self.network.predict(given, verbose=0)
             return time.perf_counter() - started
 
-        if batch_size not in self.answer_seconds:
-            predict(SETTLE)
-            self.answer_seconds[batch_size] = predict(SETTLE) / SETTLE
-        steps = max(SETTLE, round(seconds / self.answer_seconds[batch_size]))
+        if batch_size not in self.inference_seconds:
+            predict(WARM_UP)
+            self.inference_seconds[batch_size] = predict(WARM_UP) / WARM_UP
+        steps = max(WARM_UP, round(seconds / self.inference_seconds[batch_size]))
         return steps * batch_size / predict(steps)
 
     def memory(self) -> int:
@@ -232,7 +239,7 @@ class _Subject:
 
 
 def _clock() -> Any:
-    """A callback that adds up the time inside the training steps."""
+    """Return a callback that adds up the time inside the training steps."""
     import keras
 
     class Clock(keras.callbacks.Callback):
@@ -249,25 +256,38 @@ def _clock() -> Any:
 
 
 def graph(network: Any) -> list[dict[str, Any]]:
-    """The layers of a network in the order of their computation, as plain values.
+    """Return the layers of a network in the order of their computation, as plain values.
 
     Each has `name`, `kind`, the options that matter, the names of its `inputs`, and channels and size of the first of
-    them. What goes into the network is called `picture`.
+    them.
     """
+    import keras
+
+    # The configuration of a functional model says what each layer is called on; that of a Sequential does not.
+    functional = keras.Model(network.inputs, network.outputs)
     nodes = []
-    for layer in network.layers:
-        if type(layer).__name__ == "InputLayer":
+    for config in functional.get_config()["layers"]:
+        if config["class_name"] == "InputLayer":
             continue
-        config = layer.get_config()
-        inputs = [tensor._keras_history.operation for tensor in layer._inbound_nodes[0].input_tensors]
+        layer = functional.get_layer(config["name"])
         options = {
-            option: config[option]
+            option: config["config"][option]
             for option in ("filters", "kernel_size", "strides", "padding", "use_bias", "activation", "units", "groups",
                            "pool_size", "rate", "epsilon", "momentum", "scale", "offset", "axis", "negative_slope",
                            "max_value", "dilation_rate", "cropping", "keepdims")
-            if option in config
+            if option in config["config"]
         }  # fmt: skip
-        node = {"name": layer.name, "kind": type(layer).__name__, "inputs": [each.name for each in inputs], **options}
-        shape = layer._inbound_nodes[0].input_tensors[0].shape
+        (call,) = config["inbound_nodes"]
+        shape = layer.input[0].shape if isinstance(layer.input, list) else layer.input.shape
+        node = {"name": layer.name, "kind": config["class_name"], "inputs": _called_on(call["args"]), **options}
         nodes.append({**node, "channels": shape[-1], "size": list(shape[1:-1])})
     return nodes
+
+
+def _called_on(arguments: Any) -> list[str]:
+    """Return the names of the layers whose outputs are among the serialised arguments of a call."""
+    if isinstance(arguments, dict):
+        if arguments.get("class_name") == "__keras_tensor__":
+            return [arguments["config"]["keras_history"][0]]
+        arguments = list(arguments.values())
+    return [name for each in arguments for name in _called_on(each)] if isinstance(arguments, list | tuple) else []

@@ -1,10 +1,9 @@
-"""Training pictures a second of a network in PyTorch, to measure this project against. Needs PyTorch alone.
+"""Print the training images per second of a network in PyTorch, for comparison. Needs nothing but PyTorch.
 
     python torch_peer.py GRAPH.json float32|bfloat16 BATCH_SIZE SECONDS
 
-GRAPH.json is the network as `throughput.graph` describes it. The loop is what a careful user of PyTorch writes:
-channels_last, autocast for bfloat16, SGD with Nesterov momentum, and pictures that are there already. Prints the median
-over the steps.
+GRAPH.json is the network as `throughput.graph` describes it. The loop follows PyTorch's recommendations: channels_last,
+autocast for bfloat16, SGD with Nesterov momentum; the images are in memory already. Prints the median over the steps.
 """
 
 import json
@@ -17,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-PICTURE = "picture"  # the name of what goes in
+IMAGE = "image"  # the name of the input
 ACTIVATIONS = {"relu": nn.ReLU, "relu6": nn.ReLU6, "gelu": nn.GELU, "silu": nn.SiLU, "sigmoid": nn.Sigmoid}
 
 
@@ -35,8 +34,8 @@ class Network(nn.Module):
                 self.layers[key].inplace = True
         self.last_reader = {name: place for place, (_, inputs, _) in enumerate(self.graph) for name in inputs}
 
-    def forward(self, picture):  # noqa: D102  PyTorch's
-        values = {PICTURE: picture}
+    def forward(self, image):  # noqa: D102  named by PyTorch
+        values = {IMAGE: image}
         for place, (key, inputs, name) in enumerate(self.graph):
             layer = self.layers[key]
             given = [values[each] for each in inputs]
@@ -82,7 +81,7 @@ class _Rescale(nn.Module):
 
 
 class _Pixel(nn.Module):
-    """One value a channel, as a picture of one pixel."""
+    """One value per channel, as an image of one pixel."""
 
     def forward(self, x):
         return x[:, :, None, None]
@@ -140,7 +139,7 @@ def _convolution(node):
 
 
 def _padding(node, size):
-    """What Keras adds for `same`: layers to do it with, if it is uneven, and else what the layer itself does."""
+    """Return Keras's `same` padding: layers for it if it is uneven, and otherwise the argument of the layer."""
     if node["padding"] == "valid":
         return [], 0
     total = [
@@ -158,7 +157,7 @@ def _activation(node):
 
 
 def main():
-    """Measure as the arguments say."""
+    """Measure by the arguments of the command line."""
     path, dtype, batch_size, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
     with open(path) as file:
         graph = json.load(file)

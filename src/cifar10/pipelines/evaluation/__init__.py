@@ -1,4 +1,4 @@
-"""Judge whatever has been trained, on the pictures that chose nothing."""
+"""Evaluate whatever has been trained, on the test images, which decide nothing."""
 
 from cifar10.pipelines.evaluation.pipeline import create_pipeline
 

@@ -1,4 +1,4 @@
-"""The winner, in formats that need neither this project nor Keras."""
+"""Export the winner to formats that need neither this project nor Keras."""
 
 from cifar10.pipelines.export.pipeline import create_pipeline
 

@@ -1,8 +1,7 @@
-"""A network in the formats that others can run, and how each is run here.
+"""Convert a network to other formats, and run each of them.
 
-TensorFlow alone writes them, so that this module, like fused kernels, is not for the other backends. Whatever the
-format, raw RGB pictures, float32 (n, 32, 32, 3) of 0 to 255, go in as `images`, and float32 (n, classes) come out as
-`probabilities`.
+Only TensorFlow can write them, so this module does not work with other backends. In every format, the input `images` is
+raw RGB, float32 (n, 32, 32, 3) of 0 to 255, and the output `probabilities` is float32 (n, classes).
 """
 
 import subprocess
@@ -19,15 +18,16 @@ import numpy as np
 from keras import layers
 
 from cifar10.compute.device import cores
+from cifar10.compute.layers import walk_layers
 from cifar10.errors import InputError
 
-Files = dict[str, bytes]  # a path inside the export -> what stands there
-Answer = Callable[[np.ndarray], np.ndarray]
+Files = dict[str, bytes]  # path inside the export -> content
+Predict = Callable[[np.ndarray], np.ndarray]
 
 INPUT, OUTPUT = "images", "probabilities"
-OPSET = 17  # of ONNX; what a server of 2022 understands
+OPSET = 17  # of ONNX; supported by servers since 2022
 KERAS, SAVED_MODEL, ONNX, LITERT, LITERT_INT8 = "keras", "saved_model", "onnx", "litert", "litert_int8"
-FORMATS = {  # in the order of the table -> its one file, or, of a SavedModel, that by which it is known
+FORMATS = {  # in the order of the table -> its file; a SavedModel has others beside it
     KERAS: "model.keras",
     SAVED_MODEL: "saved_model.pb",
     ONNX: "model.onnx",
@@ -39,20 +39,20 @@ FORMATS = {  # in the order of the table -> its one file, or, of a SavedModel, t
 def convert(
     network: keras.Model, representative: np.ndarray, kinds: Collection[str] = tuple(FORMATS)
 ) -> dict[str, Files]:
-    """The network in each of these formats.
+    """Convert the network to each of these formats.
 
     Args:
-        network: as the catalog loads it.
-        representative: uint8 (n, 32, 32, 3), training pictures from which the ranges of the integers are taken.
+        network: of standard layers, from images to probabilities.
+        representative: training images, uint8 (n, 32, 32, 3), from which the int8 ranges are taken.
         kinds: keys of `FORMATS`.
 
     Raises:
-        InputError: Keras runs on another backend than TensorFlow.
+        InputError: the backend of Keras is not TensorFlow.
     """
     if keras.backend.backend() != "tensorflow":
         raise InputError(
-            f"Only TensorFlow can export, and Keras runs on {keras.backend.backend()}: run the same command without "
-            "KERAS_BACKEND. A model that was trained on another backend is exported just the same."
+            f"Export needs the TensorFlow backend, but KERAS_BACKEND is {keras.backend.backend()}: run the same command "
+            "without KERAS_BACKEND. Models that were trained with another backend can be exported, too."
         )
     import tensorflow as tf
 
@@ -66,7 +66,9 @@ def convert(
     with tempfile.TemporaryDirectory() as folder:
         saved_model = Path(folder, "saved_model")
         module = tf.Module()
-        module.weights = [variable.value for variable in convertible.variables]  # Keras's own export writes them twice
+        module.weights = [
+            variable.value for variable in convertible.variables
+        ]  # Keras's own export would write them twice
         tf.saved_model.save(module, str(saved_model), signatures={"serving_default": serve})
         makers: dict[str, Callable[[], Files]] = {
             KERAS: lambda: {FORMATS[KERAS]: _to_keras(network, Path(folder))},
@@ -82,15 +84,15 @@ def convert(
         return {kind: make() for kind, make in makers.items() if kind in kinds}
 
 
-def runner(kind: str, files: Files) -> Answer:
-    """A function that answers pictures, uint8 (n, 32, 32, 3), in that format: float32 (n, classes)."""
+def runner(kind: str, files: Files) -> Predict:
+    """Return a function that runs the format: from images, uint8 (n, 32, 32, 3), to float32 (n, classes)."""
     return {KERAS: _run_keras, SAVED_MODEL: _run_saved_model, ONNX: _run_onnx}.get(kind, _run_litert)(files)
 
 
 def _convertible(network: keras.Model) -> keras.Model:
-    """A copy of layers that every format has, with the same answers.
+    """Return a copy made of layers that every format supports, with the same predictions.
 
-    TensorFlow's GELU takes erfc, which ONNX has not; and what a Normalization holds would become inputs there.
+    TensorFlow's GELU uses erfc, which ONNX lacks, and the variables of a Normalization layer would become ONNX inputs.
     """
     import tensorflow as tf
 
@@ -107,7 +109,7 @@ def _convertible(network: keras.Model) -> keras.Model:
         return type(layer).from_config(layer.get_config())
 
     copied = keras.models.clone_model(network, clone_function=copy, recursive=True)
-    for ours, theirs in zip(copied._flatten_layers(), network._flatten_layers(), strict=True):
+    for ours, theirs in zip(walk_layers(copied), walk_layers(network), strict=True):
         if not isinstance(theirs, keras.Model | layers.Normalization):
             ours.set_weights(theirs.get_weights())
     return copied
@@ -120,7 +122,7 @@ def _to_keras(network: keras.Model, folder: Path) -> bytes:
 
 
 def _to_onnx(saved_model: Path) -> bytes:
-    """By the converter's command, which makes constants of what TensorFlow holds beside the weights."""
+    """Convert by the command of tf2onnx, which turns constants outside the weights into ONNX constants."""
     target = saved_model.with_name(FORMATS[ONNX])
     command = [*(sys.executable, "-m", "tf2onnx.convert", "--saved-model", str(saved_model), "--output", str(target))]
     done = subprocess.run([*command, "--opset", str(OPSET)], capture_output=True, text=True, check=False)  # noqa: S603
@@ -130,7 +132,7 @@ def _to_onnx(saved_model: Path) -> bytes:
 
 
 def _to_litert(saved_model: Path, representative: np.ndarray | None) -> bytes:
-    """With pictures: weights and activations as integers of 8 bits, in and out still float32."""
+    """Convert to LiteRT; with representative images, to int8 weights and activations, and float32 input and output."""
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model))
@@ -142,7 +144,7 @@ def _to_litert(saved_model: Path, representative: np.ndarray | None) -> bytes:
         return converter.convert()
 
 
-def _run_keras(files: Files) -> Answer:
+def _run_keras(files: Files) -> Predict:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, FORMATS[KERAS])
         path.write_bytes(files[FORMATS[KERAS]])
@@ -151,7 +153,7 @@ def _run_keras(files: Files) -> Answer:
     return lambda images: network.predict_on_batch(images.astype(np.float32))
 
 
-def _run_saved_model(files: Files) -> Answer:
+def _run_saved_model(files: Files) -> Predict:
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory() as folder:
@@ -164,7 +166,7 @@ def _run_saved_model(files: Files) -> Answer:
     return lambda images: serve(**{INPUT: tf.constant(images, tf.float32)})[OUTPUT].numpy()
 
 
-def _run_onnx(files: Files) -> Answer:
+def _run_onnx(files: Files) -> Predict:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -173,7 +175,7 @@ def _run_onnx(files: Files) -> Answer:
     return lambda images: session.run([OUTPUT], {INPUT: images.astype(np.float32)})[0]
 
 
-def _run_litert(files: Files) -> Answer:
+def _run_litert(files: Files) -> Predict:
     import tensorflow as tf
 
     (content,) = files.values()
@@ -182,7 +184,7 @@ def _run_litert(files: Files) -> Answer:
     place, result = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
     ready_for: tuple[int, ...] | None = None
 
-    def answer(images: np.ndarray) -> np.ndarray:
+    def predict(images: np.ndarray) -> np.ndarray:
         nonlocal ready_for
         if images.shape != ready_for:
             interpreter.resize_tensor_input(place, images.shape)
@@ -192,12 +194,12 @@ def _run_litert(files: Files) -> Answer:
         interpreter.invoke()
         return interpreter.get_tensor(result)
 
-    return answer
+    return predict
 
 
 @contextmanager
 def _old_interpreter() -> Iterator[None]:
-    """Without TensorFlow's advice to take another package's, which pip cannot install on Python 3.11."""
+    """Hide TensorFlow's advice to use the interpreter of another package, which pip cannot install on Python 3.11."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="[\\s\\S]*tf.lite.Interpreter")
         yield

@@ -1,4 +1,4 @@
-"""From a trained model to what servers and devices run."""
+"""From a trained model to the formats that servers and devices run."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -6,29 +6,29 @@ from cifar10.pipelines.export import nodes
 
 
 def create_pipeline() -> Pipeline:
-    """Convert a model, see that every format answers as it does, describe it, and put all of it in one folder."""
+    """Convert a model, check that every format gives the same predictions, describe it, and pack it into one folder."""
     return Pipeline(
         [
             Node(
                 nodes.choose_for_export,
                 ["models", "leaderboard", "evaluations", "params:export"],
-                ["exported.model", "exported.metrics"],
+                ["exported.model", "exported.evaluation"],
                 name="choose",
             ),
             Node(nodes.convert_model, ["exported.model", "train"], "exported.formats", name="convert"),
             Node(
                 nodes.compare_formats,
                 ["exported.model", "exported.formats", "val", "params:export"],
-                ["export", "exported.answers"],
+                ["export", "exported.probabilities"],
                 name="compare_formats",
             ),
             Node(
                 nodes.describe_model,
                 [
                     "exported.model",
-                    "exported.metrics",
+                    "exported.evaluation",
                     "export",
-                    "exported.answers",
+                    "exported.probabilities",
                     "params:class_names",
                     "params:data_description",
                 ],

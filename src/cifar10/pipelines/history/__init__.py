@@ -1,4 +1,4 @@
-"""Every version of every model."""
+"""List every version of every model."""
 
 from cifar10.pipelines.history.pipeline import create_pipeline
 

@@ -1,70 +1,66 @@
-"""List all that has been trained, and what became of it."""
+"""List every trained version, with its test accuracy if it has been evaluated."""
 
 import logging
-from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from cifar10 import figures
+from cifar10.contracts import Evaluations
 from cifar10.datasets.model import Models
 from cifar10.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = [
-    "architecture", "version", "val_accuracy", "accuracy", "averaged_accuracy", "seed", "epochs", "best_epoch",
-    "training_seconds", "training_pictures", "train_on", "precision", "recipe_hash", "data_version", "megabytes",
-    "commit", "hardware",
-]  # fmt: skip
+LOGGED = ["architecture", "version", "val_accuracy", "accuracy", "seed", "epochs", "training_seconds", "recipe_hash"]
 
 
-def list_runs(models: Models, every_metrics: list[dict[str, Any]], seeds: pd.DataFrame | None) -> pd.DataFrame:
-    """A row a version of a model, the newest first: how it was trained, and its test figures if it was evaluated.
+def list_runs(models: Models, all_evaluations: list[Evaluations], evaluations: Evaluations | None) -> pd.DataFrame:
+    """Return one row per version of a model, the latest first.
 
-    Versions that were judged beside another one, for a mean over seeds, have no metrics of their own: `seeds` has their
-    test accuracy.
+    Args:
+        models: all versions.
+        all_evaluations: every version of `evaluations`, the oldest first.
+        evaluations: the latest one, which is among them; an input, so that a run that evaluates lists afterwards.
 
     Raises:
         InputError: nothing has been trained.
     """
-    of_seeds = [] if seeds is None else seeds.to_dict("records")
-    judged: dict[tuple[str, str], dict[Any, Any]] = {
-        **{(each["architecture"], each["version"]): each for each in of_seeds},
-        **{(each["architecture"], each["model_version"]): each for each in every_metrics},  # the later ones win
+    scores = {
+        (each.architecture, each.version): each.metrics
+        for past in all_evaluations
+        for each in (*past.models, *past.other_seeds)
     }
     rows = []
-    for name in models.names():
-        for version in models.versions(name):
-            record = models.record(name, version)
-            metrics = judged.get((name, version), {})
-            rows.append(
-                {
-                    **{column: record.get(column) for column in COLUMNS},
-                    "accuracy": metrics.get("accuracy"),
-                    "averaged_accuracy": metrics.get("averaged_accuracy"),
-                    "seed": record["recipe"]["seed"],
-                    "train_on": record["recipe"].get("train_on", "train"),
-                    "training_seconds": record["seconds"],
-                    "data_version": record["data_version"][:12],
-                    "megabytes": round(record["bytes"] / 1e6, 2),
-                    "commit": record["versions"]["commit"],
-                }
-            )
+    for model in models.all():
+        record = model.record
+        metrics = scores.get((record.architecture, model.version))
+        rows.append(
+            {
+                "architecture": record.architecture,
+                "version": model.version,
+                "val_accuracy": record.val_accuracy,
+                "accuracy": metrics and metrics.accuracy,
+                "averaged_accuracy": metrics and metrics.averaged_accuracy,
+                "seed": record.seed,
+                "epochs": record.epochs,
+                "best_epoch": record.best_epoch,
+                "training_seconds": record.training_seconds,
+                "training_examples": record.training_examples,
+                "train_on": record.recipe["train_on"],
+                "compute_dtype": record.compute_dtype,
+                "recipe_hash": record.recipe_hash,
+                "data_version": record.data_version[:12],
+                "megabytes": round(model.megabytes, 2),
+                "commit": record.versions["commit"],
+                "hardware": record.hardware,
+            }
+        )
     if not rows:
         raise InputError(
-            "Nothing has been trained yet, so there is no history. Train something, with the same --env and --params, "
+            "Nothing has been trained yet, so there is no history. Train a network, with the same --env and --params, "
             "for example: kedro run --pipelines=train_simple_cnn"
         )
-    table = pd.DataFrame(rows, columns=COLUMNS).sort_values("version", ascending=False, ignore_index=True)
-    table[["val_accuracy", "accuracy", "averaged_accuracy"]] = table[
-        ["val_accuracy", "accuracy", "averaged_accuracy"]
-    ].astype(float)
-    said = ["architecture", "version", "val_accuracy", "accuracy", "seed", "epochs", "training_seconds", "recipe_hash"]
-    logger.info("Trained so far:\n%s", table[said].round(4).to_string(index=False, na_rep="-"))
+    table = pd.DataFrame(rows).sort_values("version", ascending=False, ignore_index=True)
+    accuracies = ["val_accuracy", "accuracy", "averaged_accuracy"]
+    table[accuracies] = table[accuracies].astype(float)
+    logger.info("Trained so far:\n%s", table[LOGGED].round(4).to_string(index=False, na_rep="-"))
     return table
-
-
-def draw_runs(runs: pd.DataFrame) -> Figure:
-    """Accuracy over versions."""
-    return figures.versions(runs)

@@ -1,16 +1,17 @@
-"""From the folder of all models to one table and one figure."""
+"""List every version of every model."""
 
 from kedro.pipeline import Node, Pipeline
 
-from cifar10.pipelines.history.nodes import draw_runs, list_runs
+from cifar10 import figures
+from cifar10.pipelines.history.nodes import list_runs
 
 
 def create_pipeline() -> Pipeline:
-    """List every version of every model; in a run with `evaluation`, after it, for that makes the seeds."""
+    """List and draw every version of every model; in a run that evaluates, afterwards."""
     return Pipeline(
         [
-            Node(list_runs, ["models", "every_metrics", "seeds"], "runs", name="list_runs"),
-            Node(draw_runs, "runs", "figure.runs", name="draw_runs"),
+            Node(list_runs, ["models", "all_evaluations", "evaluations"], "runs", name="list_runs"),
+            Node(figures.versions, "runs", "figure.runs", name="draw_runs"),
         ],
         namespace="history",
         prefix_datasets_with_namespace=False,

@@ -1,4 +1,4 @@
-"""Raw files to examples, from either of the two raw layouts."""
+"""Read raw files, of either format, into examples."""
 
 from cifar10.pipelines.ingestion.pipeline import create_csv_pipeline, create_pipeline
 

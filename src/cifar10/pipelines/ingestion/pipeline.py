@@ -1,4 +1,4 @@
-"""Two ways in, the same way out."""
+"""One pipeline per raw format. Both have the same outputs."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -18,4 +18,5 @@ def create_csv_pipeline() -> Pipeline:
 
 
 def _ingestion(node: Node) -> Pipeline:
+    """Put a node into the namespace of this stage."""
     return Pipeline([node], namespace="ingestion", prefix_datasets_with_namespace=False)

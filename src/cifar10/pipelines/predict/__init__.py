@@ -1,4 +1,4 @@
-"""What a model says of a picture it has never seen."""
+"""Classify images that no model has seen."""
 
 from cifar10.pipelines.predict.pipeline import create_pipeline
 

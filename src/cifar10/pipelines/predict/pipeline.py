@@ -1,16 +1,16 @@
-"""From a picture to an answer."""
+"""From an image to its predicted class."""
 
 from kedro.pipeline import Node, Pipeline
 
-from cifar10.pipelines.predict.nodes import predict_pictures
+from cifar10.pipelines.predict.nodes import predict_images
 
 
 def create_pipeline() -> Pipeline:
-    """Ask the winner, or another model, about pictures from outside."""
+    """Classify the user's images with the winner, or another model."""
     node = Node(
-        predict_pictures,
+        predict_images,
         ["models", "leaderboard", "params:class_names", "params:image", "params:architecture"],
         ["prediction", "figure.prediction"],
-        name="predict_pictures",
+        name="predict_images",
     )
-    return Pipeline([node], namespace="prediction", prefix_datasets_with_namespace=False)
+    return Pipeline([node], namespace="predict", prefix_datasets_with_namespace=False)

@@ -1,4 +1,4 @@
-"""Examples to a training and a validation part, and what is to be known about them."""
+"""Split the training examples, and compute statistics and a description of the data."""
 
 from cifar10.pipelines.preprocessing.pipeline import create_pipeline
 

@@ -1,24 +1,22 @@
-"""Split the training examples, and measure and picture what came of it."""
+"""Split the training examples, and measure and describe the splits."""
 
 import hashlib
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from cifar10 import figures
-from cifar10.contracts import CHANNELS, Examples, Statistics, digest
+from cifar10.contracts import CHANNELS, Examples, Statistics
 from cifar10.errors import InputError
 
 
 def split(train_examples: Examples, val_fraction: float, split_seed: int) -> tuple[Examples, Examples]:
-    """Hold out a share of every class for validation.
+    """Hold out a share of each class for validation.
 
     Returns:
-        The training and the validation part, each in an order of its own. The same seed gives the same parts.
+        The train and the val split, each in random order. The same seed gives the same splits.
 
     Raises:
-        InputError: there are too few pictures for a share of every class in both parts.
+        InputError: there are too few images for each class to be in both splits.
     """
     from sklearn.model_selection import train_test_split
 
@@ -28,34 +26,43 @@ def split(train_examples: Examples, val_fraction: float, split_seed: int) -> tup
             np.arange(len(labels)), test_size=val_fraction, stratify=labels, random_state=split_seed
         )
     except ValueError as error:
+        fewest = np.unique(labels, return_counts=True)[1].min()
         raise InputError(
-            f"{len(labels)} training pictures, of the rarest class {np.unique(labels, return_counts=True)[1].min()}, "
-            f"cannot be split with val_fraction {val_fraction}: {error} Change val_fraction, or ingest more pictures."
+            f"{len(labels)} training images, {fewest} of the rarest class, cannot be split with val_fraction "
+            f"{val_fraction}: {error} Change val_fraction, or ingest more images."
         ) from error
-    train, val = (Examples(train_examples.images[index], train_examples.labels[index]) for index in indices)
+    train, val = (train_examples.take(index) for index in indices)
     return train, val
 
 
 def measure(train: Examples, val: Examples, test_examples: Examples) -> Statistics:
-    """Statistics of the training part alone, and what identifies each part and all three."""
-    # Counting the 256 values is exact, and needs no float copy of the pictures.
+    """Compute the statistics of the train split, the digest of each split, and the data version."""
+    # Counting how often each of the 256 values occurs is exact and needs no float copy of the images.
     counts = np.stack([np.bincount(train.images[..., channel].ravel(), minlength=256) for channel in range(3)])
     values = np.arange(256)
     mean = counts @ values / counts.sum(axis=1)
     std = np.sqrt(counts @ values**2 / counts.sum(axis=1) - mean**2)
-    digests = {"train": digest(train), "val": digest(val), "test": digest(test_examples)}
+    digests = {"train": train.digest, "val": val.digest, "test": test_examples.digest}
     data_version = hashlib.sha256("".join(digests.values()).encode()).hexdigest()
     covariance = _patch_covariance(train.images, mean)
     return Statistics(
-        tuple(mean.tolist()), tuple(std.tolist()), tuple(map(tuple, covariance.tolist())), digests, data_version
+        mean=tuple(mean.tolist()),
+        std=tuple(std.tolist()),
+        patch_covariance=tuple(map(tuple, covariance.tolist())),
+        digests=digests,
+        data_version=data_version,
     )
 
 
 def _patch_covariance(images: np.ndarray, mean: np.ndarray, side: int = 2) -> np.ndarray:
-    """Covariance of all patches of that side about the channel means, float64 (side * side * 3,) * 2."""
+    """Compute the covariance of all patches of `side` x `side` pixels, float64 (side * side * 3, side * side * 3).
+
+    The vector of a patch holds the deviations of its pixel values from the means of their channels. The result is the
+    mean, over all patches at all positions, of the outer product of that vector with itself.
+    """
     total = np.zeros((side**2 * 3,) * 2)
     height, width = (size - side + 1 for size in images.shape[1:3])
-    for batch in np.array_split(images, -(-len(images) // 1000)):  # a float copy of so many at a time
+    for batch in np.array_split(images, -(-len(images) // 1000)):  # at most 1000 at a time as floats
         centred = batch - mean.astype(np.float32)
         patches = [
             centred[:, row : row + height, column : column + width] for row in range(side) for column in range(side)
@@ -68,20 +75,15 @@ def _patch_covariance(images: np.ndarray, mean: np.ndarray, side: int = 2) -> np
 def describe(
     train: Examples, val: Examples, test_examples: Examples, statistics: Statistics, class_names: list[str]
 ) -> dict[str, Any]:
-    """The data card: what is in each part, the statistics, and the version to tell these data from others."""
-    parts = {"train": train, "val": val, "test": test_examples}
+    """Return the data card: the number of images per split and class, the statistics, and the data version."""
+    splits = {"train": train, "val": val, "test": test_examples}
     return {
         "data_version": statistics.data_version,
-        "pictures": {name: len(part.labels) for name, part in parts.items()},
+        "images": {name: len(examples) for name, examples in splits.items()},
         "classes": {
-            name: dict(zip(class_names, np.bincount(part.labels, minlength=len(class_names)).tolist(), strict=True))
-            for name, part in parts.items()
+            name: dict(zip(class_names, np.bincount(examples.labels, minlength=len(class_names)).tolist(), strict=True))
+            for name, examples in splits.items()
         },
         "train_mean": dict(zip(CHANNELS, statistics.mean, strict=True)),
         "train_std": dict(zip(CHANNELS, statistics.std, strict=True)),
     }
-
-
-def draw_samples(train: Examples, class_names: list[str]) -> Figure:
-    """The first pictures of each class of the training part."""
-    return figures.samples(train, class_names)

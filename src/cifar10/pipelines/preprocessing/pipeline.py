@@ -1,13 +1,14 @@
-"""Split, measure, describe, look."""
+"""Split the training examples; measure, describe and draw the result."""
 
 from kedro.pipeline import Node, Pipeline
 
-from cifar10.pipelines.preprocessing.nodes import describe, draw_samples, measure, split
+from cifar10 import figures
+from cifar10.pipelines.preprocessing.nodes import describe, measure, split
 
 
 def create_pipeline() -> Pipeline:
-    """From examples to the parts that training and evaluation read."""
-    parts = ["train", "val", "test_examples"]
+    """Create the splits that training and evaluation read, their statistics, the data card and a figure of samples."""
+    splits = ["train", "val", "test_examples"]
     return Pipeline(
         [
             Node(
@@ -16,9 +17,9 @@ def create_pipeline() -> Pipeline:
                 ["train", "val"],
                 name="split",
             ),
-            Node(measure, parts, "statistics", name="measure"),
-            Node(describe, [*parts, "statistics", "params:class_names"], "data_card", name="describe"),
-            Node(draw_samples, ["train", "params:class_names"], "figure.samples", name="draw_samples"),
+            Node(measure, splits, "statistics", name="measure"),
+            Node(describe, [*splits, "statistics", "params:class_names"], "data_card", name="describe"),
+            Node(figures.samples, ["train", "params:class_names"], "figure.samples", name="draw_samples"),
         ],
         namespace="preprocessing",
         prefix_datasets_with_namespace=False,

@@ -1,4 +1,4 @@
-"""How much worse the models get as the pictures get worse."""
+"""Measure how accuracy falls on corrupted images."""
 
 from cifar10.pipelines.robustness.pipeline import create_pipeline
 

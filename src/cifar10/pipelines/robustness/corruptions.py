@@ -1,7 +1,7 @@
-"""Pictures made worse in six ways and five severities.
+"""Six image corruptions of five severities each.
 
-After Hendrycks and Dietterich (2019, arXiv 1903.12261), in a rendering of this project's own: the kinds are theirs, the
-strengths were chosen here for pictures of 32x32, so figures do not compare with those of CIFAR-10-C.
+After Hendrycks and Dietterich (2019, arXiv 1903.12261), but implemented for this project: the kinds are theirs, the
+strengths were chosen here for 32x32 images. So the results cannot be compared with those on CIFAR-10-C.
 """
 
 import io
@@ -13,13 +13,13 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 
 def gaussian_noise(images: np.ndarray, severity: int, generator: np.random.Generator) -> np.ndarray:
-    """Normal noise on every value, with a standard deviation of so many of 255."""
+    """Add normal noise to every value; its standard deviation is in units of 0-255."""
     deviation = (8, 13, 18, 24, 32)[severity - 1]
     return _bytes(images + generator.normal(0, deviation, images.shape).astype(np.float32))
 
 
 def gaussian_blur(images: np.ndarray, severity: int, generator: np.random.Generator) -> np.ndarray:
-    """A Gaussian filter, of so many pixels' standard deviation."""
+    """Apply a Gaussian filter; its standard deviation is in pixels."""
     from scipy.ndimage import gaussian_filter
 
     width = (0.4, 0.6, 0.8, 1.1, 1.5)[severity - 1]
@@ -27,42 +27,42 @@ def gaussian_blur(images: np.ndarray, severity: int, generator: np.random.Genera
 
 
 def brightness(images: np.ndarray, severity: int, generator: np.random.Generator) -> np.ndarray:
-    """Every value raised by a share of 255."""
+    """Increase every value by a fraction of 255."""
     return _bytes(images + 255 * np.float32((0.08, 0.16, 0.24, 0.32, 0.40)[severity - 1]))
 
 
 def contrast(images: np.ndarray, severity: int, generator: np.random.Generator) -> np.ndarray:
-    """Every value drawn towards the mean of its picture and channel."""
+    """Move every value towards the mean of its image and channel, keeping a fraction of the difference."""
     kept = np.float32((0.7, 0.5, 0.35, 0.25, 0.15)[severity - 1])
     mean = images.mean(axis=(1, 2), keepdims=True, dtype=np.float32)
     return _bytes(mean + kept * (images - mean))
 
 
 def jpeg(images: np.ndarray, severity: int, generator: np.random.Generator) -> np.ndarray:
-    """Saved as JPEG of that quality, and read again."""
+    """Compress as JPEG with that quality, and decode."""
     from PIL import Image
 
     quality = (70, 50, 35, 22, 12)[severity - 1]
 
-    def again(picture: np.ndarray) -> np.ndarray:
+    def convert(image: np.ndarray) -> np.ndarray:
         file = io.BytesIO()
-        Image.fromarray(picture).save(file, "JPEG", quality=quality)
+        Image.fromarray(image).save(file, "JPEG", quality=quality)
         return np.asarray(Image.open(file))
 
-    return np.stack([again(picture) for picture in images])
+    return np.stack([convert(image) for image in images])
 
 
 def pixelate(images: np.ndarray, severity: int, generator: np.random.Generator) -> np.ndarray:
-    """Shrunk to that side, and enlarged again."""
+    """Shrink to that side in pixels, and enlarge again."""
     from PIL import Image
 
     side = (26, 22, 18, 14, 10)[severity - 1]
 
-    def again(picture: np.ndarray) -> np.ndarray:
-        small = Image.fromarray(picture).resize((side, side), Image.Resampling.BOX)
-        return np.asarray(small.resize(picture.shape[1::-1], Image.Resampling.NEAREST))
+    def convert(image: np.ndarray) -> np.ndarray:
+        small = Image.fromarray(image).resize((side, side), Image.Resampling.BOX)
+        return np.asarray(small.resize(image.shape[1::-1], Image.Resampling.NEAREST))
 
-    return np.stack([again(picture) for picture in images])
+    return np.stack([convert(image) for image in images])
 
 
 CORRUPTIONS: dict[str, Callable[[np.ndarray, int, np.random.Generator], np.ndarray]] = {
@@ -71,7 +71,7 @@ CORRUPTIONS: dict[str, Callable[[np.ndarray, int, np.random.Generator], np.ndarr
 
 
 def corrupt(images: np.ndarray, corruption: str, severity: int, seed: int) -> np.ndarray:
-    """The pictures, uint8 (n, 32, 32, 3), made worse: the same for the same seed."""
+    """Corrupt images, uint8 (n, 32, 32, 3); the same seed gives the same result."""
     kind = list(CORRUPTIONS).index(corruption)
     return CORRUPTIONS[corruption](images, severity, np.random.default_rng((seed, kind, severity)))
 

@@ -1,6 +1,7 @@
-"""Judge a model on corrupted test pictures; then gather all."""
+"""Evaluate all trained models on corrupted test images."""
 
 import logging
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import numpy as np
@@ -8,18 +9,17 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from cifar10.contracts import Examples, Statistics, TrainedModel, verify
-from cifar10.errors import InputError
 from cifar10.metrics import accuracy
-from cifar10.pipelines.comparable import is_of
 from cifar10.pipelines.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from cifar10.pipelines.selection import trained_on_current_data
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ["architecture", "model_version", "corruption", "severity", "accuracy", "clean_accuracy", "pictures"]
+COLUMNS = ["architecture", "model_version", "corruption", "severity", "accuracy", "clean_accuracy", "images"]
 
 
 class Robustness(BaseModel):
-    """On what to judge. The values live in `conf/base/parameters.yml`, which explains them."""
+    """Parameters of this pipeline; `conf/base/parameters.yml` has their values and explains them."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -27,55 +27,58 @@ class Robustness(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
 
 
-def judge_corrupted(trained: TrainedModel, test_examples: Examples, robustness: dict[str, Any]) -> pd.DataFrame:
-    """Accuracy on the same test pictures under each corruption and severity, and as they are.
+def robustness_evaluator(architectures: list[str]) -> Callable:
+    """Return the node function that evaluates the models of these architectures."""
 
-    The pictures are drawn at random, by `seed`, which draws the corruptions, too: the same for every model.
-    """
+    def evaluate_corrupted(
+        statistics: Statistics,
+        test_examples: Examples,
+        robustness: dict[str, Any],
+        *trained: TrainedModel | None,
+    ) -> pd.DataFrame:
+        """Evaluate each model that has been trained on the current data, best mean accuracy first.
+
+        Args:
+            statistics: of the current data.
+            test_examples: a random subset of which is evaluated, the same for every model.
+            robustness: see `Robustness`.
+            trained: one model per architecture; None where it has not been trained.
+
+        Returns:
+            One row per model, corruption and severity.
+
+        Raises:
+            InputError: there is no such model, or the images have changed since preprocessing.
+        """
+        options = Robustness.model_validate(robustness)
+        verify(statistics.digests, test=test_examples)
+        models = trained_on_current_data(trained, architectures, statistics, "robustness")
+        tables = [evaluate_model(model, test_examples, options) for model in models]
+        tables.sort(key=lambda table: table.accuracy.mean(), reverse=True)
+        return pd.concat(tables, ignore_index=True)
+
+    return evaluate_corrupted
+
+
+def evaluate_model(model: TrainedModel, test_examples: Examples, options: Robustness) -> pd.DataFrame:
+    """Return the accuracy of a model under each corruption and severity, and without any."""
     from cifar10.compute.inference import probabilities
 
-    options = Robustness.model_validate(robustness)
-    record = trained.record
-    verify(record["digests"], test=test_examples)
-    count = min(options.examples, len(test_examples.labels))
-    chosen = np.sort(np.random.default_rng(options.seed).permutation(len(test_examples.labels))[:count])
-    images, labels = test_examples.images[chosen], test_examples.labels[chosen]
+    record, network = model.record, model.load_network()
+    count = min(options.examples, len(test_examples))
+    chosen = test_examples.take(np.sort(np.random.default_rng(options.seed).permutation(len(test_examples))[:count]))
 
-    def judge(pictures: np.ndarray) -> float:
-        return accuracy(labels, probabilities(trained.network, pictures, record["image_size"]))
+    def evaluate(images: np.ndarray) -> float:
+        return accuracy(chosen.labels, probabilities(network, images, record.image_size))
 
-    clean = judge(images)
+    clean = evaluate(chosen.images)
     rows = [
-        (record["architecture"], record["version"], corruption, severity,
-         judge(corrupt(images, corruption, severity, options.seed)), clean, count)
+        (record.architecture, model.version, corruption, severity,
+         evaluate(corrupt(chosen.images, corruption, severity, options.seed)), clean, count)
         for corruption in CORRUPTIONS
         for severity in SEVERITIES
     ]  # fmt: skip
     table = pd.DataFrame(rows, columns=COLUMNS)
-    logger.info(
-        "%s: %.4f as they are, %.4f corrupted, on average", record["architecture"], clean, table.accuracy.mean()
-    )
+    mean = table.accuracy.mean()
+    logger.info("%s: accuracy %.4f on clean images, %.4f on corrupted ones (mean)", record.architecture, clean, mean)
     return table
-
-
-def gather_robustness(statistics: Statistics, *made: Any) -> pd.DataFrame:
-    """All tables in one, best mean accuracy first; `made` is of each architecture its table and its metrics.
-
-    A table of another version than the metrics are of stays away, for the two would contradict each other.
-
-    Raises:
-        InputError: there is none.
-    """
-    tables: list[pd.DataFrame] = [
-        table
-        for table, metrics in zip(made[::2], made[1::2], strict=True)
-        if table is not None
-        and (metrics is None or (is_of(statistics, metrics) and metrics["model_version"] == table.model_version[0]))
-    ]
-    if not tables:
-        raise InputError(
-            "No model has been trained on the data at hand, so there is none to judge. Train one, with the same --env "
-            "and --params, for example: kedro run --pipelines=train_simple_cnn,robustness"
-        )
-    tables.sort(key=lambda table: table.accuracy.mean(), reverse=True)
-    return pd.concat(tables, ignore_index=True)

@@ -1,4 +1,4 @@
-"""One architecture, trained by its recipe."""
+"""Train one architecture by its recipe."""
 
 from cifar10.pipelines.training.pipeline import create_pipeline
 

@@ -1,39 +1,38 @@
-"""Train a network, and show how it went and what it is made of."""
+"""Train a network, and list its layers."""
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from cifar10 import figures
 from cifar10.contracts import Examples, Statistics, TrainedModel
-from cifar10.training.checkpoint import Checkpoint
-from cifar10.training.recipe import RECIPES, Recipe
+from cifar10.training.checkpoint import Checkpoints
+from cifar10.training.recipe import RECIPES
 
 
 def trainer(architecture: str) -> Callable:
-    """The node function that trains this architecture: a node is told its inputs, but not whose they are."""
+    """Return the node function that trains this architecture: a node gets its inputs, but not their names."""
 
     def train(
         train: Examples,
         val: Examples,
         statistics: Statistics,
-        recipe: Recipe,
+        recipe: dict[str, Any],
         class_names: list[str],
-        checkpoint: Checkpoint,
+        checkpoints: Checkpoints,
     ) -> tuple[TrainedModel, pd.DataFrame]:
-        """Fit, and keep the epoch that validation chooses. Returns the trained model and a row an epoch."""
+        """Fit, and keep the epoch with the best validation accuracy. Returns the model and one row per epoch."""
         from cifar10.training.fit import fit
 
-        return fit(architecture, train, val, statistics, len(class_names), recipe, checkpoint)
+        parsed = RECIPES[architecture].model_validate(recipe)
+        return fit(architecture, train, val, statistics, len(class_names), parsed, checkpoints)
 
-    train.__annotations__["recipe"] = RECIPES[architecture]  # by which Kedro makes one of the parameters
     return train
 
 
 def list_layers(trained: TrainedModel) -> pd.DataFrame:
-    """A row a layer: name, type, output shape without the batch, parameters, and how many of them are trained."""
+    """Return one row per layer: name, type, output shape without the batch, and the numbers of weights."""
     return pd.DataFrame(
         {
             "layer": layer.name,
@@ -42,10 +41,5 @@ def list_layers(trained: TrainedModel) -> pd.DataFrame:
             "parameters": layer.count_params(),
             "trained": sum(math.prod(weight.shape) for weight in layer.trainable_weights),
         }
-        for layer in trained.network.layers
+        for layer in trained.load_network().layers
     )
-
-
-def draw_learning_curves(trained: TrainedModel) -> Figure:
-    """Accuracy and loss over the epochs, the kept epoch marked."""
-    return figures.learning_curves(trained.record)

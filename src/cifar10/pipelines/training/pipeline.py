@@ -1,8 +1,9 @@
-"""The template that every architecture is trained by."""
+"""The template by which every architecture is trained."""
 
 from kedro.pipeline import Node, Pipeline
 
-from cifar10.pipelines.training.nodes import draw_learning_curves, list_layers, trainer
+from cifar10 import figures
+from cifar10.pipelines.training.nodes import list_layers, trainer
 
 
 def create_pipeline(architecture: str) -> Pipeline:
@@ -24,7 +25,7 @@ def create_pipeline(architecture: str) -> Pipeline:
                 name="train",
             ),
             Node(list_layers, model, f"{architecture}.layers", name="list_layers"),
-            Node(draw_learning_curves, model, f"{architecture}.learning_curves", name="draw_learning_curves"),
+            Node(figures.learning_curves, model, f"{architecture}.learning_curves", name="draw_learning_curves"),
         ],
         namespace=f"training.{architecture}",
         prefix_datasets_with_namespace=False,

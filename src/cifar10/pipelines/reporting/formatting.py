@@ -1,0 +1,62 @@
+"""Numbers as text, and figures as part of a page."""
+
+import base64
+import re
+
+import pandas as pd
+
+from cifar10 import figures
+
+COLOURS = {  # of the figures -> their names in the page, which has others for dark mode
+    "#000000": "ink",
+    figures.BLUE: "blue",
+    figures.ORANGE: "orange",
+    figures.GREEN: "green",
+    figures.PINK: "pink",
+    figures.SKY: "sky",
+    figures.GREY: "grey",
+}
+STYLE = """<style>
+:root { --ink: #1c1c1c; --blue: #0072b2; --orange: #d55e00; --green: #009e73; --pink: #b85c92; --sky: #3a9bd1; \
+--grey: #757575; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e4e4e4; --blue: #4aa8e0; --orange: #f0803c; --green: #2fc49a; \
+--pink: #dd92bd; --sky: #8ccbf0; --grey: #9a9a9a; } }
+svg { fill: var(--ink); }
+</style>"""
+
+
+def percent(value: float | None) -> str:
+    """Return a fraction as a percentage, or nothing if it is missing."""
+    return "" if value is None or pd.isna(value) else f"{100 * value:.2f}%"
+
+
+def number(value: float | None, form: str) -> str:
+    """Return a formatted number, or nothing if it is missing."""
+    return "" if value is None or pd.isna(value) else format(value, form)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in seconds, minutes or hours."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def listed(names: list[str]) -> str:
+    """Return names as an enumeration."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def data_uri(svg: str) -> str:
+    """Return one of the project's SVG figures as a data URI, in colours that follow the page's."""
+    for colour, name in COLOURS.items():
+        svg = re.sub(colour, f"var(--{name})", svg, flags=re.IGNORECASE)
+    svg = re.sub(r"(<svg[^>]*>)", lambda found: f"{found[1]}{STYLE}", svg, count=1)
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+
+
+def width(svg: str) -> float:
+    """Return the width of one of the project's SVG figures, in points."""
+    found = re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)
+    assert found  # noqa: S101  matplotlib always writes it
+    return float(found[1])

@@ -1,0 +1,190 @@
+"""What tests share besides fixtures: small raw data of the real layout, and the project as its users run it."""
+
+import os
+import pickle
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+from cifar10.contracts import Costs, Evaluation, Evaluations, Metrics, Pair, Record
+
+PROJECT = Path(__file__).parents[1]
+CLASS_NAMES = ["disc", "ring", "square", "frame", "diamond", "triangle", "plus", "saltire", "bars", "posts"]
+REFERENCES = {  # name -> module and constructor of keras.applications
+    "vgg16": ("vgg16", "VGG16"),
+    "vgg19": ("vgg19", "VGG19"),
+    "resnet50": ("resnet", "ResNet50"),
+    "resnet101": ("resnet", "ResNet101"),
+    "densenet121": ("densenet", "DenseNet121"),
+    "efficientnetb0": ("efficientnet", "EfficientNetB0"),
+    "nasnetmobile": ("nasnet", "NASNetMobile"),
+    "mobilenetv2": ("mobilenet_v2", "MobileNetV2"),
+}
+
+
+class Python2Pickler(pickle._Pickler):
+    """Writes bytes as Python 2 wrote its strings, in which the official batches were written."""
+
+    dispatch = pickle._Pickler.dispatch.copy()
+
+    def save_bytes(self, text):
+        self.write(pickle.BINSTRING + struct.pack("<i", len(text)) + text)
+        self.memoize(text)
+
+    dispatch[bytes] = save_bytes
+
+
+def write_batch(path, pixels, labels, **entries):
+    """Write a pickle batch in the official layout."""
+    with path.open("wb") as file:
+        batch = {b"batch_label": b"a batch", b"labels": labels, b"data": pixels, b"filenames": [b"image.png"]}
+        Python2Pickler(file, protocol=2).dump({**batch, **{name.encode(): value for name, value in entries.items()}})
+    # The module had another name when the official batches were pickled.
+    path.write_bytes(path.read_bytes().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
+
+
+def raw_images(count, seed, classes=10):
+    """Return random pixels, uint8 (count, 3072), and labels."""
+    generator = np.random.default_rng(seed)
+    return generator.integers(0, 256, (count, 3072), dtype=np.uint8), (np.arange(count) * 7 % classes).tolist()
+
+
+def preprocessed(name, images):
+    """Return images of 0-255 as the backbone of that name expects them."""
+    import keras
+
+    module, _ = REFERENCES[name.removesuffix("_imagenet")]
+    return getattr(keras.applications, module).preprocess_input(images.astype("float32"))
+
+
+def kedro(*arguments: str, input: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `kedro ...` as a user types it, in the project's folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "kedro", *arguments],
+        cwd=PROJECT,
+        env={**os.environ, "COLUMNS": "200", **environment},
+        input=input,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def run(
+    data_root: Path,
+    *pipelines: str,
+    load_versions: dict[str, str] | None = None,
+    env: str = "demo",
+    **parameters: object,
+) -> None:
+    """Do the same in this process, which has Keras loaded already; in the demo's environment."""
+    bootstrap_project(PROJECT)
+    values = {"data_root": str(data_root), **parameters}
+    with KedroSession.create(PROJECT, env=env, runtime_params=values) as session:
+        session.run(pipeline_names=list(pipelines) or None, load_versions=load_versions)
+
+
+def make_record(**changes) -> Record:
+    """Return the record of a small training, with changes."""
+    recipe = {"seed": 0, "train_on": "train", "epochs": 3, **changes.pop("recipe", {})}
+    values = {
+        "architecture": "vgg16",
+        "recipe": recipe,
+        "recipe_hash": "abc",
+        "image_size": 32,
+        "training_examples": 8,
+        "data_version": "a data version",
+        "digests": {},
+        "parameters": 7,
+        "epochs": 3,
+        "best_epoch": 2,
+        "val_accuracy": 0.9,
+        "training_seconds": 90.0,
+        "training_joules": None,
+        "phases": {"training": {"epochs": 3, "val_accuracy": 0.9, "seconds": 90.0}},
+        "initial_weights": "random",
+        "compute_dtype": "float32",
+        "versions": {"commit": "abc", "keras": "3"},
+        "hardware": "a machine",
+        "history": [],
+    }
+    return Record(**{**values, **changes})
+
+
+def make_metrics(class_names=CLASS_NAMES, **changes) -> Metrics:
+    """Return metrics of no particular predictions, with changes."""
+    scores = {"precision": 0.8, "recall": 0.9, "f1": 0.85, "support": 100, "roc_auc": 0.99}
+    one_bin = [{"images": 100, "confidence": 0.9, "accuracy": 0.8}]
+    values = {
+        "accuracy": 0.9,
+        "accuracy_low": 0.88,
+        "accuracy_high": 0.92,
+        "top2_accuracy": 0.97,
+        "loss": 0.3,
+        "brier_score": 0.15,
+        "calibration_error": 0.05,
+        "temperature": 1.5,
+        "calibrated_error": 0.01,
+        "calibrated_loss": 0.28,
+        "roc_auc": 0.99,
+        **{f"{weighted}{name}": 0.9 for weighted in ("", "weighted_") for name in ("precision", "recall", "f1")},
+        "train_accuracy": 0.95,
+        "train_loss": 0.2,
+        "val_accuracy": 0.91,
+        "val_loss": 0.29,
+        "views": "none",
+        "averaged_accuracy": None,
+        "averaged_loss": None,
+        "averaged_val_accuracy": None,
+        "test_examples": 1000,
+        "classes": dict.fromkeys(class_names, scores),
+        "confusion": (90 * np.eye(len(class_names), dtype=int)).tolist(),
+        "reliability": one_bin,
+        "calibrated_reliability": one_bin,
+    }
+    return Metrics(**{**values, **changes})
+
+
+COSTS = Costs(flops=10**7, latency_ms=1.5, throughput=3000.0, measured_on="a machine")
+
+
+def make_evaluation(architecture="vgg16", version="2026-01-01", record=None, costs=COSTS, **metrics) -> Evaluation:
+    """Return the evaluation of a model with that record, and with metrics changed."""
+    return Evaluation(
+        version=version,
+        megabytes=2.5,
+        record=record or make_record(architecture=architecture),
+        metrics=make_metrics(**metrics),
+        costs=costs,
+    )
+
+
+def make_pair(first, second, **changes) -> Pair:
+    """Return a comparison of two models, with changes."""
+    values = {
+        "first_only": 30,
+        "second_only": 10,
+        "difference": 0.02,
+        "low": 0.01,
+        "high": 0.03,
+        "p_value": 0.001,
+        "p_holm": 0.001,
+        "significant": True,
+    }
+    return Pair(first=first, second=second, **{**values, **changes})
+
+
+def make_evaluations(*models, pairs=(), other_seeds=(), class_names=CLASS_NAMES) -> Evaluations:
+    """Return the evaluations of these models, which are in the order of their validation accuracy."""
+    return Evaluations(
+        data_version="a data version",
+        class_names=class_names,
+        models=list(models),
+        other_seeds=list(other_seeds),
+        pairs=list(pairs),
+    )
