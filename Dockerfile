@@ -1,11 +1,11 @@
-# The prediction service alone, without TensorFlow and Kedro. From the repository's folder:
+# The prediction service, without TensorFlow and Kedro. Build and run it from the root of the repository:
 #     docker build -t cifar10-serve .
 #     docker run -p 8000:8000 -v "$PWD/data/07_model_output/serving:/models:ro" --read-only cifar10-serve
 FROM python:3.12-slim AS build
 WORKDIR /build
 RUN python -m venv /venv
 ENV PATH=/venv/bin:$PATH
-# What the service needs comes first, in a layer of its own that stays while only the code changes.
+# Dependencies get their own layer, which stays cached when only the code changes.
 COPY pyproject.toml constraints.txt ./
 RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['serve'], sep='\n')" > serve.txt \
     && pip install --no-cache-dir -c constraints.txt -r serve.txt

@@ -40,7 +40,7 @@ def _run(**options: Any) -> Any:
         raise click.ClickException(_message(error)) from error
     except KeyboardInterrupt:
         click.ClickException(
-            "Interrupted. All saved files are complete; the same command resumes a training after its last complete epoch."
+            "Interrupted. All saved files are complete; the same command resumes a training after its last epoch."
         ).show()
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
@@ -93,7 +93,7 @@ def prune(metadata: ProjectMetadata, keep: int, env: str, data_root: Path | None
     for each in old:
         click.echo(f"{each.megabytes:9.2f} MB  {each.path.relative_to(data_root)}")
     click.echo(
-        f"{len(old)} versions, {sum(each.megabytes for each in old):.1f} MB in total. The latest {keep} of each are kept."
+        f"{len(old)} versions, {sum(each.megabytes for each in old):.1f} MB in total. The latest {keep} of each stay."
     )
     if yes or click.confirm("Delete them?", default=False):
         delete(old)

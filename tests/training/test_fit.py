@@ -1,191 +1,172 @@
+"""Trainings as a whole: what they return and record, what stops them, and how they resume."""
+
 import os
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import keras
 import numpy as np
 import pandas as pd
 import pytest
 
+from cifar10.compute import device
+from cifar10.compute.energy import read_counters
 from cifar10.contracts import Examples
 from cifar10.errors import InputError
 from cifar10.pipelines.preprocessing.nodes import measure
-from cifar10.training import device
-from cifar10.training.checkpoint import Checkpoint
+from cifar10.training.checkpoint import Checkpoints
 from cifar10.training.fit import fit
-from cifar10.training.model import Training
+from cifar10.training.model import TrainingModel
 from cifar10.training.progress import Progress
 from tests.helpers import PROJECT
 
-TIMED = ["seconds", "joules"]  # of the history, which differ each time
+TIMED = ["seconds", "joules"]  # columns of the history that differ each time
+EXACT = keras.distribution.list_devices()[0].startswith("cpu")  # the same seed gives the same bits
 
 
 @pytest.fixture(scope="module")
-def parts(drawn):
-    train = drawn[0]
-    return Examples(train.images[:300], train.labels[:300]), Examples(train.images[300:], train.labels[300:])
+def splits(drawn):
+    return drawn[0].take(slice(300)), drawn[0].take(slice(300, None))
 
 
 @pytest.fixture(scope="module")
-def statistics(parts, drawn):
-    return measure(*parts, drawn[1])
-
-
-def quick_fit(parts, statistics, recipe, **changes):
-    changes = {"epochs": 8, "batch_size": 16, "learning_rate": 0.003, **changes}
-    checkpoint = changes.pop("checkpoint", None) or Checkpoint(Path(tempfile.mkdtemp()))
-    return fit("simple_cnn", *parts, statistics, 10, recipe(**changes), checkpoint)
+def statistics(splits, drawn):
+    return measure(*splits, drawn[1])
 
 
 @pytest.fixture(scope="module")
-def fitted(parts, statistics, recipe):
-    return quick_fit(parts, statistics, recipe, seed=3, precision="float32")  # in which the saved network answers
+def quick_fit(splits, statistics, recipe, tmp_path_factory):
+    """Fit the simple CNN on 300 images for eight epochs, except for what the arguments change."""
+
+    def make(train=splits[0], val=splits[1], checkpoints=None, **changes):
+        options = recipe(**{"epochs": 8, "batch_size": 16, "learning_rate": 0.003, **changes})
+        checkpoints = checkpoints or Checkpoints(tmp_path_factory.mktemp("checkpoints"))
+        return fit("simple_cnn", train, val, statistics, 10, options, checkpoints)
+
+    return make
 
 
-def test_saved_network_is_that_of_the_best_epoch(fitted, parts):
-    (network, record), history = fitted
-    val = parts[1]
-    accuracy = (network.predict(val.images, verbose=0).argmax(axis=1) == val.labels).mean()
+@pytest.fixture(scope="module")
+def fitted(quick_fit):
+    return quick_fit(seed=3, compute_dtype="float32")  # in which the saved network predicts
+
+
+def test_network_is_that_of_the_best_epoch(fitted, splits):
+    trained, history = fitted
+    val = splits[1]
+    accuracy = (trained.load_network().predict(val.images, verbose=0).argmax(axis=1) == val.labels).mean()
     assert accuracy == pytest.approx(history.val_accuracy.max(), abs=1e-6)
-    assert record["val_accuracy"] == pytest.approx(accuracy, abs=1e-6)
-    assert record["best_epoch"] == history.epoch[history.val_accuracy.argmax()]
+    assert trained.record.val_accuracy == pytest.approx(accuracy, abs=1e-6)
+    assert trained.record.best_epoch == history.epoch[history.val_accuracy.argmax()]
     assert accuracy > 0.2  # it learns
 
 
-def test_record_says_how_the_model_came_to_be(fitted, statistics):
-    (network, record), history = fitted
-    assert record["architecture"] == "simple_cnn"
-    assert record["recipe"]["seed"] == 3
-    assert record["data_version"] == statistics.data_version
-    assert record["parameters"] == network.count_params()
-    assert record["epochs"] == len(history) == 8
-    assert record["seconds"] >= history.seconds.sum() * 0.9
-    assert {"cifar10", "commit", "python", "keras", keras.backend.backend()} <= record["versions"].keys()
-    assert keras.distribution.list_devices()[0].startswith("gpu") or record["hardware"].endswith(" cores")
-    assert (record["initialisation"], record["image_size"], record["training_pictures"]) == ("random", 32, 300)
-    phase = record["phases"]["training"]
-    assert (phase["epochs"], phase["val_accuracy"]) == (8, record["val_accuracy"])
-    pd.testing.assert_frame_equal(pd.DataFrame(record["history"]), history)
+def test_record_says_how_the_model_was_trained(fitted, statistics):
+    trained, history = fitted
+    record = trained.record
+    assert record.architecture == "simple_cnn"
+    assert record.recipe["seed"] == record.seed == 3
+    assert not record.trained_on_val
+    assert (record.data_version, record.digests) == (statistics.data_version, statistics.digests)
+    assert record.parameters == trained.load_network().count_params()
+    assert record.epochs == len(history) == 8
+    assert record.training_seconds >= history.seconds.sum() * 0.9
+    assert {"cifar10", "commit", "python", "keras", keras.backend.backend()} <= record.versions.keys()
+    assert keras.distribution.list_devices()[0].startswith("gpu") or record.hardware.endswith(" cores")
+    assert (record.initial_weights, record.image_size, record.training_examples) == ("random", 32, 300)
+    phase = record.phases["training"]
+    assert (phase["epochs"], phase["val_accuracy"]) == (8, record.val_accuracy)
+    pd.testing.assert_frame_equal(pd.DataFrame(record.history), history)
 
 
-def test_history_has_a_row_an_epoch(fitted):
+def test_history_has_one_row_per_epoch(fitted):
     _, history = fitted
     assert list(history.epoch) == list(range(1, 9))
     assert {"accuracy", "loss", "val_accuracy", "val_loss", "learning_rate", "seconds"} < set(history.columns)
-    assert not history.isna().any().any()
+    assert not history.drop(columns="joules").isna().any().any()
+    assert (history.joules.notna() == bool(read_counters())).all()
 
 
-def test_same_seed_same_training(fitted, parts, statistics, recipe):
-    again, other = (quick_fit(parts, statistics, recipe, seed=seed, precision="float32")[1] for seed in (3, 4))
-    exact = keras.distribution.list_devices()[0].startswith("cpu")
-    pd.testing.assert_frame_equal(
-        again.drop(columns=TIMED, errors="ignore"), fitted[1].drop(columns=TIMED, errors="ignore"), check_exact=exact
-    )
+def test_same_seed_gives_the_same_training(fitted, quick_fit):
+    again, other = (quick_fit(seed=seed, compute_dtype="float32")[1] for seed in (3, 4))
+    pd.testing.assert_frame_equal(again.drop(columns=TIMED), fitted[1].drop(columns=TIMED), check_exact=EXACT)
     assert not np.allclose(other.loss, fitted[1].loss)
 
 
-def test_early_stopping_ends_and_plateau_slows(parts, statistics, recipe):
+def test_early_stopping_ends_and_plateau_lowers_the_learning_rate(quick_fit):
     changes = {"schedule": "plateau", "plateau_patience": 1, "learning_rate": 4e-6, "epochs": 30, "early_stopping": 3}
-    (_, record), history = quick_fit(parts, statistics, recipe, **changes)
-    assert len(history) == record["best_epoch"] + 3 < 30
+    trained, history = quick_fit(**changes)
+    assert len(history) == trained.record.best_epoch + 3 < 30
     assert history.learning_rate.iloc[-1] <= 2e-6
 
 
-def test_loss_that_is_no_number_stops_and_names_the_knob(parts, statistics, recipe):
+def test_loss_that_is_not_finite_stops_and_names_the_option(quick_fit):
     with pytest.raises(
         InputError,
-        match=r"simple_cnn: the loss is no longer a number, as of training step [12]. .* learning_rate \(now 1e\+30\)",
+        match=r"simple_cnn: the loss is not finite since training step [12]\. .* learning_rate \(now 1e\+30\)",
     ):
-        quick_fit(parts, statistics, recipe, learning_rate=1e30, optimizer="sgd")
+        quick_fit(learning_rate=1e30, optimizer="sgd")
 
 
-def test_weights_that_the_last_step_of_an_epoch_spoils_are_not_saved(parts, statistics, recipe, tmp_path):
-    """The loss of that step is still a number."""
+def test_weights_that_the_last_step_of_an_epoch_makes_infinite_are_not_saved(quick_fit, tmp_path):
+    """The loss of that step is still finite."""
     changes = {"optimizer": "sgd", "learning_rate": 1e30, "weight_decay": 1e30, "batch_size": 300, "epochs": 1}
-    with pytest.raises(InputError, match=r"simple_cnn: the weights are no longer numbers, as of training step 1\."):
-        quick_fit(parts, statistics, recipe, **changes, checkpoint=Checkpoint(tmp_path))
+    with pytest.raises(InputError, match=r"simple_cnn: the weights are not finite since training step 1\."):
+        quick_fit(**changes, checkpoints=Checkpoints(tmp_path))
     assert not list(tmp_path.glob("*/*.npz"))
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: 1 GB")])
 @pytest.mark.parametrize("where", ["fit", "evaluate"])
-def test_memory_that_runs_out_names_the_knob(parts, statistics, recipe, monkeypatch, where, error):
+def test_out_of_memory_names_the_option(quick_fit, monkeypatch, where, error):
     def fail(*arguments, **options):
         raise error
 
-    monkeypatch.setattr(f"cifar10.training.model.Training.{where}", fail)
+    monkeypatch.setattr(f"cifar10.training.model.TrainingModel.{where}", fail)
     with pytest.raises(
-        InputError, match=r"simple_cnn: there is no memory left for batches of 16.* Lower its batch_size"
+        InputError, match=r"simple_cnn: there is not enough memory for batches of 16 images.* Lower its batch_size"
     ):
-        quick_fit(parts, statistics, recipe)
+        quick_fit()
 
 
-def test_all_pictures_are_trained_on_and_the_last_epoch_is_kept(parts, statistics, recipe):
-    (_, record), history = quick_fit(parts, statistics, recipe, train_on="all", early_stopping=None, epochs=2)
-    assert record["training_pictures"] == 400
-    assert (record["best_epoch"], record["val_accuracy"]) == (2, None)
+def test_train_on_all_uses_the_val_images_too_and_keeps_the_last_epoch(quick_fit):
+    trained, history = quick_fit(train_on="all", early_stopping=None, epochs=2)
+    record = trained.record
+    assert record.training_examples == 400
+    assert (record.best_epoch, record.val_accuracy) == (2, None)
     assert history.val_accuracy.isna().all()
-    assert record["recipe"]["train_on"] == "all"
+    assert record.recipe["train_on"] == "all"
+    assert record.trained_on_val
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX always compiles with XLA")
-@pytest.mark.parametrize(
-    ("gpus", "deterministic", "expected"),
-    [([], False, False), (["gpu:0"], False, "auto"), ([], True, False), (["gpu:0"], True, False)],
-)
-def test_xla_is_for_gpus_that_need_not_be_deterministic(monkeypatch, gpus, deterministic, expected):
-    monkeypatch.setattr(device, "_gpus", lambda: gpus)
-    from tensorflow.python.framework import config
-
-    monkeypatch.setattr(config, "is_op_determinism_enabled", lambda: deterministic)
-    assert device.jit_compile() == expected
-
-
-def test_precision_is_the_recipes_and_is_recorded(parts, statistics, recipe):
-    ends = {}
-    for precision in ("float32", "bfloat16"):
-        (network, record), _ = quick_fit(parts, statistics, recipe, precision=precision, epochs=1)
-        assert record["precision"] == precision
+def test_compute_dtype_is_that_of_the_recipe_and_recorded(quick_fit):
+    weights = {}
+    for compute_dtype in ("float32", "bfloat16"):
+        trained, _ = quick_fit(compute_dtype=compute_dtype, epochs=1)
+        network = trained.load_network()
+        assert trained.record.compute_dtype == compute_dtype
         assert {layer.compute_dtype for layer in network.layers} == {"float32"}
-        ends[precision] = network.get_weights()[0]
-    assert not np.array_equal(*ends.values())
+        weights[compute_dtype] = network.get_weights()[0]
+    assert not np.array_equal(*weights.values())
 
 
-@pytest.mark.parametrize(
-    ("flags", "gpus", "on_bfloat16_cpu", "expected"),
-    [
-        ({"avx2"}, [], "bfloat16", "float32"),
-        ({"avx2", "avx512_bf16"}, [], "bfloat16", "bfloat16"),
-        ({"amx_bf16"}, [], "float32", "float32"),
-        ({"avx2"}, ["gpu:0"], "float32", "bfloat16"),
-    ],
-)
-def test_precision_by_itself_follows_the_machine(recipe, monkeypatch, flags, gpus, on_bfloat16_cpu, expected):
-    monkeypatch.setattr(device, "_processor_flags", lambda: flags)
-    monkeypatch.setattr(device, "_gpus", lambda: gpus)
-    assert device.choose_precision(recipe(precision="auto", bfloat16_cpu=on_bfloat16_cpu)) == expected
-    assert device.choose_precision(recipe(precision="float32")) == "float32"
-
-
-def test_log_says_what_it_is_computed_on_and_what_that_will_take(parts, statistics, recipe, caplog):
+def test_log_names_the_device_and_estimates_the_time_on_a_cpu(quick_fit, caplog):
     caplog.set_level("INFO")
-    quick_fit(parts, statistics, recipe, epochs=1)
+    quick_fit(epochs=1)
     assert f"simple_cnn: on {device.hardware()}; {keras.backend.backend()}, " in caplog.text
-    assert device.has_gpu() or "no GPU was found. The recipe is" in caplog.text
+    assert device.has_gpu() or "no GPU found: the recipe needs about" in caplog.text
 
 
-def test_recipes_that_differ_in_their_seed_have_one_hash(parts, statistics, recipe):
+def test_recorded_hash_is_that_of_the_recipe_without_its_seed(quick_fit):
     hashes = [
-        quick_fit(parts, statistics, recipe, epochs=1, examples=16, **changes)[0].record["recipe_hash"]
+        quick_fit(epochs=1, examples=16, **changes)[0].record.recipe_hash
         for changes in ({"seed": 1}, {"seed": 2}, {"seed": 2, "shift": 1})
     ]
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def cut_off(monkeypatch, epochs):
-    """Have trainings end, as by Ctrl-C, when so many epochs have been saved."""
+def interrupt_after(monkeypatch, epochs):
+    """Interrupt trainings, as by Ctrl-C, once that number of epochs has been saved."""
     add = Progress.add
 
     def add_and_stop(progress, row, variables):
@@ -204,72 +185,67 @@ def cut_off(monkeypatch, epochs):
         {"optimizer": "sgd", "lookahead": 5, "schedule": "cosine", "shift": 3, "cutout": 4},
     ],
 )
-def test_training_that_was_cut_off_ends_as_if_it_had_not_been(
-    parts, statistics, recipe, checkpoint, tmp_path, monkeypatch, changes
-):
+def test_interrupted_training_ends_like_an_uninterrupted_one(quick_fit, checkpoints, monkeypatch, changes):
     changes = {**changes, "epochs": 6}
-    (whole, record), history = quick_fit(parts, statistics, recipe, **changes)
+    uninterrupted, history = quick_fit(**changes)
     for epochs in (1, 3):
         with monkeypatch.context() as context:
-            cut_off(context, epochs)
+            interrupt_after(context, epochs)
             with pytest.raises(KeyboardInterrupt):
-                quick_fit(parts, statistics, recipe, checkpoint=checkpoint, **changes)
-    (again, same_record), same_history = quick_fit(parts, statistics, recipe, checkpoint=checkpoint, **changes)
-    exact = keras.distribution.list_devices()[0].startswith("cpu")
-    pd.testing.assert_frame_equal(
-        same_history.drop(columns=TIMED, errors="ignore"),
-        history.drop(columns=TIMED, errors="ignore"),
-        check_exact=exact,
-    )
-    assert same_record["best_epoch"] == record["best_epoch"]
-    for one, other in zip(whole.get_weights(), again.get_weights(), strict=True):
-        np.testing.assert_allclose(other, one, rtol=0 if exact else 1e-3)
+                quick_fit(checkpoints=checkpoints, **changes)
+    resumed, same_history = quick_fit(checkpoints=checkpoints, **changes)
+    pd.testing.assert_frame_equal(same_history.drop(columns=TIMED), history.drop(columns=TIMED), check_exact=EXACT)
+    assert resumed.record.best_epoch == uninterrupted.record.best_epoch
+    weights = (each.load_network().get_weights() for each in (uninterrupted, resumed))
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_allclose(other, one, rtol=0 if EXACT else 1e-3)
 
 
-def test_training_that_other_code_began_is_not_continued(parts, statistics, recipe, checkpoint, monkeypatch):
+def test_checkpoint_of_another_version_of_the_code_is_not_resumed(quick_fit, checkpoints, monkeypatch):
     with monkeypatch.context() as context:
-        cut_off(context, 1)
+        interrupt_after(context, 1)
         with pytest.raises(KeyboardInterrupt):
-            quick_fit(parts, statistics, recipe, epochs=2, checkpoint=checkpoint)
-    state = Training.state
-    monkeypatch.setattr(Training, "state", lambda model: state(model)[1:])
-    with pytest.raises(InputError, match=r"was begun by other code.*Go back to commit .*or delete"):
-        quick_fit(parts, statistics, recipe, epochs=2, checkpoint=checkpoint)
+            quick_fit(epochs=2, checkpoints=checkpoints)
+    state = TrainingModel.state
+    monkeypatch.setattr(TrainingModel, "state", lambda model: state(model)[1:])
+    message = r"was created by another version of the code.*Go back to that commit, or delete"
+    with pytest.raises(InputError, match=message):
+        quick_fit(epochs=2, checkpoints=checkpoints)
 
 
-def test_finished_training_that_was_not_saved_is_there_at_once(parts, statistics, recipe, checkpoint):
-    options = {"epochs": 2, "checkpoint": checkpoint}
-    first, _ = quick_fit(parts, statistics, recipe, **options)
-    second, _ = quick_fit(parts, statistics, recipe, **options)
-    assert second.record == first.record  # seconds and all
+def test_finished_training_that_was_not_saved_is_not_repeated(quick_fit, checkpoints):
+    first, _ = quick_fit(epochs=2, checkpoints=checkpoints)
+    second, _ = quick_fit(epochs=2, checkpoints=checkpoints)
+    assert second.record == first.record  # including its seconds
 
 
-def test_continued_training_keeps_its_precision(parts, statistics, recipe, checkpoint, monkeypatch):
+def test_resumed_training_keeps_its_compute_dtype(quick_fit, checkpoints, monkeypatch):
     monkeypatch.setattr(device, "_processor_flags", lambda: {"avx512_bf16"})
-    options = {"epochs": 2, "checkpoint": checkpoint, "precision": "auto", "bfloat16_cpu": "bfloat16"}
+    options = {"epochs": 2, "checkpoints": checkpoints, "compute_dtype": "auto", "cpu_compute_dtype": "bfloat16"}
     with monkeypatch.context() as context:
-        cut_off(context, 1)
+        interrupt_after(context, 1)
         with pytest.raises(KeyboardInterrupt):
-            quick_fit(parts, statistics, recipe, **options)
+            quick_fit(**options)
     monkeypatch.setattr(device, "_processor_flags", set)
-    assert quick_fit(parts, statistics, recipe, **options)[0].record["precision"] == "bfloat16"
+    assert quick_fit(**options)[0].record.compute_dtype == "bfloat16"
 
 
-def test_fewer_examples_are_drawn_at_random_and_told(parts, statistics, recipe):
-    (_, record), history = quick_fit(parts, statistics, recipe, epochs=1, examples=48)
-    (_, again), same = quick_fit(parts, statistics, recipe, epochs=1, examples=48)
-    assert record["training_pictures"] == again["training_pictures"] == record["recipe"]["examples"] == 48
+def test_examples_limits_the_training_images_and_is_recorded(quick_fit):
+    trained, history = quick_fit(epochs=1, examples=48)
+    again, same = quick_fit(epochs=1, examples=48)
+    record = trained.record
+    assert record.training_examples == again.record.training_examples == record.recipe["examples"] == 48
     assert history.loss[0] == pytest.approx(same.loss[0], rel=1e-4)
-    with pytest.raises(InputError, match=r"simple_cnn\.examples asks for 301 training pictures, but there are 300"):
-        quick_fit(parts, statistics, recipe, examples=301)
+    with pytest.raises(InputError, match=r"simple_cnn\.examples is 301, but there are only 300 training images"):
+        quick_fit(examples=301)
 
 
-def test_parts_that_do_not_belong_together_are_refused(parts, statistics, recipe):
-    """As after a preprocessing that was cut off between its files."""
-    train, val = parts
+def test_splits_that_are_not_those_of_the_statistics_are_refused(quick_fit, splits):
+    """As after a preprocessing that was interrupted between its files."""
+    train, val = splits
     for changed in ((val, train), (Examples(train.images, train.labels[::-1]), val), (train, train)):
-        with pytest.raises(InputError, match="pictures have changed since preprocessing was last completed"):
-            quick_fit(changed, statistics, recipe)
+        with pytest.raises(InputError, match="images have changed since preprocessing was last completed"):
+            quick_fit(*changed)
 
 
 @pytest.mark.jax

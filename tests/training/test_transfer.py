@@ -1,9 +1,10 @@
+"""Transfer learning: the head on features of the backbone, then fine-tuning."""
+
 import logging
 
 import keras
 import numpy as np
 import pytest
-import yaml
 
 from cifar10.architectures import build
 from cifar10.contracts import Examples
@@ -12,34 +13,33 @@ from cifar10.errors import InputError
 from cifar10.pipelines.ingestion.nodes import read_batches
 from cifar10.pipelines.preprocessing.nodes import measure
 from cifar10.training.augmentation import Augmentation
-from cifar10.training.checkpoint import Checkpoint
+from cifar10.training.checkpoint import Checkpoints
 from cifar10.training.fit import fit
-from cifar10.training.model import Training
+from cifar10.training.model import TrainingModel
 from cifar10.training.phase import optimise
 from cifar10.training.progress import Progress
 from cifar10.training.recipe import RECIPES
 from cifar10.training.transfer import fine_tune, head, train_head
-from tests.helpers import CLASS_NAMES, PROJECT
+from tests.helpers import CLASS_NAMES
 
 NAME = "mobilenetv2_imagenet"
 IDENTITY = {"architecture": NAME, "recipe": {}}
-FACTS = {"compute": "float32"}
+FACTS = {"compute_dtype": "float32"}
 
 
 @pytest.fixture(scope="module")
-def parts(drawn):
-    train = drawn[0]
-    return Examples(train.images[:96], train.labels[:96]), Examples(train.images[300:], train.labels[300:])
+def splits(drawn):
+    return drawn[0].take(slice(96)), drawn[0].take(slice(300, None))
 
 
 @pytest.fixture(scope="module")
-def statistics(parts, drawn):
-    return measure(*parts, drawn[1])
+def statistics(splits, drawn):
+    return measure(*splits, drawn[1])
 
 
 @pytest.fixture(scope="module")
 def small_mobilenet(statistics, tmp_path_factory):
-    """Give the network at a third of its width, with weights of no use."""
+    """Return the network at about a third of its width, with random weights."""
 
     def make(recipe):
         options = {"include_top": False, "input_shape": (recipe.image_size, recipe.image_size, 3)}
@@ -51,12 +51,11 @@ def small_mobilenet(statistics, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def transfer_recipe(builder_options):
-    block = yaml.safe_load((PROJECT / "conf/base/parameters_architectures.yml").read_text())[NAME]
+def transfer_recipe(blocks, builder_options):
     quick = {"epochs": 1, "batch_size": 32, "head_epochs": 2, "unfreeze": 20}
 
     def make(**changes):
-        return RECIPES[NAME](**{**block, **builder_options(NAME), **quick, **changes})
+        return RECIPES[NAME](**{**blocks[NAME], **builder_options(NAME), **quick, **changes})
 
     return make
 
@@ -67,13 +66,13 @@ def network(statistics, builder_options):
 
 
 @pytest.fixture
-def progress(checkpoint):
-    """Make the progress of a training that has not begun."""
-    return lambda network: Progress(network, checkpoint, IDENTITY, FACTS)
+def start(checkpoints):
+    """Return the progress of a training that starts with that network."""
+    return lambda network: Progress(network, checkpoints, IDENTITY, FACTS)
 
 
-class Untouched(keras.layers.Layer):
-    """In place of the augmentation."""
+class NoAugmentation(keras.layers.Layer):
+    """In place of the augmentation: leaves the images unchanged."""
 
     def __init__(self):
         super().__init__()
@@ -91,63 +90,64 @@ def changed(before, variables):
     return {path for path, value in values(variables).items() if not np.array_equal(value, before[path])}
 
 
-def test_head_trains_on_features_and_leaves_the_backbone_alone(network, parts, transfer_recipe, progress):
+def test_head_is_trained_on_features_and_the_backbone_is_not(network, splits, transfer_recipe, start):
     before = values(network.weights)
-    done = progress(network)
-    train_head(*parts, Untouched(), transfer_recipe(), done)
+    progress = start(network)
+    train_head(*splits, NoAugmentation(), transfer_recipe(), progress)
     trained = {path.split("/")[0] for path in changed(before, network.weights)}
     assert trained == {"head_dense", "head_norm", "logits"}
-    assert [row["phase"] for row in done.history] == ["head", "head"]
+    assert [row["phase"] for row in progress.history] == ["head", "head"]
 
 
-def test_head_that_diverges_names_its_own_options(network, parts, transfer_recipe, progress):
-    message = rf"^{NAME}: the .* no.* Lower its head_learning_rate \(now 1e\+30\).* or set {NAME}\.precision"
+def test_divergence_of_the_head_names_its_own_options(network, splits, transfer_recipe, start):
+    message = rf"^{NAME}: the .* not finite.* Lower its head_learning_rate \(now 1e\+30\).* or set {NAME}\.compute_dtype"
     with pytest.raises(InputError, match=message):
-        train_head(*parts, Untouched(), transfer_recipe(head_learning_rate=1e30), progress(network))
+        train_head(*splits, NoAugmentation(), transfer_recipe(head_learning_rate=1e30), start(network))
 
 
-def test_head_without_memory_names_its_own_options(network, parts, transfer_recipe, progress, monkeypatch):
+def test_out_of_memory_in_the_head_names_its_own_options(network, splits, transfer_recipe, start, monkeypatch):
     def fail(*_):
         raise MemoryError
 
     monkeypatch.setattr("cifar10.training.phase._fit", fail)
-    message = rf"^{NAME}: there is no memory left .* Lower its batch_size, and the head_learning_rate with it"
+    message = rf"^{NAME}: there is not enough memory .* Lower its batch_size, and the head_learning_rate with it"
     with pytest.raises(InputError, match=message):
-        train_head(*parts, Untouched(), transfer_recipe(), progress(network))
+        train_head(*splits, NoAugmentation(), transfer_recipe(), start(network))
 
 
-def test_head_and_features_are_the_network(network, parts):
-    images = parts[0].images[:4].astype("float32")
+def test_features_and_head_together_are_the_network(network, splits):
+    images = splits[0].images[:4].astype("float32")
     features = keras.Model(network.input, network.get_layer("features").output)
     np.testing.assert_allclose(head(network)(features(images)), network(images), rtol=1e-3, atol=1e-3)
 
 
-def head_inputs(network, parts, augmentation, recipe, monkeypatch):
-    """What the head is given to train on, its targets, and what it is judged by."""
+def head_inputs(network, splits, augmentation, recipe, monkeypatch):
+    """Return the training inputs of the head, their targets, and its validation inputs."""
     seen = []
     monkeypatch.setattr("cifar10.training.transfer.optimise", lambda *arguments, **_: seen.append(arguments[:2]))
-    train_head(*parts, augmentation, recipe, Progress(network, None, {}, {}))
+    train_head(*splits, augmentation, recipe, Progress(network, None, {}, {}))
     ((model, targets),) = seen
+    assert model.augmentation is model.mixing is None  # the inputs are features
     return np.array(model.train_inputs), targets, np.array(model.val_inputs)
 
 
 @pytest.mark.parametrize(("flip", "copies"), [("random", 3), ("none", 1)])
-def test_each_copy_is_a_view_of_every_picture(network, parts, transfer_recipe, monkeypatch, flip, copies):
+def test_each_copy_has_every_image(network, splits, transfer_recipe, monkeypatch, flip, copies):
     """Without augmentation the copies would be the same."""
     recipe = transfer_recipe(feature_copies=3, flip=flip, shift=0)
-    features, targets, val_features = head_inputs(network, parts, Untouched(), recipe, monkeypatch)
+    features, targets, val_features = head_inputs(network, splits, NoAugmentation(), recipe, monkeypatch)
     assert len(features) == len(targets) == copies * 96
     np.testing.assert_allclose(features[:96], features[-96:], atol=1e-5)
     np.testing.assert_array_equal(targets[:96], targets[-96:])
-    assert len(val_features) == len(parts[1].labels)
+    assert len(val_features) == len(splits[1].labels)
 
 
-def test_copies_are_augmented_each_anew_and_validation_is_not(network, parts, transfer_recipe, monkeypatch):
-    recipe = transfer_recipe(feature_copies=2, flip="random", shift=4)
+def test_each_copy_is_augmented_anew_and_val_images_are_not(network, splits, transfer_recipe, monkeypatch):
+    recipe = transfer_recipe(feature_copies=2, flip="random", shift=4, mixup=1.0)
     augmentation = Augmentation(recipe, (0.0, 0.0, 0.0))
-    features, _, val_features = head_inputs(network, parts, augmentation, recipe, monkeypatch)
+    features, _, val_features = head_inputs(network, splits, augmentation, recipe, monkeypatch)
     plain = keras.Model(network.input, network.get_layer("features").output)
-    plain_train, plain_val = (keras.ops.convert_to_numpy(plain(part.images.astype("float32"))) for part in parts)
+    plain_train, plain_val = (keras.ops.convert_to_numpy(plain(split.images.astype("float32"))) for split in splits)
     first, second = np.split(features, 2)
     for one, other in ((first, second), (first, plain_train), (second, plain_train)):
         assert (abs(one - other).max(axis=1) > 1e-3).mean() > 0.9
@@ -155,10 +155,10 @@ def test_copies_are_augmented_each_anew_and_validation_is_not(network, parts, tr
 
 
 @pytest.mark.parametrize("unfreeze", [20, 154])
-def test_fine_tuning_trains_the_last_layers_but_no_batch_norm(network, parts, transfer_recipe, progress, unfreeze):
+def test_fine_tuning_trains_the_last_layers_except_batch_norms(network, splits, transfer_recipe, start, unfreeze):
     backbone = network.get_layer("backbone")
     before = values(backbone.variables)
-    fine_tune(*parts, Untouched(), transfer_recipe(unfreeze=unfreeze, learning_rate=0.01), progress(network))
+    fine_tune(*splits, NoAugmentation(), transfer_recipe(unfreeze=unfreeze, learning_rate=0.01), start(network))
     moved = changed(before, backbone.variables)
     last = backbone.layers[-unfreeze:]
     expected = [layer for layer in last if layer.weights and not isinstance(layer, keras.layers.BatchNormalization)]
@@ -166,26 +166,27 @@ def test_fine_tuning_trains_the_last_layers_but_no_batch_norm(network, parts, tr
     assert any(isinstance(layer, keras.layers.BatchNormalization) for layer in last)
 
 
-def test_both_phases_and_their_record(parts, statistics, transfer_recipe, checkpoint):
+def test_both_phases_and_their_record(splits, statistics, transfer_recipe, checkpoints):
     recipe = transfer_recipe(head_epochs=3, epochs=2)
-    (network, record), history = fit(NAME, *parts, statistics, 10, recipe, checkpoint)
+    trained, history = fit(NAME, *splits, statistics, 10, recipe, checkpoints)
     assert list(history.phase) == ["head"] * 3 + ["fine-tuning"] * 2
     assert list(history.epoch) == [1, 2, 3, 4, 5]
-    assert record["initialisation"].startswith(f"{NAME}.weights.h5 (")
-    assert (record["image_size"], record["recipe"]["alpha"]) == (32, 1.0)
-    assert record["phases"].keys() == {"head", "fine-tuning"}
-    assert record["val_accuracy"] == max(phase["val_accuracy"] for phase in record["phases"].values())
-    accuracy = (network.predict(parts[1].images, verbose=0).argmax(axis=1) == parts[1].labels).mean()
-    assert record["val_accuracy"] == pytest.approx(accuracy, abs=1e-6)
-    assert history.val_accuracy[record["best_epoch"] - 1] == pytest.approx(accuracy, abs=1e-6)
+    record = trained.record
+    assert record.initial_weights.startswith(f"{NAME}.weights.h5 (")
+    assert (record.image_size, record.recipe["alpha"]) == (32, 1.0)
+    assert record.phases.keys() == {"head", "fine-tuning"}
+    assert record.val_accuracy == max(phase["val_accuracy"] for phase in record.phases.values())
+    accuracy = (trained.load_network().predict(splits[1].images, verbose=0).argmax(axis=1) == splits[1].labels).mean()
+    assert record.val_accuracy == pytest.approx(accuracy, abs=1e-6)
+    assert history.val_accuracy[record.best_epoch - 1] == pytest.approx(accuracy, abs=1e-6)
 
 
-def test_head_alone(parts, statistics, transfer_recipe, checkpoint):
-    _, history = fit(NAME, *parts, statistics, 10, transfer_recipe(unfreeze=0), checkpoint)
+def test_head_alone(splits, statistics, transfer_recipe, checkpoints):
+    _, history = fit(NAME, *splits, statistics, 10, transfer_recipe(unfreeze=0), checkpoints)
     assert list(history.phase) == ["head"] * 2
 
 
-def test_fine_tuning_that_spoils_it_is_undone(parts, statistics, transfer_recipe, checkpoint, caplog):
+def test_fine_tuning_without_improvement_is_undone(splits, statistics, transfer_recipe, checkpoints, caplog):
     recipe = transfer_recipe(
         head_epochs=40,
         head_learning_rate=0.005,
@@ -196,39 +197,40 @@ def test_fine_tuning_that_spoils_it_is_undone(parts, statistics, transfer_recipe
         warmup=0.0,
     )
     with caplog.at_level(logging.WARNING, "cifar10"):
-        (network, record), history = fit(NAME, *parts, statistics, 10, recipe, checkpoint)
-    assert "fine-tuning did not better it" in caplog.text
-    assert record["best_epoch"] <= 40
+        trained, history = fit(NAME, *splits, statistics, 10, recipe, checkpoints)
+    assert "fine-tuning did not improve it" in caplog.text
+    record = trained.record
+    assert record.best_epoch <= 40
     assert len(history) == 41
-    accuracy = (network.predict(parts[1].images, verbose=0).argmax(axis=1) == parts[1].labels).mean()
-    assert record["val_accuracy"] == pytest.approx(accuracy, abs=1e-6)
+    accuracy = (trained.load_network().predict(splits[1].images, verbose=0).argmax(axis=1) == splits[1].labels).mean()
+    assert record.val_accuracy == pytest.approx(accuracy, abs=1e-6)
 
 
 @pytest.mark.slow
-def test_features_once_are_faster_than_a_backbone_that_runs_each_epoch(
+def test_features_computed_once_are_faster_than_the_backbone_in_each_epoch(
     small_mobilenet, transfer_recipe, tmp_path, capsys
 ):
-    """Both ways train the same head for as many epochs, on 2,000 pictures at 128 pixels, in turn."""
+    """Both train the same head for the same number of epochs on 2,000 images at 128 pixels, in turn."""
     train = read_batches(DrawnBatchesDataset(train=2000, test=100, seed=2).load(), CLASS_NAMES)[0]
     val = Examples(train.images[:10], train.labels[:10])
     recipe = transfer_recipe(image_size=128, alpha=0.35, head_epochs=15, flip="random", feature_copies=1)
     seconds = {"once": [], "each epoch": []}
     for number in range(3):
         once, each = (
-            Progress(small_mobilenet(recipe), Checkpoint(tmp_path / f"{number}{way}"), IDENTITY, FACTS) for way in "ab"
+            Progress(small_mobilenet(recipe), Checkpoints(tmp_path / f"{number}{way}"), IDENTITY, FACTS) for way in "ab"
         )
-        train_head(train, val, Untouched(), recipe, once)
+        train_head(train, val, NoAugmentation(), recipe, once)
         seconds["once"].append(sum(row["seconds"] for row in once.history))
 
         each.network.get_layer("backbone").trainable = False
         naive = recipe.model_copy(update={"epochs": recipe.head_epochs, "learning_rate": recipe.head_learning_rate})
-        model = Training(each.network, train.images, val.images, Untouched(), naive)
-        targets = [np.eye(10, dtype="float32")[part.labels] for part in (train, val)]
+        model = TrainingModel(each.network, train.images, val.images, NoAugmentation())
+        targets = [np.eye(10, dtype="float32")[split.labels] for split in (train, val)]
         optimise(model, *targets, naive, each, phase="head", image_size=128)
         seconds["each epoch"].append(sum(row["seconds"] for row in each.history))
     ratios = np.divide(seconds["each epoch"], seconds["once"])
     with capsys.disabled():
         print(f"\nfeatures once: {np.median(seconds['once']):.1f} s; backbone each epoch: "
-              f"{np.median(seconds['each epoch']):.1f} s; {np.median(ratios):.1f} times as fast "
+              f"{np.median(seconds['each epoch']):.1f} s; {np.median(ratios):.1f} times faster "
               f"({ratios.min():.1f} to {ratios.max():.1f})")  # fmt: skip
     assert np.median(ratios) > 3

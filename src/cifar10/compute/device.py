@@ -15,8 +15,8 @@ BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})  # CPU flags of bfloat16
 def jit_compile() -> bool | str:
     """Return whether to compile with XLA, as `Model.compile` takes it.
 
-    With TensorFlow, not on a CPU, where XLA's convolutions are slower, and not if operations must be deterministic, which
-    XLA's are not in all cases. Otherwise Keras decides.
+    With TensorFlow, not on a CPU, where XLA's convolutions are slower, and not if operations must be deterministic,
+    which XLA's are not in all cases. Otherwise Keras decides.
     """
     if keras.backend.backend() != "tensorflow":
         return "auto"
@@ -37,8 +37,8 @@ def choose_compute_dtype(requested: str, on_cpu: str) -> str:
 
     Args:
         requested: `auto`, `float32` or `bfloat16`.
-        on_cpu: what `auto` stands for on a CPU with bfloat16 instructions. Elsewhere it stands for bfloat16 on a GPU, and
-            for float32 on a CPU without these instructions, where bfloat16 is far slower.
+        on_cpu: what `auto` means on a CPU with bfloat16 instructions. It means bfloat16 on a GPU, and float32 on a CPU
+            without these instructions, where bfloat16 is far slower.
     """
     if requested != "auto":
         return requested

@@ -82,8 +82,8 @@ def median_seconds(call: Callable[[], Any], seconds: float = 0.5) -> float:
 def grad_cam(network: keras.Model, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Show which parts of an image speak for a class (Grad-CAM, Selvaraju et al. 2017, arXiv 1610.02391).
 
-    Uses the last feature map of at least 4x4, or a smaller one if the network has none, weighted by the mean gradients of
-    the logit.
+    Uses the last feature map of at least 4x4, or a smaller one if the network has none, weighted by the mean gradients
+    of the logit.
 
     Args:
         network: ends in logits and a softmax.

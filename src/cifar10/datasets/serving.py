@@ -14,7 +14,7 @@ from cifar10.datasets.artifact import LocalDataset
 
 
 class ServingDataset(LocalDataset):
-    """An `Export` as the next version of its model, which appears completely or not at all: servers watch the folder."""
+    """An `Export` as the next version of its model, which appears completely or not at all."""
 
     def save(self, data: Export) -> None:
         """Save under the next integer."""

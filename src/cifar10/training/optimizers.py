@@ -67,7 +67,8 @@ def make_optimizer(recipe: "Recipe", examples: int, compute_dtype: str = "float3
     """Make the optimizer of a recipe, with its schedule for epochs of that number of examples.
 
     Weight decay is decoupled from the gradient (Loshchilov and Hutter 2017, arXiv 1711.05101) and skips biases and
-    batch norms, which it would not regularise (He et al. 2018, arXiv 1812.01187), unless the recipe sets `decay_biases`.
+    batch norms, which it would not regularise (He et al. 2018, arXiv 1812.01187), unless
+    the recipe sets `decay_biases`.
     """
     plan = Plan(recipe, math.ceil(examples / recipe.batch_size), compute_dtype)
     return OPTIMIZERS[recipe.optimizer].make(plan)

@@ -51,7 +51,7 @@ def benchmarker(architectures: list[str]) -> Callable:
 
         Returns:
             One row per network: its `parameters`; `gflop_per_image` of a forward pass; `training` and `inference_N` (in
-            batches of N) in images per second, the former with the minimum and maximum over the repeats; `overhead`, the
+            batches of N) in images per second, the former with minimum and maximum over the repeats; `overhead`, the
             share of the training time outside the compiled steps; `gflops`, the rate of training; `peak_mb`, the peak
             memory of its process; and `hours` that its recipe would take here. With PyTorch: its images per second in
             `torch`, and the `ratio` of this project's to them. The row of a network without enough memory is empty.

@@ -50,10 +50,10 @@ class Description(NamedTuple):
 def measuring(name: str, recipe: Recipe, compute_dtype: str) -> Iterator[Callable[..., Any]]:
     """Build the network in a process of its own, and give a function that asks that process.
 
-    `ask("describe")` returns a `Description`; `ask("train", batch_size, seconds)` images per second and the share of the
-    time outside the compiled step; `ask("infer", batch_size, seconds)` images per second, in batches that are at most as
-    large as the project uses for images of that size; `ask("memory")` the peak memory of the process in bytes, on the
-    host.
+    `ask("describe")` returns a `Description`; `ask("train", batch_size, seconds)` images per second, and the share of
+    the time outside the compiled step; `ask("infer", batch_size, seconds)` images per second, in batches that are at
+    most as large as the project uses for images of that size; `ask("memory")` the peak memory of the process on the
+    host, in bytes.
 
     Args:
         name: the architecture.

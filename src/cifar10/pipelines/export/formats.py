@@ -51,8 +51,8 @@ def convert(
     """
     if keras.backend.backend() != "tensorflow":
         raise InputError(
-            f"Export needs the TensorFlow backend, but KERAS_BACKEND is {keras.backend.backend()}: run the same command "
-            "without KERAS_BACKEND. Models that were trained with another backend can be exported, too."
+            f"Export needs the TensorFlow backend, but KERAS_BACKEND is {keras.backend.backend()}: run the same "
+            "command without KERAS_BACKEND. Models that were trained with another backend can be exported, too."
         )
     import tensorflow as tf
 

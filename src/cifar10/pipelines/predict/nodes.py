@@ -32,8 +32,8 @@ def predict_images(
         architecture: whose latest version to use; `winner`: the first of the leaderboard, in the version it names.
 
     Returns:
-        One row per image, with its name, the predicted label, its probability, and one column per class; and a figure of
-        the first images.
+        One row per image, with its name, the predicted label, its probability, and one column per class; and a figure
+        of the first images.
 
     Raises:
         InputError: no image is given, it cannot be read, or there is no such model.

@@ -23,8 +23,8 @@ def rank(evaluations: Evaluations) -> pd.DataFrame:
 
     A model that was trained on the val split, too, cannot be ranked by it, and stands at the end without a rank.
     `ties_with_first` marks models whose test accuracy does not differ significantly from that of the first. If several
-    seeds of a recipe were evaluated, `seeds` is their number, and `seeds_mean`, `seeds_sd`, `seeds_low` and `seeds_high`
-    are mean, standard deviation and 95% interval of their test accuracies.
+    seeds of a recipe were evaluated, `seeds` is their number, and `seeds_mean`, `seeds_sd`, `seeds_low` and
+    `seeds_high` are mean, standard deviation and 95% interval of their test accuracies.
     """
     models = evaluations.models
     first = models[0].architecture
