@@ -1,4 +1,4 @@
-"""Trainings that are killed, again and again, and end as if they had not been."""
+"""Trainings that are killed repeatedly end like uninterrupted ones."""
 
 import json
 import os
@@ -15,8 +15,8 @@ import pytest
 
 from tests.helpers import PROJECT, run
 
-# What a step depends on differs: dropout, mixing and a schedule that looks back; accumulated gradients and their
-# momenta; two phases, of which the second stops early.
+# They differ in what a step depends on: dropout, mixing and a schedule that depends on the history; accumulated gradients
+# and momenta; two phases, of which the second stops early.
 RECIPES = {
     "batchnorm_cnn": {
         "epochs": 10, "examples": 512, "batch_size": 32, "cutmix": 1.0, "shift": 2, "plateau_patience": 1,
@@ -29,19 +29,19 @@ RECIPES = {
     },
 }  # fmt: skip
 
-SEEDS = [1, 2]  # of the moments
+SEEDS = [1, 2]  # of the moments at which runs are killed
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """A data folder with all that a training needs."""
+    """The folder with everything that a training reads."""
     folder = tmp_path_factory.mktemp("prepared")
     run(folder, "ingestion", "preprocessing")
     return folder / "03_primary"
 
 
 def start(root, name, builder_options):
-    """`kedro run --pipelines=train_NAME`, as a process of its own."""
+    """Start `kedro run --pipelines=train_NAME` as a process of its own."""
     recipe = {**RECIPES[name], **builder_options(name)}
     values = [f"{name}.{option}={value}" for option, value in recipe.items()]
     command = [sys.executable, "-m", "kedro", "run", "--env=demo", f"--pipelines=train_{name}"]
@@ -53,7 +53,7 @@ def start(root, name, builder_options):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        # A shell that starts the tests in the background has its children ignore Ctrl-C.
+        # If a shell runs the tests in the background, their child processes ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
@@ -64,12 +64,12 @@ def kill(process):
 
 
 def wait_for(process, sign):
-    """Read on until a line has the sign in it; False where the process ends before."""
+    """Read the output up to a line that contains `sign`; return False if the process ends before."""
     return any(sign in line for line in process.stdout)
 
 
-def kill_in_a_save(process, root):
-    """As soon as a bundle is being written; False if the run ended without that having been seen."""
+def kill_while_saving(process, root):
+    """Kill the run as soon as a checkpoint is being written; return False if it ends before that is seen."""
     while process.poll() is None:
         for folder in root.glob("06_models/*_checkpoint/*"):
             if any(name.startswith(".unfinished-") and "-epoch_" in name for name in os.listdir(folder)):
@@ -79,76 +79,74 @@ def kill_in_a_save(process, root):
     return False
 
 
-def ended(root, name):
-    """What a finished run has left: history, record and weights."""
-    model = max((root / f"06_models/{name}.keras").glob("*/*.keras"))  # two, if it was killed after it had saved one
+def results(root, name):
+    """Return history, record and weights that a finished run has saved, without its times."""
+    model = max((root / f"06_models/{name}.keras").glob("*/*.keras"))  # two, if a run was killed after it had saved one
     history = pd.read_csv(max((root / f"06_models/{name}_history.csv").glob("*/*.csv")))
     record = json.loads(model.with_name("record.json").read_text())
-    for timed in (record, *record["history"], *record["phases"].values()):
-        timed.pop("seconds")
-        timed.pop("joules", None)
-    return (
-        history.drop(columns=["seconds", "joules"], errors="ignore"),
-        record,
-        keras.saving.load_model(model).get_weights(),
-    )
+    del record["training_seconds"], record["training_joules"]
+    for epoch in record["history"]:
+        del epoch["seconds"], epoch["joules"]
+    for phase in record["phases"].values():
+        del phase["seconds"]
+    return history.drop(columns=["seconds", "joules"]), record, keras.saving.load_model(model).get_weights()
 
 
 def interrupt(process, root, generator):
-    """Kill the run at a moment drawn at random; False if it ended before."""
+    """Kill the run at a random moment; return False if it ends before."""
     moment = generator.random()
     if moment < 0.3:
-        return kill_in_a_save(process, root)
-    # While it gets ready or soon after; or in a later epoch, or between two: by lines, for some machines are faster.
-    signs, most = (["training pictures"], 2.0) if moment < 0.5 else ([", epoch "] * generator.randint(1, 2), 0.3)
+        return kill_while_saving(process, root)
+    # During the preparation or soon after; or in a later epoch, or between two. By lines, because some machines are faster.
+    signs, longest = (["training images"], 2.0) if moment < 0.5 else ([", epoch "] * generator.randint(1, 2), 0.3)
     if not all(wait_for(process, sign) for sign in signs):
         return False
     try:
-        process.communicate(timeout=generator.uniform(0, most))
+        process.communicate(timeout=generator.uniform(0, longest))
     except subprocess.TimeoutExpired:
         kill(process)
         return True
     return False
 
 
-def disturb(prepared, root, name, builder_options, kills, seed):
-    """Train, killed so many times or until the training is done, and say how often it was, and whether it continued."""
+def train_and_kill(prepared, root, name, builder_options, kills, seed):
+    """Train, killing the run `kills` times at most; return how often it was killed, and whether the last run resumed."""
     root.mkdir()
     (root / "03_primary").symlink_to(prepared)
     generator = random.Random(seed)
-    done = 0
-    while done < kills:
+    killed = 0
+    while killed < kills:
         process = start(root, name, builder_options)
         if not interrupt(process, root, generator):
             process.communicate()
             assert process.returncode == 0
-            return done, done > 0
-        done += 1
+            return killed, killed > 0
+        killed += 1
         if list(root.glob(f"06_models/{name}.keras/*/*.keras")) and not list(root.glob("06_models/*_checkpoint")):
-            return done, done > 1  # all was done: it died on its way out
+            return killed, killed > 1  # everything was done: it was killed while it exited
     process = start(root, name, builder_options)
     output, _ = process.communicate()
     assert process.returncode == 0, output
-    return done, "continues after epoch" in output
+    return killed, "resuming after epoch" in output
 
 
 @pytest.fixture(scope="module")
-def undisturbed(prepared, tmp_path_factory, builder_options):
-    """Give how the training of that name ends when it is left alone."""
-    ends = {}
+def uninterrupted(prepared, tmp_path_factory, builder_options):
+    """Return a function that returns the results of the training of that name without interruption."""
+    found = {}
 
     def train(name):
-        if name not in ends:
-            root = tmp_path_factory.mktemp("undisturbed") / "data"
-            disturb(prepared, root, name, builder_options, kills=0, seed=0)
-            ends[name] = ended(root, name)
-        return ends[name]
+        if name not in found:
+            root = tmp_path_factory.mktemp("uninterrupted") / "data"
+            train_and_kill(prepared, root, name, builder_options, kills=0, seed=0)
+            found[name] = results(root, name)
+        return found[name]
 
     return train
 
 
 def check(root, name, expected):
-    history, record, weights = ended(root, name)
+    history, record, weights = results(root, name)
     pd.testing.assert_frame_equal(history, expected[0], check_exact=True)
     assert record == expected[1]
     for one, other in zip(weights, expected[2], strict=True):
@@ -156,16 +154,15 @@ def check(root, name, expected):
     assert not list((root / "06_models").glob("*_checkpoint"))
 
 
-def test_a_killed_training_ends_as_if_it_had_not_been(prepared, undisturbed, tmp_path, builder_options):
-    """The short form of the next."""
+def test_killed_training_ends_like_an_uninterrupted_one(prepared, uninterrupted, tmp_path, builder_options):
+    """The short form of `test_training_killed_repeatedly`."""
     name, root = "batchnorm_cnn", tmp_path / "data"
-    done, continued = disturb(prepared, root, name, builder_options, kills=2, seed=3)
-    assert (done, continued) == (2, True)
-    check(root, name, undisturbed(name))
+    killed, resumed = train_and_kill(prepared, root, name, builder_options, kills=2, seed=3)
+    assert (killed, resumed) == (2, True)
+    check(root, name, uninterrupted(name))
 
 
-def test_interrupted_and_started_twice(prepared, tmp_path, builder_options):
-    """While one run trains, the same command is refused; Ctrl-C ends the first with what to do next."""
+def test_second_run_is_refused_and_ctrl_c_ends_the_first_in_one_message(prepared, tmp_path):
     root, name = tmp_path / "data", "batchnorm_cnn"
     root.mkdir()
     (root / "03_primary").symlink_to(prepared)
@@ -176,7 +173,7 @@ def test_interrupted_and_started_twice(prepared, tmp_path, builder_options):
     os.killpg(first.pid, signal.SIGINT)
     output, _ = first.communicate(timeout=60)
     assert first.returncode == 1
-    assert "Error: Interrupted. What was saved is whole" in output
+    assert "Error: Interrupted. All saved files are complete" in output
     assert "Traceback" not in output + second
     assert list((root / "06_models").glob(f"{name}_checkpoint/*/epoch_*.npz"))
     assert not (root / f"06_models/{name}.keras").exists()
@@ -184,7 +181,7 @@ def test_interrupted_and_started_twice(prepared, tmp_path, builder_options):
 
 @pytest.fixture(scope="module")
 def kills():
-    """Of each run; all runs together are killed at least twenty times."""
+    """The number of kills of each training; all together are killed at least twenty times."""
     kills = []
     yield kills
     assert len(kills) < len(SEEDS) * len(RECIPES) or sum(kills) >= 20
@@ -193,11 +190,11 @@ def kills():
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", RECIPES)
-def test_training_killed_again_and_again(prepared, undisturbed, tmp_path, builder_options, name, seed, kills, capsys):
+def test_training_killed_repeatedly(prepared, uninterrupted, tmp_path, builder_options, name, seed, kills, capsys):
     root = tmp_path / "data"
-    done, continued = disturb(prepared, root, name, builder_options, kills=4, seed=seed)
-    kills.append(done)
-    assert continued
+    killed, resumed = train_and_kill(prepared, root, name, builder_options, kills=4, seed=seed)
+    kills.append(killed)
+    assert resumed
     with capsys.disabled():
-        print(f"\n{name}, seed {seed}: killed {done} times; the last run continued: {continued}")
-    check(root, name, undisturbed(name))
+        print(f"\n{name}, seed {seed}: killed {killed} times; the last run resumed: {resumed}")
+    check(root, name, uninterrupted(name))

@@ -1,4 +1,4 @@
-"""What can be read on the figures, whatever they show."""
+"""Figures can be read, whatever they show."""
 
 import numpy as np
 import pandas as pd
@@ -6,18 +6,21 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from cifar10 import figures
+from tests.helpers import make_evaluation, make_evaluations, make_pair
 
-NAMES = [f"class {label}" for label in range(10)]
+CLASSES = [f"class {label}" for label in range(10)]
+PERCENT = np.arange(1, 101).reshape(10, 10)  # so that every shade occurs
 
 
 def luminance(colour):
-    """By the Web Content Accessibility Guidelines."""
+    """Return the relative luminance of the Web Content Accessibility Guidelines."""
     values = np.array(to_rgb(colour))
     linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
     return float(linear @ (0.2126, 0.7152, 0.0722))
 
 
 def contrast(axis, text):
+    """Return the contrast ratio between a text and the cell behind it."""
     column, row = text.get_position()
     (image,) = axis.images
     shades = image.to_rgba(image.get_array())
@@ -25,53 +28,56 @@ def contrast(axis, text):
     return (light + 0.05) / (dark + 0.05)
 
 
-def shares():
-    """All of 1% to 100%, so that every shade comes up."""
-    return np.arange(1, 101).reshape(10, 10)
-
-
-def drawn_confusion():
-    classes = dict.fromkeys(NAMES)
+def draw_confusion():
     counts = [[int(share), *[0] * 8, int(100 - share)] for share in np.linspace(1, 99, 10)]
-    return figures.confusion_matrix({"classes": classes, "confusion": counts, "architecture": "vgg16", "accuracy": 0.5})
+    scores = {name: {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 100, "roc_auc": 0.5} for name in CLASSES}
+    return figures.confusion_matrix(make_evaluation(classes=scores, confusion=counts))
 
 
-def drawn_classes():
+def draw_classes():
     models = [
-        {"architecture": f"model {row}", "classes": {name: {"f1": f1} for name, f1 in zip(NAMES, values, strict=True)}}
-        for row, values in enumerate(shares() / 100)
+        make_evaluation(
+            f"model {row}",
+            classes={
+                name: {"precision": 0.5, "recall": 0.5, "f1": f1, "support": 100, "roc_auc": 0.5}
+                for name, f1 in zip(CLASSES, values, strict=True)
+            },
+        )
+        for row, values in enumerate(PERCENT / 100)
     ]
-    return figures.per_class(models)
+    return figures.per_class(make_evaluations(*models, class_names=CLASSES))
 
 
-def drawn_pairs():
-    names = [f"model {place}" for place in range(10)]
+def draw_pairs():
+    models = [make_evaluation(f"model {place}") for place in range(10)]
     pairs = [
-        {"first": first, "second": second, "difference": 0.01 * (place - other), "told_apart": True}
-        for place, first in enumerate(names)
-        for other, second in enumerate(names)
+        make_pair(first.architecture, second.architecture, difference=0.01 * (place - other), significant=True)
+        for place, first in enumerate(models)
+        for other, second in enumerate(models)
         if place < other
     ]
-    return figures.pairwise(pd.DataFrame({"architecture": names}), pd.DataFrame(pairs))
+    return figures.pairwise(make_evaluations(*models, pairs=pairs))
 
 
-@pytest.mark.parametrize("draw", [drawn_confusion, drawn_classes, drawn_pairs])
-def test_numbers_stand_out_from_their_shades(draw):
+@pytest.mark.parametrize("draw", [draw_confusion, draw_classes, draw_pairs])
+def test_numbers_contrast_with_their_cells(draw):
     axis = draw().axes[0]
     numbers = [text for text in axis.texts if text.get_text() != "0"]
     assert len(numbers) >= 20
     assert min(contrast(axis, text) for text in numbers) > 4.2
 
 
-def test_answers_are_drawn_best_first_and_long_names_cut():
+def test_predictions_are_drawn_most_probable_first_and_long_names_shortened():
     probabilities = np.array([[0.1, 0.6, 0.05, 0.15, 0.04, 0.03, 0.03, 0, 0, 0], np.full(10, 0.1)])
-    answers = pd.DataFrame(probabilities, columns=NAMES)
-    answers.insert(0, "picture", ["cat.jpg", f"{'on_holiday_' * 6}cat.jpg"])
-    picture = np.zeros((20, 30, 3), np.uint8), np.zeros((32, 32, 3), np.uint8)
-    figure = figures.predictions(answers, [picture, picture], "a model")
+    table = pd.DataFrame(probabilities, columns=CLASSES)
+    table.insert(0, "image", ["cat.jpg", f"{'on_holiday_' * 6}cat.jpg"])
+    table.insert(1, "label", [CLASSES[1], CLASSES[0]])
+    table.insert(2, "probability", [0.6, 0.1])
+    images = np.zeros((20, 30, 3), np.uint8), np.zeros((32, 32, 3), np.uint8)
+    figure = figures.predictions(table, [images, images], "a model")
     figure.draw_without_rendering()
     first, _, bars, second = figure.axes[:4]
-    assert [label.get_text() for label in bars.get_yticklabels()] == [NAMES[place] for place in (1, 3, 0, 2, 4)]
+    assert [label.get_text() for label in bars.get_yticklabels()] == [CLASSES[place] for place in (1, 3, 0, 2, 4)]
     assert [text.get_text() for text in bars.texts] == ["60.0%", "15.0%", "10.0%", "5.0%", "4.0%"]
     assert first.get_title() == "cat.jpg"
     assert second.get_title().startswith("…")

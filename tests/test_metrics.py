@@ -1,4 +1,4 @@
-"""Every statistic against another implementation, or a case worked by hand."""
+"""Every metric against another implementation, or a case worked by hand."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,8 @@ from cifar10 import metrics
 
 
 @pytest.fixture(scope="module")
-def answers():
-    """2,000 labels of five classes, and the probabilities of a model that is too sure of itself."""
+def predicted():
+    """2,000 labels of five classes, and the probabilities of an overconfident model."""
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 5, 2000).astype(np.uint8)
     logits = 3 * generator.normal(size=(2000, 5))
@@ -19,8 +19,8 @@ def answers():
     return labels, (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_scores_are_those_of_scikit_learn(answers):
-    labels, probabilities = answers
+def test_metrics_are_those_of_scikit_learn(predicted):
+    labels, probabilities = predicted
     doubles = probabilities.astype(np.float64) / probabilities.sum(axis=1, keepdims=True)
     assert metrics.accuracy(labels, probabilities) == reference.accuracy_score(labels, probabilities.argmax(axis=1))
     assert metrics.top_k_accuracy(labels, probabilities) == reference.top_k_accuracy_score(labels, probabilities, k=2)
@@ -32,17 +32,17 @@ def test_scores_are_those_of_scikit_learn(answers):
     assert np.mean(areas) == pytest.approx(expected, rel=1e-5)
 
 
-def test_area_of_a_class_without_images_is_none():
+def test_roc_auc_of_a_class_without_images_is_none():
     assert metrics.roc_auc(np.array([0, 0, 2]), np.eye(3)[[0, 1, 2]], 1) is None
     assert metrics.roc_auc(np.array([1, 1]), np.eye(3)[[0, 1]], 1) is None
 
 
-def test_a_probability_of_zero_costs_much_but_not_everything():
+def test_loss_of_a_probability_of_zero_is_large_but_finite():
     assert metrics.log_loss(np.array([1]), np.array([[1.0, 0.0]])) == pytest.approx(87.3, abs=0.1)
 
 
 def test_calibration_error_by_hand():
-    """Two bins: three images at 0.9 of which two are right, two at 0.6 of which both are."""
+    """Two bins: three images at 0.9 of which two are correct, two at 0.6 of which both are."""
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.6, 0.4], [0.4, 0.6]])
     labels = np.array([0, 0, 0, 0, 1])
     bins = metrics.reliability(labels, probabilities)
@@ -51,27 +51,27 @@ def test_calibration_error_by_hand():
     assert metrics.calibration_error(labels, probabilities) == pytest.approx(expected)
 
 
-def test_calibration_error_of_honest_probabilities_is_small():
+def test_calibration_error_of_calibrated_probabilities_is_small():
     generator = np.random.default_rng(1)
-    sure = generator.uniform(0.5, 1, 200_000)
-    labels = (generator.uniform(size=200_000) > sure).astype(int)
-    probabilities = np.column_stack([sure, 1 - sure])
+    confidence = generator.uniform(0.5, 1, 200_000)
+    labels = (generator.uniform(size=200_000) > confidence).astype(int)
+    probabilities = np.column_stack([confidence, 1 - confidence])
     assert metrics.calibration_error(labels, probabilities) < 0.01
     assert metrics.calibration_error(1 - labels, probabilities) == pytest.approx(0.5, abs=0.01)
 
 
-def test_temperature_is_found_again():
-    """Labels drawn from probabilities, which are then made too sure by a known temperature."""
+def test_temperature_is_recovered():
+    """Labels are drawn from probabilities, which are then made overconfident by a known temperature."""
     generator = np.random.default_rng(2)
-    honest = generator.dirichlet(np.full(10, 0.3), 50_000)
-    labels = (honest.cumsum(axis=1) > generator.uniform(size=(50_000, 1))).argmax(axis=1)
-    too_sure = metrics.apply_temperature(honest, 1 / 2.5)
-    assert metrics.fit_temperature(labels, too_sure) == pytest.approx(2.5, rel=0.03)
-    np.testing.assert_allclose(metrics.apply_temperature(too_sure, 2.5), honest, atol=1e-6)
+    calibrated = generator.dirichlet(np.full(10, 0.3), 50_000)
+    labels = (calibrated.cumsum(axis=1) > generator.uniform(size=(50_000, 1))).argmax(axis=1)
+    overconfident = metrics.apply_temperature(calibrated, 1 / 2.5)
+    assert metrics.fit_temperature(labels, overconfident) == pytest.approx(2.5, rel=0.03)
+    np.testing.assert_allclose(metrics.apply_temperature(overconfident, 2.5), calibrated, atol=1e-6)
 
 
-def test_temperature_changes_confidence_and_no_answer(answers):
-    labels, probabilities = answers
+def test_temperature_changes_confidence_but_no_predicted_class(predicted):
+    labels, probabilities = predicted
     temperature = metrics.fit_temperature(labels, probabilities)
     after = metrics.apply_temperature(probabilities, temperature)
     np.testing.assert_allclose(after.sum(axis=1), 1)
@@ -85,7 +85,7 @@ def test_temperature_changes_confidence_and_no_answer(answers):
 
 
 def test_wilson_interval():
-    """The worked case of Newcombe (1998, Statistics in Medicine 17:857), 81 of 263: 0.2553 to 0.3662."""
+    """The worked example of Newcombe (1998, Statistics in Medicine 17:857), 81 of 263: 0.2553 to 0.3662."""
     assert metrics.wilson_interval(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     expected = stats.binomtest(9200, 10_000).proportion_ci(method="wilson")
     assert metrics.wilson_interval(0.92, 10_000) == pytest.approx((expected.low, expected.high), abs=1e-7)
@@ -100,7 +100,7 @@ def test_t_interval_is_that_of_scipy():
 
 @pytest.mark.parametrize(("first_only", "second_only"), [(5, 15), (0, 6), (40, 40), (0, 0), (123, 77)])
 def test_mcnemar_is_the_exact_binomial_test(first_only, second_only):
-    """Summed up term by term, both tails."""
+    """The sum over both tails, term by term."""
     from math import comb
 
     both = 50
@@ -114,7 +114,7 @@ def test_mcnemar_is_the_exact_binomial_test(first_only, second_only):
     assert found.difference == pytest.approx(first.mean() - second.mean())
 
 
-def test_bootstrap_is_that_of_drawing_the_images():
+def test_bootstrap_is_equivalent_to_resampling_the_images():
     generator = np.random.default_rng(3)
     first, second = generator.uniform(size=1000) < 0.9, generator.uniform(size=1000) < 0.87
     drawn = generator.integers(0, 1000, (10_000, 1000))

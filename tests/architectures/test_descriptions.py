@@ -85,6 +85,7 @@ def test_paragraph_on_transfer_is_appended(tmp_path, monkeypatch):
     (tmp_path / "imagenet.py").write_text(MODULE)
     monkeypatch.setattr(architectures, "__path__", [str(tmp_path)])
     monkeypatch.setitem(ARCHITECTURES, "short", "imagenet")
+    monkeypatch.delitem(sys.modules, "cifar10.architectures.imagenet", raising=False)  # of an earlier test
     assert describe("short") == "Build a network in two lines. Its last paragraph."
 
 

@@ -6,7 +6,7 @@ INPUTS = np.arange(300, dtype=np.uint8)[:, None].repeat(3, axis=1)
 TARGETS = np.arange(300)
 
 
-def test_batches_in_order_each_time_it_is_gone_over():
+def test_batches_are_in_order_in_every_iteration():
     both = batches(INPUTS, TARGETS, batch_size=64)
     for _ in range(2):
         inputs, targets = zip(*(tuple(np.asarray(array) for array in batch) for batch in both), strict=True)
@@ -16,7 +16,7 @@ def test_batches_in_order_each_time_it_is_gone_over():
         np.testing.assert_array_equal(np.concatenate(targets), TARGETS)
 
 
-def test_each_epoch_has_an_order_of_its_own_that_needs_no_memory():
+def test_order_depends_on_seed_and_epoch_alone():
     first, second = (shuffled(300, seed=0, epoch=epoch) for epoch in (0, 1))
     assert (first != second).any()
     assert (first != shuffled(300, seed=1, epoch=0)).any()

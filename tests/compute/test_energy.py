@@ -1,4 +1,4 @@
-"""Energy, read from files as Linux has them."""
+"""Energy counters, in files like those of Linux."""
 
 import pytest
 
@@ -11,17 +11,17 @@ def write(folder, values, wrap=1_000_000):
         zone.mkdir(exist_ok=True)
         (zone / "energy_uj").write_text(f"{value}\n")
         (zone / "max_energy_range_uj").write_text(f"{wrap}\n")
-    (folder / "intel-rapl:0:0").mkdir(exist_ok=True)  # the cores of the first: counted there
+    (folder / "intel-rapl:0:0").mkdir(exist_ok=True)  # the cores of the first package, which includes them
     return read_counters(folder)
 
 
-def test_energy_of_all_packages_across_a_turn(tmp_path):
+def test_energy_is_summed_over_packages_across_a_wrap_around(tmp_path):
     before = write(tmp_path, [100_000, 900_000])
     after = write(tmp_path, [400_000, 200_000])
     assert joules(before, after) == pytest.approx(0.3 + 0.300001)
 
 
-def test_untold_energy_is_none(tmp_path):
+def test_energy_that_cannot_be_read_is_none(tmp_path):
     assert read_counters(tmp_path) == {}
     assert joules({}, {}) is None
     before = write(tmp_path, [1])

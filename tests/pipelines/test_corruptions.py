@@ -1,4 +1,4 @@
-"""Corruptions keep to their kind, grow with severity, and are the same for the same seed."""
+"""Corruptions grow with severity, and the same seed gives the same result."""
 
 import numpy as np
 import pytest
@@ -14,16 +14,16 @@ def images(drawn):
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_damage_grows_with_severity(name, images):
     before = images.copy()
-    made = [corrupt(images, name, severity, seed=0) for severity in SEVERITIES]
-    damage = [np.abs(each.astype(float) - images).mean() for each in made]
-    assert all(each.dtype == np.uint8 and each.shape == images.shape for each in made)
+    corrupted = [corrupt(images, name, severity, seed=0) for severity in SEVERITIES]
+    damage = [np.abs(each.astype(float) - images).mean() for each in corrupted]
+    assert all(each.dtype == np.uint8 and each.shape == images.shape for each in corrupted)
     assert all(np.diff(damage) > 0)
     assert damage[0] > 0.5
     np.testing.assert_array_equal(images, before)
-    np.testing.assert_array_equal(made[2], corrupt(images, name, 3, seed=0))
+    np.testing.assert_array_equal(corrupted[2], corrupt(images, name, 3, seed=0))
 
 
-def test_noise_has_its_deviation_and_its_seed():
+def test_noise_has_its_standard_deviation_and_depends_on_the_seed():
     grey = np.full((50, 32, 32, 3), 128, np.uint8)
     noisy = corrupt(grey, "gaussian_noise", 2, seed=0)
     assert noisy.std() == pytest.approx(13, rel=0.02)

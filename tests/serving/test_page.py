@@ -320,7 +320,7 @@ def test_the_page_says_when_a_prediction_is_unsure(page, colour, unsure):
     notice = page.locator("#unsure")
     expect(notice).to_be_visible(visible=unsure)
     if unsure:
-        expect(notice).to_contain_text("less certain about this image than about 95% of the validation images")
+        expect(notice).to_contain_text("less certain than for 95% of the validation images")
     expect(page.locator("#threshold-note")).to_contain_text(f"{100 * UNSURE_BELOW:.1f}% threshold")
 
 
@@ -351,6 +351,7 @@ def test_a_failed_request_shows_an_error(visit, handler, message):
 def test_a_slow_response_does_not_overwrite_a_newer_one(visit):
     held = []
     page = visit(routes=[("**/predict*", lambda route: route.continue_() if held else held.append(route))])
+    expect(page.locator("#samples button")).to_have_count(10)  # before the model is loaded, no request is sent
     with page.expect_request("**/predict*") as slow:
         upload(page, random_image(1))
     with page.expect_event("requestfailed", lambda request: request == slow.value):

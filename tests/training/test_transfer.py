@@ -100,7 +100,9 @@ def test_head_is_trained_on_features_and_the_backbone_is_not(network, splits, tr
 
 
 def test_divergence_of_the_head_names_its_own_options(network, splits, transfer_recipe, start):
-    message = rf"^{NAME}: the .* not finite.* Lower its head_learning_rate \(now 1e\+30\).* or set {NAME}\.compute_dtype"
+    message = (
+        rf"^{NAME}: the .* not finite.* Lower its head_learning_rate \(now 1e\+30\).* or set {NAME}\.compute_dtype"
+    )
     with pytest.raises(InputError, match=message):
         train_head(*splits, NoAugmentation(), transfer_recipe(head_learning_rate=1e30), start(network))
 

@@ -138,9 +138,9 @@ async def predict(
 ) -> Response:
     """Classify images, and return calibrated probabilities.
 
-    `unsure` is true if the model is less certain about the image than about 95% of the validation images: the highest
-    calibrated probability is below their 5% quantile. GET /model returns this threshold as `unsure_below`, and the
-    share of validation images below it as `unsure_share`.
+    `unsure` is true if the model is less certain than for 95% of the validation images: the highest calibrated
+    probability is below their 5% quantile. GET /model returns this threshold as `unsure_below`, and the share of
+    validation images below it as `unsure_share`.
     """
     model = service.model()
     contents = await read_uploaded_images(request, service.limits)

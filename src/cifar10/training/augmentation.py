@@ -73,7 +73,10 @@ def cutout(images: Any, augmentation: Augmentation) -> Any:
 
 # In this order. Each takes the images, float32 (n, 32, 32, 3), and the layer, with its recipe and random numbers, and
 # returns the images unchanged where its options are off. The options are declared in `recipe.AugmentationOptions`.
-AUGMENTATIONS: tuple[Callable[[Any, Augmentation], Any], ...] = (flip_shift_rotate_zoom, cutout)
+AUGMENTATIONS: tuple[Callable[[Any, Augmentation], Any], ...] = (
+    flip_shift_rotate_zoom,
+    cutout,
+)
 
 
 class Mixing(keras.layers.Layer):

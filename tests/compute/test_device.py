@@ -1,0 +1,53 @@
+"""What the device decides: compute dtype, and whether to compile with XLA."""
+
+import keras
+import pytest
+
+from cifar10.compute import device
+
+ON_TENSORFLOW = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX always compiles with XLA")
+
+
+@ON_TENSORFLOW
+@pytest.mark.parametrize(
+    ("gpus", "deterministic", "expected"),
+    [([], False, False), (["gpu:0"], False, "auto"), ([], True, False), (["gpu:0"], True, False)],
+)
+def test_xla_is_for_gpus_that_need_not_be_deterministic(monkeypatch, gpus, deterministic, expected):
+    monkeypatch.setattr(device, "_gpus", lambda: gpus)
+    from tensorflow.python.framework import config
+
+    monkeypatch.setattr(config, "is_op_determinism_enabled", lambda: deterministic)
+    assert device.jit_compile() == expected
+
+
+@ON_TENSORFLOW
+def test_make_deterministic_turns_xla_off(monkeypatch):
+    """TensorFlow has no public function that says so, hence this test of the private one."""
+    from tensorflow.python.framework import config
+
+    monkeypatch.setattr(device, "_gpus", lambda: ["gpu:0"])
+    assert device.jit_compile() == "auto"
+    try:
+        device.make_deterministic()
+        assert device.jit_compile() is False
+    finally:
+        config.disable_op_determinism()
+    assert device.jit_compile() == "auto"
+
+
+@pytest.mark.parametrize(
+    ("flags", "gpus", "on_cpu", "expected"),
+    [
+        ({"avx2"}, [], "bfloat16", "float32"),
+        ({"avx2", "avx512_bf16"}, [], "bfloat16", "bfloat16"),
+        ({"amx_bf16"}, [], "float32", "float32"),
+        ({"avx2"}, ["gpu:0"], "float32", "bfloat16"),
+    ],
+)
+def test_auto_compute_dtype_follows_the_device(monkeypatch, flags, gpus, on_cpu, expected):
+    monkeypatch.setattr(device, "_processor_flags", lambda: flags)
+    monkeypatch.setattr(device, "_gpus", lambda: gpus)
+    assert device.choose_compute_dtype("auto", on_cpu) == expected
+    assert device.choose_compute_dtype("float32", on_cpu) == "float32"
+    assert device.choose_compute_dtype("bfloat16", on_cpu) == "bfloat16"

@@ -1,0 +1,26 @@
+"""FLOPs of networks, against published tables and a layer worked by hand."""
+
+import pytest
+
+from cifar10.architectures import build
+from cifar10.compute.flops import flops
+from cifar10.pipelines.benchmark.throughput import graph
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [  # multiply-adds, at 32 pixels without strides in the stem where the source has that; else by its layers' table
+        ("vgg16", 313_201_664),  # 13 convolutions of the table: 14.7 million weights at 32, 16, 8, 4 and 2 pixels
+        ("airbench94", 118_147_392),  # 0.36 PFLOP in 9.9 epochs of 50,000 images, whitening included
+    ],
+)
+def test_flops_are_the_published_ones(statistics, name, published):
+    assert flops(build(name, 10, statistics)) == pytest.approx(2 * published, rel=0.002)
+
+
+def test_flops_of_one_layer_by_hand(statistics):
+    """The first layer is a 3x3 convolution from 3 to 32 channels on 32x32 pixels."""
+    network = build("simple_cnn", 10, statistics)
+    first = next(node for node in graph(network) if node["kind"] == "Conv2D")
+    assert (first["kernel_size"], first["filters"], first["size"], first["channels"]) == ((3, 3), 32, [32, 32], 3)
+    assert flops(network) > 2 * 32 * 32 * 9 * 3 * 32
