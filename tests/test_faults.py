@@ -15,8 +15,8 @@ import pytest
 
 from tests.helpers import PROJECT, run
 
-# They differ in what a step depends on: dropout, mixing and a schedule that depends on the history; accumulated gradients
-# and momenta; two phases, of which the second stops early.
+# They differ in what a step depends on: dropout, mixing and a schedule that depends on the history; accumulated
+# gradients and momenta; two phases, of which the second stops early.
 RECIPES = {
     "batchnorm_cnn": {
         "epochs": 10, "examples": 512, "batch_size": 32, "cutmix": 1.0, "shift": 2, "plateau_patience": 1,
@@ -97,7 +97,7 @@ def interrupt(process, root, generator):
     moment = generator.random()
     if moment < 0.3:
         return kill_while_saving(process, root)
-    # During the preparation or soon after; or in a later epoch, or between two. By lines, because some machines are faster.
+    # During the preparation or soon after; or in a later epoch, or between two. Speeds differ, so wait for lines.
     signs, longest = (["training images"], 2.0) if moment < 0.5 else ([", epoch "] * generator.randint(1, 2), 0.3)
     if not all(wait_for(process, sign) for sign in signs):
         return False
@@ -110,7 +110,7 @@ def interrupt(process, root, generator):
 
 
 def train_and_kill(prepared, root, name, builder_options, kills, seed):
-    """Train, killing the run `kills` times at most; return how often it was killed, and whether the last run resumed."""
+    """Train, killing the run up to `kills` times; return how often it was killed, and whether the last run resumed."""
     root.mkdir()
     (root / "03_primary").symlink_to(prepared)
     generator = random.Random(seed)

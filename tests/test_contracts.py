@@ -1,0 +1,118 @@
+"""What is stored as JSON is read back as it was, and anything else is refused with one sentence."""
+
+import json
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from cifar10.contracts import Artifact, Evaluations, Examples, Record, Statistics, verify
+from cifar10.errors import InputError
+from tests.helpers import make_evaluation, make_evaluations, make_pair, make_record
+
+EPOCH = {
+    "phase": "training", "epoch": 1, "accuracy": 0.1, "loss": 2.0, "val_accuracy": None, "val_loss": None,
+    "learning_rate": 1e-3, "seconds": 1.5, "joules": None,
+}  # fmt: skip
+STATISTICS = Statistics(
+    mean=(1.1, 2.0, 3.0),
+    std=(4.0, 5.0, 6.0),
+    patch_covariance=((7.0, 8.0), (8.0, 9.0)),
+    digests={"train": "abc"},
+    data_version="def",
+)
+ARTIFACTS = {
+    "Record": make_record(val_accuracy=0.123456789012345, history=[EPOCH, {**EPOCH, "val_accuracy": 0.5}]),
+    "Record without validation": make_record(val_accuracy=None, recipe={"train_on": "all", "alpha": 1.0}),
+    "Statistics": STATISTICS,
+    "Evaluations": make_evaluations(
+        make_evaluation("vgg16"),
+        make_evaluation("vgg19", temperature=None, calibrated_reliability=None, roc_auc=None),
+        pairs=[make_pair("vgg16", "vgg19")],
+        other_seeds=[make_evaluation("vgg16", version="2026-01-02")],
+    ),
+}
+by_artifact = pytest.mark.parametrize("artifact", ARTIFACTS.values(), ids=ARTIFACTS)
+COMMANDS = {
+    Record: "kedro run --pipelines=train_NAME",
+    Statistics: "kedro run --pipelines=preprocessing",
+    Evaluations: "kedro run --pipelines=evaluation",
+}
+
+
+def test_table_has_every_artifact():
+    declared = {cls for cls in Artifact.__subclasses__() if cls.__module__ == "cifar10.contracts"}
+    assert set(COMMANDS) == declared == {type(artifact) for artifact in ARTIFACTS.values()}
+
+
+@by_artifact
+def test_artifacts_are_read_as_they_were_written(artifact):
+    text = artifact.to_json()
+    assert type(artifact).from_json(text, "a file") == artifact
+    assert next(iter(json.loads(text).items())) == ("schema", 1)
+    assert type(artifact).from_json(text, "a file").to_json() == text
+
+
+def edited(**changes):
+    """Return a function that changes fields of an artifact in JSON; `...` removes one."""
+
+    def edit(text):
+        values = {**json.loads(text), **changes}
+        return json.dumps({name: value for name, value in values.items() if value is not ...})
+
+    return edit
+
+
+DAMAGES = {
+    "schema 0": (edited(schema=0), r"was written by another version of this project \(schema 0, .* reads 1\)"),
+    "schema 2": (edited(schema=2), r"was written by another version of this project \(schema 2, .* reads 1\)"),
+    "schema missing": (edited(schema=...), r"was written by another version of this project \(schema None"),
+    "schema as text": (edited(schema="1"), r"was written by another version of this project \(schema 1"),
+    "truncated": (lambda text: text[:-10], "is not valid JSON"),
+    "empty": (lambda text: "", "is not valid JSON"),
+    "a number": (lambda text: "1", "is not valid JSON"),
+    "field missing": (edited(data_version=...), "is not valid: data_version: Field required"),
+    "extra field": (edited(answers=1), "is not valid: answers: Extra inputs are not permitted"),
+    "wrong type": (edited(data_version=[1]), "is not valid: data_version: Input should be a valid string"),
+}
+
+
+@by_artifact
+@pytest.mark.parametrize(("damage", "message"), DAMAGES.values(), ids=DAMAGES)
+def test_anything_else_is_refused_with_file_and_command(artifact, damage, message):
+    with pytest.raises(InputError, match=rf"^folder/file\.json {message}") as error:
+        type(artifact).from_json(damage(artifact.to_json()), "folder/file.json")
+    text = str(error.value)
+    assert "\n" not in text
+    assert f"Create it again with {COMMANDS[type(artifact)]}" in text
+
+
+@pytest.mark.xfail(raises=TypeError, strict=True, reason="a list has `pop`, too, which raises another error")
+def test_list_is_refused_like_other_damage():
+    test_anything_else_is_refused_with_file_and_command(STATISTICS, lambda text: "[]", "is not valid JSON")
+
+
+def test_older_schemas_are_read_with_defaults():
+    class Newer(Artifact):
+        SCHEMA = 2
+        MADE_BY = "kedro run"
+        old: int
+        new: int = 7
+
+    assert Newer.from_json('{"schema": 1, "old": 3}', "a file") == Newer(old=3)
+    with pytest.raises(InputError, match=r"\(schema 3, but this version reads 1 to 2\)"):
+        Newer.from_json('{"schema": 3, "old": 3}', "a file")
+
+
+@by_artifact
+def test_artifacts_cannot_be_changed(artifact):
+    with pytest.raises(ValidationError, match="Instance is frozen"):
+        artifact.data_version = "another"
+
+
+def test_split_that_has_changed_is_refused_by_name():
+    train, val = (Examples(np.full((2, 32, 32, 3), value, np.uint8), np.zeros(2, np.uint8)) for value in (1, 2))
+    digests = {"train": train.digest, "val": val.digest}
+    verify(digests, train=train, val=val)
+    with pytest.raises(InputError, match=r"The val images have changed .*kedro run --pipelines=preprocessing"):
+        verify(digests, train=train, val=train)
