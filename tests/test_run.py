@@ -375,7 +375,7 @@ def test_registry_lists_every_pipeline_without_tensorflow():
         (["--params=resnet5.epochs=3"], "resnet5: no such parameter; did you mean resnet50?"),
         (
             ["--params=vgg16.optimizer=adamm"],
-            "vgg16.optimizer: there is no optimizer adamm; did you mean adam",
+            "vgg16: there is no optimizer adamm; did you mean adam",
         ),
         (
             ["--params=vgg16.weight_decay=0.1,vgg16.optimizer=adam"],

@@ -72,7 +72,7 @@ def cutout(images: Any, augmentation: Augmentation) -> Any:
 
 
 # In this order. Each takes the images, float32 (n, 32, 32, 3), and the layer, with its recipe and random numbers, and
-# returns the images unchanged where its options are off. The options are declared in `recipe.AugmentationOptions`.
+# returns the images unchanged where its options are off. The options are declared in `options.AugmentationOptions`.
 AUGMENTATIONS: tuple[Callable[[Any, Augmentation], Any], ...] = (
     flip_shift_rotate_zoom,
     cutout,

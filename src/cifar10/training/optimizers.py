@@ -5,12 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cifar10.training.options import Options
 from cifar10.training.schedules import SCHEDULES
 
 if TYPE_CHECKING:
     import keras
-
-    from cifar10.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Plan:
         compute_dtype: `float32` or `bfloat16`, for computations that need not be exact. The state is float32.
     """
 
-    recipe: "Recipe"
+    recipe: Options
     batches: int
     compute_dtype: str
 
@@ -63,7 +62,7 @@ class Optimizer(NamedTuple):
     options: frozenset[str] = frozenset()
 
 
-def make_optimizer(recipe: "Recipe", examples: int, compute_dtype: str = "float32") -> "keras.optimizers.Optimizer":
+def make_optimizer(recipe: Options, examples: int, compute_dtype: str = "float32") -> "keras.optimizers.Optimizer":
     """Make the optimizer of a recipe, with its schedule for epochs of that number of examples.
 
     Weight decay is decoupled from the gradient (Loshchilov and Hutter 2017, arXiv 1711.05101) and skips biases and

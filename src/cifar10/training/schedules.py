@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from cifar10.training.options import Options
+
 if TYPE_CHECKING:
     import keras
-
-    from cifar10.training.recipe import Recipe
 
 
 class Schedule(NamedTuple):
@@ -17,15 +17,15 @@ class Schedule(NamedTuple):
         options: the recipe options that it uses; the recipe refuses them for other schedules.
     """
 
-    make: "Callable[[Recipe, int], float | keras.optimizers.schedules.LearningRateSchedule]"
+    make: "Callable[[Options, int], float | keras.optimizers.schedules.LearningRateSchedule]"
     options: frozenset[str] = frozenset()
 
 
-def _peak(recipe: "Recipe", steps: int) -> float:
+def _peak(recipe: Options, steps: int) -> float:
     return recipe.peak_learning_rate
 
 
-def _cosine(recipe: "Recipe", steps: int) -> "keras.optimizers.schedules.LearningRateSchedule":
+def _cosine(recipe: Options, steps: int) -> "keras.optimizers.schedules.LearningRateSchedule":
     import keras
 
     peak, warmup_steps = recipe.peak_learning_rate, round(recipe.warmup * steps)
@@ -38,7 +38,7 @@ def _cosine(recipe: "Recipe", steps: int) -> "keras.optimizers.schedules.Learnin
     )
 
 
-def _triangular(recipe: "Recipe", steps: int) -> "keras.optimizers.schedules.LearningRateSchedule":
+def _triangular(recipe: Options, steps: int) -> "keras.optimizers.schedules.LearningRateSchedule":
     from cifar10.training.triangular import Triangular
 
     warmup_steps = round(recipe.warmup * steps)
