@@ -346,6 +346,29 @@ def test_evaluation_needs_few_nodes_and_tells_the_untrained_in_one_line(copy, ca
     assert sum("vgg16" in line for line in lines) == sum("mobilenetv2_imagenet" in line for line in lines) == 1
 
 
+@pytest.mark.parametrize(
+    ("artifact", "pipelines"),
+    [
+        ("06_models/airbench94.keras/*/record.json", ("evaluation", "robustness", "export", "predict", "history")),
+        ("08_reporting/evaluations.json/*/evaluations.json", ("reporting", "export", "history")),
+        ("03_primary/statistics.json", ("train_simple_cnn", "evaluation", "robustness")),
+    ],
+)
+def test_artifacts_of_another_schema_are_refused_before_any_work(copy, caplog, artifact, pipelines):
+    (path,) = copy.glob(artifact)
+    path.write_text(path.read_text().replace('"schema": 1', '"schema": 99'))
+    before = sorted(copy.rglob("*"))
+    for pipeline in pipelines:
+        caplog.clear()
+        with pytest.raises(
+            (InputError, DatasetError), match=r"schema 99, but this version reads 1\). Create it again with kedro run"
+        ) as error:
+            run(copy, pipeline, image=str(copy / "nowhere.png"))
+        assert str(path) in str(error.value)
+        assert not [record for record in caplog.records if "Running node" in record.message]
+    assert sorted(copy.rglob("*")) == before
+
+
 def test_evaluating_before_training_says_what_to_run(copy):
     shutil.rmtree(copy / "06_models")
     shutil.rmtree(copy / "07_model_output")

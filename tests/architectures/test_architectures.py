@@ -7,16 +7,12 @@ import yaml
 
 from cifar10.architectures import ARCHITECTURES, build
 from cifar10.compute.inference import grad_cam
+from cifar10.compute.layers import walk_layers
 from cifar10.pipeline_registry import register_pipelines
 from cifar10.training.fit import _with_softmax
+from cifar10.training.optimizers import make_optimizer
+from cifar10.training.recipe import Recipe
 from tests.helpers import PROJECT
-
-
-def layers_of(network):
-    for layer in network.layers:
-        yield layer
-        if isinstance(layer, keras.Model):
-            yield from layers_of(layer)
 
 
 def values(network):
@@ -57,7 +53,7 @@ def test_contract(name, statistics, builder_options, drawn, tmp_path):
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(probabilities, keras.ops.convert_to_numpy(keras.ops.softmax(logits)), atol=1e-5)
     assert loaded.compute_dtype == "float32"
-    kinds = [type(layer) for layer in layers_of(loaded)]
+    kinds = [type(layer) for layer in walk_layers(loaded)]
     assert all(kind.__module__.startswith("keras.") for kind in kinds)
     assert not any("Lambda" in kind.__name__ or "Random" in kind.__name__ for kind in kinds)
 
@@ -73,7 +69,8 @@ def test_contract(name, statistics, builder_options, drawn, tmp_path):
         network.get_layer("backbone").trainable = False
         learning_rate = 2e-2
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    network.compile(keras.optimizers.Adam(learning_rate), loss, run_eagerly=True, jit_compile=False)
+    recipe = Recipe(epochs=1, batch_size=8, optimizer="adam", learning_rate=learning_rate, schedule="constant", seed=0)
+    network.compile(make_optimizer(recipe, len(images)), loss, run_eagerly=True, jit_compile=False)
     losses = [network.train_on_batch(images, labels) for _ in range(4)]
     assert losses[-1] < 0.95 * losses[0]
 

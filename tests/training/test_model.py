@@ -27,7 +27,7 @@ def make_model(network, images, recipe):
 
 
 def train(identity, images, recipe):
-    """Return the network's inputs, the loss if the targets of the first eight images are 1 and others 0, and the model."""
+    """Return the network's inputs, the loss for targets 1 (first eight images) and 0 (others), and the model."""
     model = make_model(identity, images, recipe)
     model.compile(loss=lambda target, _: keras.ops.mean(target * keras.ops.arange(16.0)[:, None]))
     index = np.arange(16)
