@@ -111,6 +111,8 @@ def make_record(**changes) -> Record:
         "compute_dtype": "float32",
         "versions": {"commit": "abc", "keras": "3"},
         "hardware": "a machine",
+        "onednn": True,
+        "xla": False,
         "history": [],
     }
     return Record(**{**values, **changes})

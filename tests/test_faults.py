@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -173,7 +174,8 @@ def test_second_run_is_refused_and_ctrl_c_ends_the_first_in_one_message(prepared
     os.killpg(first.pid, signal.SIGINT)
     output, _ = first.communicate(timeout=60)
     assert first.returncode == 1
-    assert "Error: Interrupted. All saved files are complete" in output
+    assert "All saved files are complete." in output
+    assert re.search(rf"Error: {name} was interrupted after epoch \d+, from which the same command resumes", output)
     assert "Traceback" not in output + second
     assert list((root / "06_models").glob(f"{name}_checkpoint/*/epoch_*.npz"))
     assert not (root / f"06_models/{name}.keras").exists()

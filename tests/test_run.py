@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import shutil
 from functools import cached_property
@@ -391,6 +392,23 @@ def test_registry_lists_every_pipeline_without_tensorflow():
     [
         (["--pipelines=train_resnet5"], "There is no pipeline train_resnet5; did you mean train_resnet50?"),
         (["--pipeline=train_resnet5"], "did you mean train_resnet50?"),
+        (["--pipelines=train_vgg61"], "There is no pipeline train_vgg61; did you mean train_vgg16?"),
+        (["--nodes=training.airbench94.trian"], "There is no node training.airbench94.trian in __default__; did you"),
+        (["--from-nodes=reporting.rnk"], "did you mean reporting.rank?"),
+        (["--to-nodes=x"], "There is no node x in __default__; valid names: "),
+        (["--tags=x"], "There is no tag x in __default__, nor any other."),
+        (["--namespaces=trainig"], "There is no namespace trainig in __default__; did you mean training?"),
+        (["--to-outputs=leaderbord"], "There is no dataset leaderbord in __default__; did you mean leaderboard?"),
+        (["--from-inputs=trian"], "There is no dataset trian in __default__; did you mean train?"),
+        (["--runner=SequentalRunner"], "There is no runner SequentalRunner; did you mean SequentialRunner?"),
+        (["--runner=nowhere.Runner"], "There is no runner nowhere.Runner; Kedro's own are SequentialRunner"),
+        (["--env=deom"], "There is no environment deom; did you mean demo?"),
+        (["--load-versions=simple_cn.model:x"], "There is no dataset simple_cn.model; did you mean simple_cnn.model?"),
+        (
+            ["--load-versions=simple_cnn.model:x"],
+            "simple_cnn.keras has no version x: nothing has been saved there yet.",
+        ),
+        (["--load-versions=batches:x"], "--load-versions=batches: this dataset has no versions."),
         (["--params=val_fraction=1.2"], "val_fraction: input should be less than 1, but it is 1.2"),
         (["--params=split_seed=1.0"], "split_seed: input should be a valid integer, but it is 1.0"),
         (["--params=val_fractoin=0.2"], "val_fractoin: no such parameter; did you mean val_fraction?"),
@@ -402,11 +420,11 @@ def test_registry_lists_every_pipeline_without_tensorflow():
         ),
         (
             ["--params=vgg16.weight_decay=0.1,vgg16.optimizer=adam"],
-            "vgg16: optimizer adam does not use weight_decay (only sgd, muon, adamw): set weight_decay=0.0, or choose",
+            "vgg16: optimizer adam does not use weight_decay (only sgd, muon, adamw): set weight_decay=0.0, or",
         ),
         (["--params=simple_cnn.schedule=constant,simple_cnn.warmup=0.1"], "schedule constant does not use warmup"),
         (["--params=vgg16.seed=true"], "vgg16.seed: input should be a valid integer, but it is True"),
-        (["--params=vgg16_imagenet.alpha=0.5"], "vgg16_imagenet.alpha: no such parameter; valid names: accumulate"),
+        (["--params=vgg16_imagenet.alpha=0.5"], "vgg16_imagenet.alpha: no such parameter; valid names: "),
         (["--params=mobilenetv2_imagenet.alpha=0.4"], "with weights=imagenet, alpha must be one of (0.35, 0.5"),
         (["--params=test_time_augmentation=flop"], "test_time_augmentation: input should be 'none', 'flip' or"),
         (["--params=architecture=resnet5"], "architecture: there is no architecture resnet5; did you mean resnet50?"),
@@ -416,7 +434,6 @@ def test_registry_lists_every_pipeline_without_tensorflow():
         (["--env=demo", "--pipelines=predict"], "No image is given: kedro run --pipelines=predict --params=image="),
         (["--env=demo", "--pipelines=predict", "--params=image=nowhere.jpg"], "nowhere.jpg"),
         (["--env=demo", "--pipelines=history"], "Nothing has been trained yet, so there is no history."),
-        (["--env=dmo"], "conf/dmo"),
         (["--pipelines=train_vgg16"], "must be created first: kedro run --pipelines=ingestion,preprocessing"),
         (
             ["--env=demo", "--pipelines=reporting"],
@@ -435,6 +452,39 @@ def test_mistake_ends_in_one_clear_message(tmp_path, arguments, message):
     assert message in result.stderr
     assert "Traceback" not in result.stdout + result.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_mistyped_option_is_reported_at_once(tmp_path):
+    """Before TensorFlow or Keras is imported, within 4 s of CPU time."""
+    before = os.times()
+    result = kedro("run", "--nodes=x", f"--params=data_root={tmp_path}", PYTHONPROFILEIMPORTTIME="1")
+    after = os.times()
+    assert "Error: There is no node x" in result.stderr
+    imported = {line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines()}
+    assert "cifar10.run_options" in imported
+    assert not imported & {"tensorflow", "keras", "jax", "sklearn"}
+    assert after.children_user + after.children_system - before.children_user - before.children_system < 4
+
+
+def test_a_run_ends_with_its_result(data, caplog, tmp_path):
+    copy = shutil.copytree(data, tmp_path / "data")
+    run(copy, "train_simple_cnn", simple_cnn={**TINY, "epochs": 1, "examples": 64})
+    path = latest(copy / "06_models/simple_cnn.keras")
+    assert re.search(rf"simple_cnn: validation accuracy \d+\.\d\d% \(epoch 1 of 1\), saved as {path}", caplog.text)
+    assert f"Next: kedro run --pipelines=evaluation,reporting --env=demo --params=data_root={copy}" in caplog.text
+    completed = [record.message for record in caplog.records if record.name.startswith("kedro.runner")]
+    names = ("train", "draw_learning_curves", "list_layers")
+    assert completed[:-1] == [f"Completed node: training.simple_cnn.{name}" for name in names]
+    assert completed[-1].startswith("Pipeline execution completed successfully")
+
+    caplog.clear()
+    run(copy, "reporting")
+    board = pd.read_csv(latest(copy / "08_reporting/leaderboard.csv"))
+    rows = [record.message.split() for record in caplog.records if record.name == "cifar10.run_log"]
+    assert [row[1] for row in rows[1:3]] == list(board.architecture)
+    assert rows[1][2:4] == [f"{100 * board.val_accuracy[0]:.2f}%", f"{100 * board.accuracy[0]:.2f}%"]
+    assert rows[-1] == ["Report:", latest(copy / "08_reporting/report.html").as_uri()]
+    assert "draw_robustness" not in caplog.text  # it has drawn nothing
 
 
 @pytest.mark.parametrize(

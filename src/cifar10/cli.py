@@ -12,11 +12,12 @@ import click
 import yaml
 from kedro.config import MissingConfigException, OmegaConfigLoader
 from kedro.framework.cli.project import run as kedro_run
-from kedro.framework.project import pipelines
 from kedro.framework.startup import ProjectMetadata
 from kedro.io import DatasetError
+from kedro.utils import find_kedro_project
 
-from cifar10.errors import InputError, did_you_mean
+from cifar10 import run_options
+from cifar10.errors import InputError
 from cifar10.pruning import delete, old_versions
 
 logger = logging.getLogger(__name__)
@@ -33,26 +34,20 @@ def _run(**options: Any) -> Any:
     logging.getLogger("kedro.pipeline.node").addFilter(lambda record: record.levelno < logging.ERROR)
     logging.getLogger("kedro.runner.sequential_runner").addFilter(lambda record: record.levelno < logging.WARNING)
     try:
-        _check_names([*options["pipelines"], *filter(None, [options["pipeline"]])])
+        project = find_kedro_project(Path.cwd()) or Path.cwd()
+        run_options.check(options, Path(options["conf_source"] or project / "conf"))
         return kedro_run.callback(**options)  # type: ignore[misc]
     except (InputError, DatasetError, MissingConfigException, yaml.YAMLError) as error:
         logger.debug("Where it happened:", exc_info=True)
         raise click.ClickException(_message(error)) from error
-    except KeyboardInterrupt:
-        click.ClickException(
-            "Interrupted. All saved files are complete; the same command resumes a training after its last epoch."
-        ).show()
+    except KeyboardInterrupt as error:
+        click.echo(err=True)  # after the terminal's ^C
+        click.ClickException(f"{str(error) or 'Interrupted.'} All saved files are complete.").show()
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(1)  # TensorFlow's threads may still be running, and would crash while Python shuts down
     except MemoryError as error:
         raise click.ClickException("There is not enough memory. Close other programs, or lower batch_size.") from error
-
-
-def _check_names(names: list[str]) -> None:
-    for name in names:
-        if name not in pipelines:
-            raise InputError(f"There is no pipeline {name}; {did_you_mean(name, pipelines.keys())}")
 
 
 def _message(error: BaseException) -> str:

@@ -168,6 +168,8 @@ class Record(Artifact):
         compute_dtype: `float32` or `bfloat16`, in which the network was trained.
         versions: of code and libraries; `commit` is None outside a git checkout.
         hardware: what it was trained on.
+        onednn: whether TensorFlow computed with oneDNN.
+        xla: whether computations were compiled with XLA.
         history: one row per epoch.
     """
 
@@ -191,6 +193,8 @@ class Record(Artifact):
     compute_dtype: str
     versions: dict[str, str | None]
     hardware: str
+    onednn: bool
+    xla: bool
     history: list[Epoch]
 
     @property

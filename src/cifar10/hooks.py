@@ -1,15 +1,19 @@
 """Checks before a run, so that a mistake is reported before any work, and clean-up after it."""
 
 import inspect
+import os
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+import yaml
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
-from kedro.framework.project import pipelines
+from kedro.framework.project import LOGGING, pipelines
 from kedro.io import DataCatalog
 from kedro.pipeline import Node, Pipeline
 
-from cifar10 import parameters
+from cifar10 import parameters, run_log
+from cifar10.datasets.artifact import LocalDataset
 from cifar10.errors import InputError
 from cifar10.training.recipe import RECIPES, TransferRecipe
 
@@ -19,8 +23,22 @@ class ProjectHooks:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Check all parameters, including those of other pipelines."""
+        """Check all parameters, including those of other pipelines, and log as the project says in a notebook, too."""
+        _configure_logging(context.project_path / "conf/logging.yml")
         parameters.check(context.config_loader["parameters"])
+
+    @hook_impl
+    def after_catalog_created(self, catalog: DataCatalog, load_versions: dict[str, str] | None) -> None:
+        """Check that every version that is asked for exists.
+
+        Raises:
+            InputError: a version does not exist, or the dataset has no versions.
+        """
+        for name in load_versions or {}:
+            dataset = catalog.get(name)
+            if not isinstance(dataset, LocalDataset) or not dataset.has_versions:
+                raise InputError(f"--load-versions={name}: this dataset has no versions.")
+            dataset.missing()
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
@@ -32,20 +50,23 @@ class ProjectHooks:
         """
         missing = _missing_inputs(pipeline, catalog)
         if missing:
-            command = ["kedro run", f"--pipelines={','.join(_makers(missing, catalog))}"]
-            if run_params["env"]:
-                command.append(f"--env={run_params['env']}")
-            if data_root := run_params["runtime_params"].get("data_root"):
-                command.append(f"--params=data_root={data_root}")
-            raise InputError(f"{', '.join(missing)} must be created first: {' '.join(command)}")
+            command = f"kedro run --pipelines={','.join(_makers(missing, catalog))}{run_log.same_data(run_params)}"
+            raise InputError(f"{', '.join(missing)} must be created first: {command}")
         for name in sorted(pipeline.inputs()):
             if check := getattr(catalog.get(name), "check", None):
                 check()
         _check_backbones(pipeline, catalog)
+        self.lines = run_log.OneLinePerNode()
+        self.lines.install()
 
     @hook_impl
-    def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Delete the checkpoints of what was trained: everything is saved, so there is nothing to resume."""
+    def after_dataset_saved(self, node: Node) -> None:
+        """Note that this node has saved something."""
+        self.lines.saved.add(node.name)
+
+    @hook_impl
+    def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Delete the checkpoints of what was trained, because everything is saved, and log the result."""
         for name, recipe in RECIPES.items():
             if f"{name}.model" in pipeline.all_outputs():
                 from cifar10.training.fit import identify
@@ -54,6 +75,13 @@ class ProjectHooks:
                     name, recipe.model_validate(catalog.load(f"params:{name}")), catalog.load("statistics")
                 )
                 catalog.load(f"{name}.checkpoint").clear(identity)
+        run_log.log_result(pipeline, catalog, run_params)
+
+
+def _configure_logging(path: Path) -> None:
+    """Apply the project's logging where Kedro has not found it, because it only looks in the current folder."""
+    if path.exists() and not os.environ.get("KEDRO_LOGGING_CONFIG") and not Path("conf/logging.yml").exists():
+        LOGGING.configure(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
 def _check_backbones(pipeline: Pipeline, catalog: DataCatalog) -> None:

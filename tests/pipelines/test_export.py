@@ -53,7 +53,7 @@ def formats(monkeypatch):
     """Return files of each format, and what each predicts, which a test can change."""
     predicts = dict.fromkeys(FORMATS, predict)
     monkeypatch.setattr("cifar10.pipelines.export.formats.runner", lambda kind, files: predicts[kind])
-    monkeypatch.setattr("cifar10.compute.inference.probabilities", lambda network, images, image_size: predict(images))
+    monkeypatch.setattr("cifar10.compute.inference.infer", lambda network, images, image_size: predict(images))
     monkeypatch.setattr("cifar10.compute.inference.median_seconds", lambda call: call().sum() and 0.001)
     files = {kind: {name: kind.encode()} for kind, name in FORMATS.items()}
     return files, predicts

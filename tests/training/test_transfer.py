@@ -108,10 +108,10 @@ def test_divergence_of_the_head_names_its_own_options(network, splits, transfer_
 
 
 def test_out_of_memory_in_the_head_names_its_own_options(network, splits, transfer_recipe, start, monkeypatch):
-    def fail(*_):
+    def fail(*arguments, **options):
         raise MemoryError
 
-    monkeypatch.setattr("cifar10.training.phase._fit", fail)
+    monkeypatch.setattr("cifar10.training.model.TrainingModel.fit", fail)
     message = rf"^{NAME}: there is not enough memory .* Lower its batch_size, and the head_learning_rate with it"
     with pytest.raises(InputError, match=message):
         train_head(*splits, NoAugmentation(), transfer_recipe(), start(network))

@@ -27,6 +27,16 @@ def jit_compile() -> bool | str:
     return "auto" if _gpus() and not is_op_determinism_enabled() else False
 
 
+def uses_xla() -> bool:
+    """Return whether computations are compiled with XLA, which draws other random numbers from the same seed."""
+    return keras.backend.backend() == "jax" or bool(jit_compile())
+
+
+def uses_onednn() -> bool:
+    """Return whether TensorFlow computes with oneDNN, which changes the last digits; importing `cifar10` decides."""
+    return keras.backend.backend() == "tensorflow" and os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1"
+
+
 def steps_per_execution() -> int:
     """Return the number of training steps between two returns to Python, for which a GPU has to wait."""
     return 32 if _gpus() else 1
@@ -70,7 +80,7 @@ def make_deterministic() -> None:
 
 def describe(compute_dtype: str) -> str:
     """Return device, backend, compute dtype and compiler in one line for the log."""
-    compiler = "XLA" if keras.backend.backend() == "jax" or jit_compile() else "no XLA"
+    compiler = "XLA" if uses_xla() else "oneDNN" if uses_onednn() else "neither XLA nor oneDNN"
     return f"{hardware()}; {keras.backend.backend()}, {compute_dtype}, {compiler}"
 
 

@@ -1,5 +1,6 @@
 """Predictions of a trained network, their latency, and Grad-CAM: plain Keras, on every backend."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ from keras import ops
 
 from cifar10.compute.batches import batches, inference_batch_size
 from cifar10.compute.device import jit_compile
+from cifar10.compute.live import PredictionProgress, live
 from cifar10.metrics import TINY
 
 # Views of test-time augmentation: a shift in pixels, down and to the right, and its weight. Each is also flipped.
@@ -19,31 +21,44 @@ MIN_MAP_SIZE = 4  # side of the smallest feature map that Grad-CAM prefers
 WARM_UP = 2  # calls that are not timed
 
 
-def probabilities(network: keras.Model, images: np.ndarray, image_size: int) -> np.ndarray:
+def infer(network: keras.Model, images: np.ndarray, image_size: int, progress: str | None = None) -> np.ndarray:
     """Predict images, uint8 (n, 32, 32, 3).
 
     Args:
         network: from images to probabilities.
         images: of any number.
         image_size: side in pixels at which the network computes, which determines the batch size.
+        progress: what is predicted, to show progress under that name; None: show none.
 
     Returns:
         Probabilities, float32 (n, classes).
     """
     _compile(network)
-    given = batches(images, batch_size=inference_batch_size(image_size))
-    return network.predict(given, verbose=0)
+    batch_size = inference_batch_size(image_size)
+    given = batches(images, batch_size=batch_size)
+    if progress is None:
+        return network.predict(given, verbose=0)
+    with live(progress, math.ceil(len(images) / batch_size)) as show:
+        return network.predict(given, verbose=0, callbacks=[PredictionProgress(show)])
 
 
-def averaged(network: keras.Model, images: np.ndarray, plain: np.ndarray, views: str, image_size: int) -> np.ndarray:
+def averaged(
+    network: keras.Model,
+    images: np.ndarray,
+    plain: np.ndarray,
+    views: str,
+    image_size: int,
+    progress: str | None = None,
+) -> np.ndarray:
     """Average the logits over the views of each image, with a reflected border.
 
     Args:
-        network: as `probabilities`.
-        images: as `probabilities`.
+        network: as `infer`.
+        images: as `infer`.
         plain: probabilities of the images without a shift or flip.
         views: a key of `VIEWS`.
-        image_size: as `probabilities`.
+        image_size: as `infer`.
+        progress: as `infer`.
 
     Returns:
         Probabilities, float32 (n, classes).
@@ -54,8 +69,8 @@ def averaged(network: keras.Model, images: np.ndarray, plain: np.ndarray, views:
         padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)), mode="reflect")
         start = slice(margin - shift, margin - shift + images.shape[1])
         view = padded[:, start, start]
-        unflipped = probabilities(network, view, image_size) if shift else plain
-        flipped = probabilities(network, view[:, :, ::-1], image_size)
+        unflipped = infer(network, view, image_size, progress) if shift else plain
+        flipped = infer(network, view[:, :, ::-1], image_size, progress)
         total += weight / 2 * (np.log(np.maximum(unflipped, TINY)) + np.log(np.maximum(flipped, TINY)))
     powers = np.exp(total)
     return powers / powers.sum(axis=1, keepdims=True)

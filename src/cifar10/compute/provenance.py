@@ -9,11 +9,11 @@ from typing import Any
 import keras
 
 import cifar10
-from cifar10.compute.device import hardware
+from cifar10.compute.device import hardware, uses_onednn, uses_xla
 
 
 def provenance() -> dict[str, Any]:
-    """Return `versions` of the code and of the libraries that compute, and the `hardware`, as in a `Record`."""
+    """Return `versions`, `hardware`, `onednn` and `xla` as in a `Record`."""
     backend = keras.backend.backend()
     return {
         "versions": {
@@ -23,6 +23,8 @@ def provenance() -> dict[str, Any]:
             **{name: importlib.metadata.version(name) for name in ("keras", backend, "numpy")},
         },
         "hardware": hardware(),
+        "onednn": uses_onednn(),
+        "xla": uses_xla(),
     }
 
 

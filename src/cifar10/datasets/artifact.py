@@ -24,6 +24,16 @@ class LocalDataset(AbstractVersionedDataset):
         self.optional = optional
         self.metadata = metadata
 
+    @property
+    def path(self) -> Path:
+        """The file that a load reads: the version that was asked for, else the one just saved, else the latest."""
+        return Path(self._get_load_path())
+
+    @property
+    def has_versions(self) -> bool:
+        """Whether each run saves a version of its own. (Kedro has a meaning of its own for the name `versioned`.)"""
+        return self._version is not None
+
     def missing(self) -> bool:
         """Return whether nothing has been saved yet.
 

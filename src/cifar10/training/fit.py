@@ -79,7 +79,10 @@ def fit(
         )
         if checkpoint:
             progress.resume(checkpoint)
-        _run_phases(train, val, statistics, num_classes, recipe, progress)
+        try:
+            _run_phases(train, val, statistics, num_classes, recipe, progress)
+        except KeyboardInterrupt as error:
+            raise KeyboardInterrupt(_interruption(progress)) from error
         copy_back(network, progress.network)
 
         record = _record(network, recipe, statistics, progress, len(train))
@@ -205,6 +208,14 @@ def _record(
         **progress.facts["provenance"],
         history=progress.history,
     )
+
+
+def _interruption(progress: Progress) -> str:
+    """Say what an interruption leaves."""
+    name, epochs = progress.network.name, len(progress.history)
+    if not epochs:
+        return f"{name} was interrupted in its first epoch, so nothing of it is saved."
+    return f"{name} was interrupted after epoch {epochs}, from which the same command resumes."
 
 
 def _log_result(record: Record) -> None:

@@ -2,11 +2,11 @@
 
 import logging
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from cifar10.compute.batches import batches, inference_batch_size, shuffled
 from cifar10.compute.device import jit_compile, steps_per_execution
 from cifar10.compute.energy import joules, read_counters
+from cifar10.compute.live import Show, TrainingProgress, live
 from cifar10.contracts import Epoch
 from cifar10.errors import InputError
 from cifar10.training.model import TrainingModel
@@ -24,8 +25,6 @@ from cifar10.training.recipe import Recipe
 logger = logging.getLogger(__name__)
 
 MIN_LEARNING_RATE = 1e-6  # where the plateau schedule ends
-
-Diverged = Callable[[str, keras.Variable], InputError]  # from what is not finite, and since which step
 
 
 def optimise(
@@ -62,40 +61,87 @@ def optimise(
     optimizer = compile_by(recipe, model, len(targets), progress.facts["compute_dtype"])
     variables = [*model.state(), *optimizer.variables]
     progress.restore(variables)
-    name = progress.network.name
-    diverged = partial(_diverged, name, learning_rate, recipe)
+    name, steps = progress.network.name, math.ceil(len(targets) / recipe.batch_size)
+    epochs = _Epochs(model, optimizer, targets, val_targets, recipe, name, image_size, learning_rate)
+    with live(f"{name}, {phase}", recipe.epochs * steps, len(progress.of(phase)) * steps) as show:
+        while not _finished(recipe, rows := progress.of(phase)):
+            started, counters = time.perf_counter() - (0.0 if rows else prepared), read_counters()
+            logs, val_logs = epochs.run(rows, show)
+            epochs.check_finite(variables)
+            row = Epoch(
+                phase=phase,
+                epoch=len(progress.history) + 1,
+                accuracy=logs["accuracy"],
+                loss=logs["loss"],
+                val_accuracy=val_logs["accuracy"],
+                val_loss=val_logs["loss"],
+                learning_rate=float(keras.ops.convert_to_numpy(optimizer.learning_rate)),
+                seconds=time.perf_counter() - started,
+                joules=joules(counters, read_counters()),
+            )
+            progress.add(row, variables)
+            _log(name, row, len(rows) + 1, recipe.epochs, len(targets))
+    progress.network.set_weights(progress.best_weights)
 
-    index = np.arange(len(val_targets), dtype="int32")
-    val_batches = batches(index, val_targets, batch_size=inference_batch_size(image_size))
-    while not _finished(recipe, rows := progress.of(phase)):
-        epoch = len(rows)
-        started = time.perf_counter() - (prepared if epoch == 0 else 0.0)
+
+@dataclass(frozen=True)
+class _Epochs:
+    """The epochs of a phase, each of which trains and validates."""
+
+    model: TrainingModel
+    optimizer: keras.optimizers.Optimizer
+    targets: np.ndarray
+    val_targets: np.ndarray
+    recipe: Recipe
+    name: str
+    image_size: int
+    learning_rate: str
+
+    def run(self, rows: list[Epoch], show: Show) -> tuple[dict[str, float], dict[str, Any]]:
+        """Run the epoch after these rows of the history, and return accuracy and loss on train and val."""
+        recipe, model, epoch = self.recipe, self.model, len(rows)
         if recipe.schedule == "plateau":
-            optimizer.learning_rate.assign(_plateau(recipe, [row["val_accuracy"] or 0.0 for row in rows]))
+            self.optimizer.learning_rate.assign(_plateau(recipe, [row["val_accuracy"] or 0.0 for row in rows]))
         if model.augmentation:
             model.augmentation.epoch.assign(epoch)
-        counters = read_counters()
-        order = shuffled(len(targets), recipe.seed, epoch)
-        val_logs = {"accuracy": None, "loss": None}
-        with enough_memory(name, recipe.batch_size, f"batch_size, and the {learning_rate} with it"):
-            logs = _fit(model, batches(order, targets[order], batch_size=recipe.batch_size), epoch, diverged)
-            if len(val_targets):
-                val_logs = model.evaluate(val_batches, verbose=0, return_dict=True)
-        _check_finite(variables, model, diverged)
-        row = Epoch(
-            phase=phase,
-            epoch=len(progress.history) + 1,
-            accuracy=logs["accuracy"],
-            loss=logs["loss"],
-            val_accuracy=val_logs["accuracy"],
-            val_loss=val_logs["loss"],
-            learning_rate=float(keras.ops.convert_to_numpy(optimizer.learning_rate)),
-            seconds=time.perf_counter() - started,
-            joules=joules(counters, read_counters()),
+        order = shuffled(len(self.targets), recipe.seed, epoch)
+        train_batches = batches(order, self.targets[order], batch_size=recipe.batch_size)
+        ticker = TrainingProgress(
+            show, math.ceil(len(order) / recipe.batch_size), epoch, recipe.epochs, [row["seconds"] for row in rows]
         )
-        progress.add(row, variables)
-        _log(name, row, epoch + 1, recipe.epochs, len(targets))
-    progress.network.set_weights(progress.best_weights)
+        with enough_memory(self.name, recipe.batch_size, f"batch_size, and the {self.learning_rate} with it"):
+            history = model.fit(
+                train_batches,
+                initial_epoch=epoch,
+                epochs=epoch + 1,
+                shuffle=False,  # the batches come shuffled
+                callbacks=[_StopAtNaN(self.diverged), ticker],
+                verbose=0,
+            ).history
+            val_logs = self._validate()
+        return {name: values[0] for name, values in history.items()}, val_logs
+
+    def _validate(self) -> dict[str, Any]:
+        if not len(self.val_targets):
+            return {"accuracy": None, "loss": None}
+        index = np.arange(len(self.val_targets), dtype="int32")
+        val_batches = batches(index, self.val_targets, batch_size=inference_batch_size(self.image_size))
+        return self.model.evaluate(val_batches, verbose=0, return_dict=True)
+
+    def check_finite(self, variables: list[keras.Variable]) -> None:
+        """Check the weights after the last step of an epoch, whose loss was computed before it changed them."""
+        for variable in variables:
+            if "float" in variable.dtype and not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
+                raise self.diverged("weights are not finite", self.model.steps)
+
+    def diverged(self, what: str, step: keras.Variable) -> InputError:
+        """Return the error for what is not finite since that step."""
+        at = int(keras.ops.convert_to_numpy(step))
+        return InputError(
+            f"{self.name}: the {what} since training step {at}. Training stopped, and the epochs before this one are "
+            f"saved. Lower its {self.learning_rate} (now {self.recipe.learning_rate:g}), give it a longer warmup or a "
+            f"gradient_clip, or set {self.name}.compute_dtype=float32."
+        )
 
 
 def compile_by(recipe: Recipe, model: TrainingModel, examples: int, compute_dtype: str) -> keras.optimizers.Optimizer:
@@ -134,19 +180,6 @@ def _plateau(recipe: Recipe, accuracies: list[float]) -> float:
     return learning_rate
 
 
-def _fit(model: TrainingModel, epoch_batches: object, epoch: int, diverged: Diverged) -> dict[str, float]:
-    """Run one epoch, and return its mean accuracy and loss."""
-    history = model.fit(
-        epoch_batches,
-        initial_epoch=epoch,
-        epochs=epoch + 1,
-        shuffle=False,  # the batches come shuffled
-        callbacks=[_StopAtNaN(diverged)],
-        verbose=1 if sys.stdout.isatty() else 0,
-    ).history
-    return {name: values[0] for name, values in history.items()}
-
-
 @contextmanager
 def enough_memory(name: str, batch_size: int, option: str) -> Iterator[None]:
     """Say which option to lower when memory runs out, for which each backend has an error of its own.
@@ -167,17 +200,10 @@ def enough_memory(name: str, batch_size: int, option: str) -> Iterator[None]:
         ) from error
 
 
-def _check_finite(variables: list[keras.Variable], model: TrainingModel, diverged: Diverged) -> None:
-    """Check the weights after the last step of an epoch, whose loss was computed before it changed them."""
-    for variable in variables:
-        if "float" in variable.dtype and not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
-            raise diverged("weights are not finite", model.steps)
-
-
 class _StopAtNaN(keras.callbacks.Callback):
     """Stop at the first step whose loss is not finite, before anything is saved."""
 
-    def __init__(self, diverged: Diverged) -> None:
+    def __init__(self, diverged: Callable[[str, keras.Variable], InputError]) -> None:
         super().__init__()
         self.diverged = diverged
 
@@ -185,15 +211,6 @@ class _StopAtNaN(keras.callbacks.Callback):
         """Check the mean loss of the epoch so far, which such a step makes not finite."""
         if not math.isfinite(logs["loss"]):
             raise self.diverged("loss is not finite", self.model.bad_step)
-
-
-def _diverged(name: str, learning_rate: str, recipe: Recipe, what: str, step: keras.Variable) -> InputError:
-    at = int(keras.ops.convert_to_numpy(step))
-    return InputError(
-        f"{name}: the {what} since training step {at}. Training stopped, and the epochs before this one are saved. "
-        f"Lower its {learning_rate} (now {recipe.learning_rate:g}), give it a longer warmup or a gradient_clip, or set "
-        f"{name}.compute_dtype=float32."
-    )
 
 
 def _tensorflow_error() -> type[Exception]:

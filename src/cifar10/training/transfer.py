@@ -7,8 +7,8 @@ import keras
 import numpy as np
 
 from cifar10.architectures.imagenet import BACKBONE
-from cifar10.compute.batches import batches, inference_batch_size, one_hot
-from cifar10.compute.device import jit_compile
+from cifar10.compute.batches import inference_batch_size, one_hot
+from cifar10.compute.inference import infer
 from cifar10.contracts import Examples
 from cifar10.training.augmentation import Augmentation, make_mixing
 from cifar10.training.model import TrainingModel
@@ -39,10 +39,10 @@ def train_head(
     inputs = []
     for copy in range(copies):
         augmentation.epoch.assign(copy)
-        inputs.append(_predict(augmented, train.images, network.name, recipe.image_size))
+        inputs.append(_features(augmented, train.images, network.name, recipe.image_size))
     val_inputs = inputs[0][:0]
     if len(val):
-        val_inputs = _predict(features, val.images, network.name, recipe.image_size)
+        val_inputs = _features(features, val.images, network.name, recipe.image_size)
     prepared = time.perf_counter() - started
     logger.info("%s: computed the features of %s images in %.0f s", network.name, f"{copies * len(train):,}", prepared)
 
@@ -95,8 +95,6 @@ def head(network: keras.Model) -> keras.Model:
     return keras.Model(network.get_layer("features").output, network.output, name=f"{network.name}_head")
 
 
-def _predict(model: keras.Model, images: np.ndarray, name: str, image_size: int) -> np.ndarray:
-    model.compile(jit_compile=jit_compile())
-    batch_size = inference_batch_size(image_size)
-    with enough_memory(name, batch_size, "image_size"):
-        return model.predict(batches(images, batch_size=batch_size), verbose=0).astype("float32")
+def _features(model: keras.Model, images: np.ndarray, name: str, image_size: int) -> np.ndarray:
+    with enough_memory(name, inference_batch_size(image_size), "image_size"):
+        return infer(model, images, image_size, f"{name}, computing features").astype("float32")

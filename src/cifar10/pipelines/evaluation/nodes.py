@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
 from cifar10 import figures, metrics
@@ -85,7 +84,6 @@ def evaluator(architectures: list[str]) -> Callable:
             )
 
         evaluated = sorted(map(evaluate_one, chosen), key=_rank)
-        _log(evaluated)
         seeds = _other_seeds(models, evaluated) if evaluate_versions == "all" else []
         return Evaluations(
             data_version=statistics.data_version,
@@ -107,18 +105,20 @@ def predict(
     test_time_augmentation: str,
 ) -> Predictions:
     """Predict all splits; with `test_time_augmentation` (a key of `VIEWS`), averaged over views, too."""
-    from cifar10.compute.inference import averaged, probabilities
+    from cifar10.compute.inference import averaged, infer
 
     on_train, on_val, on_test = (
-        probabilities(network, split.images, image_size) for split in (train, val, test_examples)
+        infer(network, split.images, image_size, f"{network.name}, predicting {name} images")
+        for name, split in (("train", train), ("val", val), ("test", test_examples))
     )
     predictions = Predictions(on_train, on_val, on_test)
     if test_time_augmentation == "none":
         return predictions
+    progress = f"{network.name}, predicting further views"
     return predictions._replace(
         views=test_time_augmentation,
-        val_averaged=averaged(network, val.images, on_val, test_time_augmentation, image_size),
-        test_averaged=averaged(network, test_examples.images, on_test, test_time_augmentation, image_size),
+        val_averaged=averaged(network, val.images, on_val, test_time_augmentation, image_size, progress),
+        test_averaged=averaged(network, test_examples.images, on_test, test_time_augmentation, image_size, progress),
     )
 
 
@@ -246,18 +246,3 @@ def _other_seeds(models: Models, evaluated: list[Evaluation]) -> list[TrainedMod
         latest.pop(each.record.seed, None)
         others += latest.values()
     return others
-
-
-def _log(evaluations: list[Evaluation]) -> None:
-    rows = [
-        {
-            "architecture": each.architecture,
-            "val_accuracy": each.metrics.val_accuracy,
-            "accuracy": each.metrics.accuracy,
-            "loss": each.metrics.loss,
-            "f1": each.metrics.f1,
-            "model_version": each.version,
-        }
-        for each in evaluations
-    ]
-    logger.info("Evaluated on the current data:\n%s", pd.DataFrame(rows).round(4).to_string(index=False))

@@ -85,13 +85,14 @@ def compare_formats(
     Raises:
         InputError: the predictions of a float format differ.
     """
-    from cifar10.compute.inference import median_seconds, probabilities
+    from cifar10.compute.inference import infer, median_seconds
+    from cifar10.compute.live import live
     from cifar10.pipelines.export.formats import FORMATS, KERAS, LITERT_INT8, runner
 
     verify(model.record.digests, val=val)
     count = min(ExportOptions.model_validate(export).images, len(val))
     images, labels = val.images[:count], val.labels[:count]
-    expected = probabilities(model.load_network(), images, model.record.image_size)
+    expected = infer(model.load_network(), images, model.record.image_size)
 
     def milliseconds(predict: Callable[[np.ndarray], np.ndarray], batch: int) -> float:
         return 1000 * median_seconds(lambda: predict(images[:batch]))
@@ -99,7 +100,12 @@ def compare_formats(
     rows = []
     for kind, file in FORMATS.items():
         predict = runner(kind, formats[kind])
-        predicted = np.concatenate([predict(images[at : at + BATCH]) for at in range(0, count, BATCH)])
+        batches: list[np.ndarray] = []
+        with live(f"{model.record.architecture}, predicting with {kind}", count) as show:
+            for at in range(0, count, BATCH):
+                batches.append(predict(images[at : at + BATCH]))
+                show(min(at + BATCH, count), "")
+        predicted = np.concatenate(batches)
         difference = float(abs(predicted - expected).max())
         if kind not in (KERAS, LITERT_INT8) and not difference <= MAX_DIFFERENCE:  # also refuses NaN
             raise InputError(

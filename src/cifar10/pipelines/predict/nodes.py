@@ -38,7 +38,7 @@ def predict_images(
     Raises:
         InputError: no image is given, it cannot be read, or there is no such model.
     """
-    from cifar10.compute.inference import probabilities
+    from cifar10.compute.inference import infer
 
     if image is None:
         raise InputError("No image is given: kedro run --pipelines=predict --params=image=FILE_OR_FOLDER")
@@ -53,7 +53,7 @@ def predict_images(
         )
 
     inputs = np.stack([to_network_input(each) for each in originals])
-    calibrated = apply_temperature(probabilities(network, inputs, record.image_size), _temperature(leaderboard, model))
+    calibrated = apply_temperature(infer(network, inputs, record.image_size), _temperature(leaderboard, model))
     table = pd.DataFrame(calibrated, columns=class_names)
     table.insert(0, "image", [path.name for path in files])
     table.insert(1, "label", [class_names[label] for label in calibrated.argmax(axis=1)])

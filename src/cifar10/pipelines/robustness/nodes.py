@@ -1,5 +1,6 @@
 """Evaluate all trained models on corrupted test images."""
 
+import itertools
 import logging
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -62,22 +63,23 @@ def robustness_evaluator(architectures: list[str]) -> Callable:
 
 def evaluate_model(model: TrainedModel, test_examples: Examples, options: Robustness) -> pd.DataFrame:
     """Return the accuracy of a model under each corruption and severity, and without any."""
-    from cifar10.compute.inference import probabilities
+    from cifar10.compute.inference import infer
+    from cifar10.compute.live import live
 
     record, network = model.record, model.load_network()
     count = min(options.examples, len(test_examples))
     chosen = test_examples.take(np.sort(np.random.default_rng(options.seed).permutation(len(test_examples))[:count]))
 
     def evaluate(images: np.ndarray) -> float:
-        return accuracy(chosen.labels, probabilities(network, images, record.image_size))
+        return accuracy(chosen.labels, infer(network, images, record.image_size))
 
-    clean = evaluate(chosen.images)
-    rows = [
-        (record.architecture, model.version, corruption, severity,
-         evaluate(corrupt(chosen.images, corruption, severity, options.seed)), clean, count)
-        for corruption in CORRUPTIONS
-        for severity in SEVERITIES
-    ]  # fmt: skip
+    clean, rows = evaluate(chosen.images), []
+    pairs = list(itertools.product(CORRUPTIONS, SEVERITIES))
+    with live(f"{record.architecture}, corrupted images", len(pairs)) as show:
+        for done, (corruption, severity) in enumerate(pairs, start=1):
+            corrupted = evaluate(corrupt(chosen.images, corruption, severity, options.seed))
+            rows.append((record.architecture, model.version, corruption, severity, corrupted, clean, count))
+            show(done, corruption)
     table = pd.DataFrame(rows, columns=COLUMNS)
     mean = table.accuracy.mean()
     logger.info("%s: accuracy %.4f on clean images, %.4f on corrupted ones (mean)", record.architecture, clean, mean)

@@ -1,0 +1,106 @@
+"""The progress of long computations: a live line on a terminal; elsewhere, a line in the log every minute."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+
+logger = logging.getLogger(__name__)
+
+LOG_SECONDS = 60.0  # between two lines in the log
+SHOW_SECONDS = 0.1  # between two updates of the live line
+DELAY_SECONDS = 1.0  # before the live line appears, so that short computations show none
+
+Show = Callable[[int, str], None]  # from the amount done, and what else there is to say
+
+
+@contextmanager
+def live(description: str, total: int, done: int = 0) -> Iterator[Show]:
+    """Give a function that shows how much of a computation is done.
+
+    Args:
+        description: what is computed.
+        total: the amount in all.
+        done: the amount before the start.
+    """
+    if not sys.stderr.isatty():
+        yield _log_every_minute(description, total)
+        return
+
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    form = "{desc} |{bar:20}| {percentage:3.0f}%{postfix}"
+    with (
+        logging_redirect_tqdm(),  # so that lines of the log appear above the live line
+        tqdm(
+            desc=description, total=total, initial=done, bar_format=form, leave=False, dynamic_ncols=True,
+            mininterval=SHOW_SECONDS, delay=DELAY_SECONDS,
+        ) as bar,
+    ):  # fmt: skip
+
+        def show(done: int, details: str = "") -> None:
+            bar.set_postfix_str(details, refresh=False)
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def _log_every_minute(description: str, total: int) -> Show:
+    logged = time.monotonic()
+
+    def show(done: int, details: str = "") -> None:
+        nonlocal logged
+        if time.monotonic() - logged >= LOG_SECONDS:
+            logged = time.monotonic()
+            logger.info("%s: %.0f%% done%s", description, 100 * done / total, f", {details}" if details else "")
+
+    return show
+
+
+class PredictionProgress(keras.callbacks.Callback):
+    """Show how many batches `predict` has done."""
+
+    def __init__(self, show: Show) -> None:
+        super().__init__()
+        self.show = show
+
+    def on_predict_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Show that this batch is done."""
+        self.show(batch + 1, "")
+
+
+class TrainingProgress(keras.callbacks.Callback):
+    """Show how far an epoch and the whole phase are, and when the phase will be done."""
+
+    def __init__(self, show: Show, steps: int, epoch: int, epochs: int, previous: list[float]) -> None:
+        """Store the place of this epoch in its phase.
+
+        Args:
+            show: shows the steps done in the phase.
+            steps: per epoch.
+            epoch: from 0.
+            epochs: of the phase, at most.
+            previous: seconds of the epochs before, with validation.
+        """
+        super().__init__()
+        self.show, self.steps, self.epoch, self.epochs, self.previous = show, steps, epoch, epochs, previous
+        self.started = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Show that this step is done."""
+        share = (batch + 1) / self.steps
+        elapsed = time.monotonic() - self.started
+        # The first epochs of a process compile, so the shortest so far is closest to those that come.
+        seconds = min([*self.previous, elapsed / share]) if self.previous else elapsed / share
+        left = max(seconds * (self.epochs - self.epoch) - elapsed, 0.0)
+        done_at = time.strftime("%H:%M", time.localtime(time.time() + left))
+        details = (
+            f"epoch {self.epoch + 1} of {self.epochs}, {share:.0%} of it, loss {logs['loss']:.4f}, accuracy "
+            f"{logs['accuracy']:.4f}, {seconds:.0f} s per epoch, done at {done_at}"
+        )
+        self.show(self.epoch * self.steps + batch + 1, details)

@@ -1,0 +1,124 @@
+"""What a run logs besides the messages of its nodes: one line per node, and its result at the end."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
+
+from cifar10.contracts import Evaluations, TrainedModel
+
+logger = logging.getLogger(__name__)
+
+RUNNER_LOGGERS = ("kedro.runner.sequential_runner", "kedro.runner.thread_runner", "kedro.runner.parallel_runner")
+
+
+class OneLinePerNode(logging.Filter):
+    """Of the messages of Kedro's runners, keep one per node that has saved something.
+
+    Attributes:
+        saved: the names of the nodes that have.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.saved: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether to log this record."""
+        if record.levelno > logging.INFO or record.msg.startswith("Pipeline execution completed"):
+            return True
+        return record.msg == "Completed node: %s" and record.getMessage().removeprefix("Completed node: ") in self.saved
+
+    def install(self) -> None:
+        """Replace the filter of an earlier run in this process."""
+        for name in RUNNER_LOGGERS:
+            runner = logging.getLogger(name)
+            for other in [each for each in runner.filters if isinstance(each, OneLinePerNode)]:
+                runner.removeFilter(other)
+            runner.addFilter(self)
+
+
+def same_data(run_params: dict[str, Any]) -> str:
+    """Return the options that make another command use the environment and the data folder of this run."""
+    options = f" --env={run_params['env']}" if run_params["env"] else ""
+    if data_root := run_params["runtime_params"].get("data_root"):
+        options += f" --params=data_root={data_root}"
+    return options
+
+
+def log_result(pipeline: Pipeline, catalog: DataCatalog, run_params: dict[str, Any]) -> None:
+    """Log what the run has produced, where it is, and what to run next."""
+    made = pipeline.all_outputs()
+    models = [name for name in sorted(made) if name.endswith(".model") and not name.startswith("exported.")]
+    lines: list[str] = []
+    if "leaderboard" in made:
+        lines += _leaderboard(catalog.load("leaderboard"))
+    elif "evaluations" in made:
+        lines += [*_evaluations(catalog.load("evaluations")), _next("reporting", run_params)]
+    elif models:
+        lines += [_model(catalog.load(name), _path(catalog, name)) for name in models]
+        lines.append(_next("evaluation,reporting", run_params))
+    elif "robustness" in made:
+        lines.append(_next("reporting", run_params))
+    if "report" in made:
+        lines.append(f"Report: {_path(catalog, 'report').resolve().as_uri()}")
+    if "serving" in made:
+        lines += _export(_path(catalog, "serving"), catalog.load("model_card"))
+    if "prediction" in made:
+        lines.append(f"Figure: {_path(catalog, 'figure.prediction').resolve().as_uri()}")
+    for line in lines:
+        logger.info("%s", line)
+
+
+def _path(catalog: DataCatalog, name: str) -> Path:
+    return catalog.get(name).path  # type: ignore[union-attr]
+
+
+def _next(pipelines: str, run_params: dict[str, Any]) -> str:
+    return f"Next: kedro run --pipelines={pipelines}{same_data(run_params)}"
+
+
+def _model(model: TrainedModel, path: Path) -> str:
+    record = model.record
+    accuracy = "no validation" if record.val_accuracy is None else f"validation accuracy {record.val_accuracy:.2%}"
+    return f"{record.architecture}: {accuracy} (epoch {record.best_epoch} of {record.epochs}), saved as {path}"
+
+
+def _leaderboard(leaderboard: pd.DataFrame) -> Iterator[str]:
+    rows: Any = leaderboard.itertuples()
+    yield _row("rank", "architecture", "validation", "test", "95% CI")
+    for row in rows:
+        yield _row(
+            "-" if pd.isna(row.rank) else str(row.rank),
+            row.architecture,
+            "n/a" if pd.isna(row.val_accuracy) else f"{row.val_accuracy:.2%}",
+            f"{row.accuracy:.2%}",
+            f"{100 * row.accuracy_low:.1f} to {100 * row.accuracy_high:.1f}",
+        )
+
+
+def _evaluations(evaluations: Evaluations) -> Iterator[str]:
+    yield _row("rank", "architecture", "validation", "test", "95% CI")
+    for place, each in enumerate(evaluations.models, start=1):
+        metrics, ranked = each.metrics, each.metrics.val_accuracy is not None
+        yield _row(
+            str(place) if ranked else "-",
+            each.architecture,
+            f"{metrics.val_accuracy:.2%}" if ranked else "n/a",
+            f"{metrics.accuracy:.2%}",
+            f"{100 * metrics.accuracy_low:.1f} to {100 * metrics.accuracy_high:.1f}",
+        )
+
+
+def _row(rank: str, architecture: str, val: str, test: str, interval: str) -> str:
+    return f"{rank:>4}  {architecture:24}{val:>10}{test:>9}   {interval}"
+
+
+def _export(folder: Path, card: dict[str, Any]) -> Iterator[str]:
+    version = max((int(each.name) for each in (folder / card["name"]).iterdir() if each.name.isdecimal()), default=0)
+    yield f"Exported {card['name']}, version {version}: {folder / card['name'] / str(version)}"
+    yield f"Serve it: cifar10-serve --models {folder}"

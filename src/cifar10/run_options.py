@@ -1,0 +1,70 @@
+"""Checks of the options of `kedro run`, before anything is loaded."""
+
+import importlib
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.project import pipelines
+from kedro.pipeline import Pipeline
+
+from cifar10.errors import InputError, did_you_mean
+
+RUNNERS = ("SequentialRunner", "ThreadRunner", "ParallelRunner")
+
+
+def check(options: dict[str, Any], conf: Path) -> None:
+    """Refuse a name that does not exist.
+
+    Args:
+        options: of `kedro run`, as its callback gets them.
+        conf: the configuration; if it is a folder, it has one folder per environment.
+
+    Raises:
+        InputError: it says which name is unknown, and which similar ones exist.
+    """
+    names = options["pipelines"] or [options["pipeline"] or "__default__"]
+    _check("pipeline", names, pipelines)
+    if (env := options["env"]) and conf.is_dir():
+        _check("environment", [env], {path.name for path in conf.iterdir() if path.is_dir()})
+    if runner := options["runner"]:
+        _check_runner(runner)
+    pipeline = sum((pipelines[name] for name in names), Pipeline([]))
+    where = f" in {', '.join(names)}"
+    nodes = {node.name for node in pipeline.nodes}
+    for option in ("node_names", "from_nodes", "to_nodes"):
+        _check("node", options[option], nodes, where)
+    _check("namespace", options["namespaces"], set(_namespaces(pipeline)), where)
+    _check("tag", options["tags"], {tag for node in pipeline.nodes for tag in node.tags}, where)
+    for option in ("from_inputs", "to_outputs"):
+        _check("dataset", options[option], pipeline.datasets(), where)
+    _check("dataset", options["load_versions"], {name for each in pipelines.values() for name in each.datasets()})
+
+
+def _check(kind: str, given: Iterable[str] | None, known: Collection[str], where: str = "") -> None:
+    for name in given or ():
+        if name not in known:
+            if not known:
+                raise InputError(f"There is no {kind} {name}{where}, nor any other.")
+            raise InputError(f"There is no {kind} {name}{where}; {did_you_mean(name, known)}")
+
+
+def _check_runner(runner: str) -> None:
+    """Check a runner of Kedro, or the dotted path of another one."""
+    if "." not in runner:
+        _check("runner", [runner], RUNNERS)
+        return
+    module, _, name = runner.rpartition(".")
+    try:
+        found = hasattr(importlib.import_module(module), name)
+    except ImportError:
+        found = False
+    if not found:
+        raise InputError(f"There is no runner {runner}; Kedro's own are {', '.join(RUNNERS)}.")
+
+
+def _namespaces(pipeline: Pipeline) -> Iterable[str]:
+    """Yield every namespace of a node, and those around it."""
+    for node in pipeline.nodes:
+        parts = (node.namespace or "").split(".")
+        yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))

@@ -1,0 +1,65 @@
+"""The project as an installed package: `python -m cifar10`, and the commands that pyproject.toml declares."""
+
+import importlib
+import os
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from tests.helpers import PROJECT
+
+SCRIPTS = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+
+
+def _package(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cifar10", *arguments],
+        cwd=PROJECT,
+        env={**os.environ, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_help_lists_the_options_of_kedro_run():
+    result = _package("--help")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("Usage: python -m cifar10 [OPTIONS]")
+    assert all(option in result.stdout for option in ("--pipelines", "--env", "--params", "--conf-source"))
+
+
+def test_pipeline_runs(tmp_path):
+    result = _package("--env=demo", "--pipelines=ingestion", f"--params=data_root={tmp_path}")
+    assert result.returncode == 0, result.stderr
+    assert {path.name for path in (tmp_path / "02_intermediate").iterdir()} == {
+        "train_examples.npz",
+        "test_examples.npz",
+    }
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--pipelines=nonsense", "Error: There is no pipeline nonsense; "),
+        ("--pipelines=trian_vgg16", "Error: There is no pipeline trian_vgg16; did you mean train_vgg16"),
+    ],
+)
+def test_mistake_is_one_message(argument, message):
+    result = _package(argument)
+    assert result.returncode == 1
+    [line] = result.stderr.splitlines()
+    assert line.startswith(message)
+    assert "Traceback" not in result.stdout
+
+
+@pytest.mark.parametrize(("name", "target"), SCRIPTS.items())
+def test_command_exists(name, target):
+    module, _, function = target.partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_package_has_its_command():
+    assert SCRIPTS["cifar10"] == "cifar10.__main__:main"
