@@ -36,9 +36,7 @@ def atomic(target: Path) -> Iterator[Path]:
         unfinished.replace(target)
     except BaseException as error:
         unfinished.unlink(missing_ok=True)
-        with suppress(OSError):  # another run may have written something there in the meantime
-            for folder in created:
-                folder.rmdir()
+        _remove_empty(created)
         if isinstance(error, OSError):
             raise unwritable(target, error) from error
         raise
@@ -63,11 +61,14 @@ def unwritable(target: Path, error: OSError) -> InputError:
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """Give the path of a temporary folder beside a target that does not exist yet, and rename it once it is complete.
+    """Provide a temporary folder beside a target that does not exist yet, and rename it once it is complete.
+
+    If anything fails before, neither the folder nor one created for it is left behind.
 
     Raises:
         InputError: the disk is full, or the folder is not writable.
     """
+    created = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]  # innermost first
     unfinished = target.with_name(f"{UNFINISHED}{secrets.token_hex(4)}-{target.name}")
     try:
         unfinished.mkdir(parents=True)
@@ -75,6 +76,13 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         unfinished.rename(target)
     except BaseException as error:
         shutil.rmtree(unfinished, ignore_errors=True)
+        _remove_empty(created)
         if isinstance(error, OSError):
             raise unwritable(target, error) from error
         raise
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    with suppress(OSError):  # another run may have written something there in the meantime
+        for folder in folders:
+            folder.rmdir()

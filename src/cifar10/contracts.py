@@ -83,7 +83,7 @@ class Artifact(BaseModel):
         try:
             values = json.loads(text)
             schema = values.pop("schema", None)
-        except (ValueError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:  # the latter two if it is not an object
             raise InputError(f"{source} is not valid JSON ({error}). {advice}") from error
         if not isinstance(schema, int) or not 1 <= schema <= cls.SCHEMA:
             known = "1" if cls.SCHEMA == 1 else f"1 to {cls.SCHEMA}"

@@ -34,7 +34,7 @@ def old_versions(root: Path, keep: int) -> list[OldVersion]:
     named = _named_by_leaderboard(root)
     old = []
     for artifact in sorted(path for layer in FOLDERS for path in (root / layer).glob("*") if path.is_dir()):
-        versions = sorted(path for path in artifact.iterdir() if path.is_dir() and VERSION.fullmatch(path.name))
+        versions = sorted(path for path in artifact.iterdir() if _is_version(path))
         old += [
             folder
             for folder in [*artifact.glob(f"{DELETED}*"), *versions[:-keep]]
@@ -53,6 +53,11 @@ def delete(versions: list[OldVersion]) -> None:
         if not path.name.startswith(DELETED):
             path = path.rename(path.with_name(DELETED + path.name))
         shutil.rmtree(path)
+
+
+def _is_version(path: Path) -> bool:
+    """Return whether this is the folder of a version, and not that of a save that has failed or is not complete yet."""
+    return VERSION.fullmatch(path.name) is not None and (path / path.parent.name).exists()
 
 
 def _predictions_without_model(root: Path, old: set[Path]) -> Iterator[Path]:

@@ -356,7 +356,6 @@ def test_figure_that_cannot_be_drawn_leaves_no_file_behind(tmp_path):
     assert list(FiguresDataset(filepath=str(tmp_path / "portraits"), version=Version(None, None)).load()) == ["a"]
 
 
-@pytest.mark.xfail(strict=True, reason="empty folders of versions are left, which `kedro prune --keep` counts")
 def test_figure_that_cannot_be_drawn_leaves_no_folder_behind(tmp_path):
     save_bad_figures(tmp_path)
     assert not list(tmp_path.iterdir())

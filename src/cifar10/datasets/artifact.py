@@ -31,7 +31,7 @@ class LocalDataset(AbstractVersionedDataset):
 
     @property
     def has_versions(self) -> bool:
-        """Whether each run saves a version of its own. (Kedro has a meaning of its own for the name `versioned`.)"""
+        """Whether each run saves a version of its own; Kedro uses the name `versioned` for something else."""
         return self._version is not None
 
     def missing(self) -> bool:
@@ -86,12 +86,15 @@ class WrappedDataset(LocalDataset):
     def save(self, data: Any) -> None:
         """Save under a temporary name, and rename the file once it is complete."""
         with atomic(Path(self._get_save_path())) as path:
-            try:
-                self._wrap(path).save(data)
-            except DatasetError as error:
-                if isinstance(error.__cause__, OSError):  # a full disk, which `atomic` explains
-                    raise error.__cause__ from error
-                raise
+            self._write(path, data)
+
+    def _write(self, path: Path, data: Any) -> None:
+        try:
+            self._wrap(path).save(data)
+        except DatasetError as error:
+            if isinstance(error.__cause__, OSError):  # a full disk, which `atomic` explains
+                raise error.__cause__ from error
+            raise
 
     def _newest(self) -> Any:
         return self._wrap(Path(self._get_load_path()))

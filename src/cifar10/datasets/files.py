@@ -53,13 +53,15 @@ class FigureDataset(WrappedDataset):
     def save(self, data: Figure) -> None:
         """Save both; the PNG last, because versions are recognised by it."""
         target = Path(self._get_save_path())
-        try:
-            save_svg(data, target.with_suffix(".svg"))
-            super().save(data)
-        except BaseException:
-            if not target.exists():
-                target.with_suffix(".svg").unlink(missing_ok=True)
-            raise
+        vector = target.with_suffix(".svg")
+        with atomic(target) as path:
+            try:
+                save_svg(data, vector)
+                self._write(path, data)
+            except BaseException:
+                if not target.exists():
+                    vector.unlink(missing_ok=True)
+                raise
 
     def preview(self) -> ImagePreview:
         """Return the PNG for Kedro-Viz."""

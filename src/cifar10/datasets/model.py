@@ -29,15 +29,15 @@ class ModelDataset(LocalDataset):
         """Save network and record."""
         target = Path(self._get_save_path())
         record = target.with_name(RECORD)
-        try:
-            with atomic(target) as network:
+        with atomic(target) as network:
+            try:
                 data.load_network().save(network)
                 with atomic(record) as unfinished:
                     unfinished.write_text(data.record.to_json(), encoding="utf-8")
-        except BaseException:
-            if not target.exists():
-                record.unlink(missing_ok=True)
-            raise
+            except BaseException:
+                if not target.exists():
+                    record.unlink(missing_ok=True)
+                raise
 
     def check(self) -> None:
         """Raise `InputError` if there is a record that cannot be read; called before a run that reads it."""
