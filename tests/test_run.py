@@ -123,7 +123,7 @@ def test_older_model_is_evaluated_with_its_own_record(copy):
     table = pd.read_csv(copy / f"06_models/batchnorm_cnn_history.csv/{first}/batchnorm_cnn_history.csv")
     pd.testing.assert_frame_equal(pd.DataFrame(before.record.history).astype({"joules": float}), table)
 
-    with pytest.raises(DatasetError, match=r"batchnorm_cnn.keras has no version 1999: it has"):
+    with pytest.raises(InputError, match=r"batchnorm_cnn.keras has no version 1999: it has"):
         run(copy, "evaluation", load_versions={"batchnorm_cnn.model": "1999"})
 
 
@@ -333,8 +333,8 @@ def test_a_run_reads_and_hashes_each_split_once(copy, monkeypatch):
     counted.__set_name__(Examples, "digest")
     monkeypatch.setattr(Examples, "digest", counted)
     monkeypatch.setattr(ExamplesDataset, "load", counted_load)
-    run(copy, "train_batchnorm_cnn", "evaluation", "robustness", "reporting", "export",
-        batchnorm_cnn={**TINY, "epochs": 1})  # fmt: skip
+    run(copy, "train_batchnorm_cnn", "evaluation", "robustness", "reporting",
+        batchnorm_cnn={**TINY, "epochs": 1}, robustness={"examples": 40, "seed": 0})  # fmt: skip
     assert sorted(loads) == ["test_examples", "train", "val"]
     assert len(hashes) == 3
 
@@ -430,6 +430,7 @@ def test_registry_lists_every_pipeline_without_tensorflow():
         (["--params=architecture=resnet5"], "architecture: there is no architecture resnet5; did you mean resnet50?"),
         (["--params=export.architecture=vgg"], "export.architecture: there is no architecture vgg; did you mean vgg"),
         (["--params=evaluate_versions=some"], "evaluate_versions: input should be 'latest' or 'all'"),
+        (["--params=benchmark.inference_batch_sizes=1 x"], "x is not a batch size from 1 to 4,096; separate several"),
         (["--params=robustness.examples=0"], "robustness.examples: input should be greater than or equal to 1"),
         (["--env=demo", "--pipelines=predict"], "No image is given: kedro run --pipelines=predict --params=image="),
         (["--env=demo", "--pipelines=predict", "--params=image=nowhere.jpg"], "nowhere.jpg"),

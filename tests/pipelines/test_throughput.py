@@ -34,7 +34,7 @@ OPTIONS = {
     "architectures": "simple_cnn airbench94",
     "compute_dtype": "float32",
     "batch_size": 16,
-    "inference_batch_sizes": [1],
+    "inference_batch_sizes": 1,
     "repeats": 1,
     "seconds": 0.1,
     "torch": None,
@@ -130,7 +130,7 @@ def test_benchmark_is_drawn_with_and_without_pytorch(table):
 @pytest.mark.parametrize(("python", "message"), [("/nowhere/python", "cannot be run"), ("false", "could not train")])
 def test_pytorch_that_does_not_work_is_named(python, message):
     with pytest.raises(InputError, match=rf"benchmark.torch: {python} {message}"):
-        torch_throughput(python, Description(1, 1, "float32", [], "a machine"), 1, 1.0)
+        torch_throughput(python, Description(1, 1, "float32", [], "a machine"), "train", 1, 1.0)
 
 
 def test_inputs_of_a_layer_come_before_it_in_the_graph(statistics):

@@ -54,7 +54,8 @@ class TrainingModel(keras.Model):
 
     def call(self, index, training=False):
         """Map indices of examples, int (n,), to logits (n, classes)."""
-        inputs = ops.take(self.train_inputs if training else self.val_inputs, index, axis=0)
+        # Cast, because Keras averages a batch of indices into floats where it builds the metrics on one of them.
+        inputs = ops.take(self.train_inputs if training else self.val_inputs, ops.cast(index, "int32"), axis=0)
         if training and self.augmentation:
             inputs = self.augmentation(inputs)
         if training and self.mixing:

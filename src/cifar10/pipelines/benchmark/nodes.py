@@ -15,7 +15,7 @@ from cifar10.training.recipe import RECIPES, Recipe, TransferRecipe
 logger = logging.getLogger(__name__)
 
 ALL = "all"
-BatchSize = Annotated[int, Field(ge=1, le=4096)]
+MAX_BATCH_SIZE = 4096
 
 
 def _known(names: str) -> str:
@@ -25,6 +25,13 @@ def _known(names: str) -> str:
     return names
 
 
+def _batch_sizes(given: str | int) -> str | int:
+    for size in str(given).split():
+        if not size.isdecimal() or not 1 <= int(size) <= MAX_BATCH_SIZE:
+            raise ValueError(f"{size} is not a batch size from 1 to {MAX_BATCH_SIZE:,}; separate several by spaces")
+    return given
+
+
 class Benchmark(BaseModel):
     """Parameters of this pipeline; `conf/base/parameters.yml` has their values and explains them."""
 
@@ -32,8 +39,8 @@ class Benchmark(BaseModel):
 
     architectures: Annotated[str, AfterValidator(_known)]
     compute_dtype: Literal["auto", "float32", "bfloat16"]
-    batch_size: BatchSize | None
-    inference_batch_sizes: list[BatchSize]
+    batch_size: Annotated[int, Field(ge=1, le=MAX_BATCH_SIZE)] | None
+    inference_batch_sizes: Annotated[str | int, AfterValidator(_batch_sizes)]
     repeats: Annotated[int, Field(ge=1)]
     seconds: Annotated[float, Field(gt=0)]
     torch: str | None
@@ -53,8 +60,9 @@ def benchmarker(architectures: list[str]) -> Callable:
             One row per network: its `parameters`; `gflop_per_image` of a forward pass; `training` and `inference_N` (in
             batches of N) in images per second, the former with minimum and maximum over the repeats; `overhead`, the
             share of the training time outside the compiled steps; `gflops`, the rate of training; `peak_mb`, the peak
-            memory of its process; and `hours` that its recipe would take here. With PyTorch: its images per second in
-            `torch`, and the `ratio` of this project's to them. The row of a network without enough memory is empty.
+            memory of its process; and `hours` that its recipe would take here. With PyTorch: its training images per
+            second in `torch`, and the `ratio` of this project's to them; `torch_inference_N` and `ratio_inference_N`
+            likewise. The row of a network without enough memory is empty.
 
         Raises:
             InputError: PyTorch cannot be run, or there was not enough memory for any network.
@@ -74,8 +82,8 @@ def benchmarker(architectures: list[str]) -> Callable:
         if "training" not in table:
             raise EndedError("No network could be measured, because there was not enough memory. Use smaller batches.")
         logger.info("Images per second:\n%s", table.to_string(index=False))
-        if "ratio" in table and len(table) > 1:
-            logger.info("Geometric mean of the ratios: %.2f", statistics.geometric_mean(table.ratio.dropna()))
+        for column in [column for column in map(str, table) if column.startswith("ratio") and len(table) > 1]:
+            logger.info("Geometric mean of %s: %.2f", column, statistics.geometric_mean(table[column].dropna()))
         return table
 
     return measure
@@ -86,22 +94,29 @@ def _measure(name: str, recipe: Recipe, benchmark: Benchmark) -> dict[str, Any]:
 
     batch_size = benchmark.batch_size or recipe.batch_size
     trained, overhead, torch = [], [], []
+    inferred: dict[str, float] = {}
+    python = None if isinstance(recipe, TransferRecipe) else benchmark.torch
     with measuring(name, recipe, benchmark.compute_dtype) as ask:
         described = ask("describe")
         for _ in range(benchmark.repeats):  # in turn, because the speed of a machine drifts
             speed, share = ask("train", batch_size, benchmark.seconds)
             trained.append(speed)
             overhead.append(share)
-            if benchmark.torch and not isinstance(recipe, TransferRecipe):
-                torch.append(torch_throughput(benchmark.torch, described, batch_size, benchmark.seconds))
+            if python:
+                torch.append(torch_throughput(python, described, "train", batch_size, benchmark.seconds))
         memory = ask("memory")
-        inferred = {
-            f"inference_{size}": statistics.median(
-                ask("infer", size, benchmark.seconds) for _ in range(benchmark.repeats)
-            )
-            for size in benchmark.inference_batch_sizes
-        }
+        for size in map(int, str(benchmark.inference_batch_sizes).split()):
+            ours, theirs = [], []
+            for _ in range(benchmark.repeats):
+                ours.append(ask("infer", size, benchmark.seconds))
+                if python:
+                    theirs.append(torch_throughput(python, described, "infer", size, benchmark.seconds))
+            inferred[f"inference_{size}"] = statistics.median(ours)
+            if python:
+                inferred[f"torch_inference_{size}"] = statistics.median(theirs)
+                inferred[f"ratio_inference_{size}"] = _ratio(ours, theirs)
     training = statistics.median(trained)
+    fastest = max((speed for key, speed in inferred.items() if key.startswith("inference_")), default=3 * training)
     row = {
         "architecture": name,
         "compute_dtype": described.compute_dtype,
@@ -115,14 +130,19 @@ def _measure(name: str, recipe: Recipe, benchmark: Benchmark) -> dict[str, Any]:
         "gflops": 3 * described.flops * training / 1e9,
         "peak_mb": memory / 1e6,
         "parameters": described.parameters,
-        "hours": _hours(recipe, training, max(inferred.values(), default=3 * training)),
+        "hours": _hours(recipe, training, fastest),
         "device": described.device,
     }
     if benchmark.torch:
-        ratios = [ours / theirs for ours, theirs in zip(trained, torch, strict=False)]
-        row["torch"], row["ratio"] = (statistics.median(each) if each else float("nan") for each in (torch, ratios))
+        row["torch"] = statistics.median(torch) if torch else float("nan")
+        row["ratio"] = _ratio(trained, torch) if torch else float("nan")
     logger.info("%s, %s: %.0f training images/s", name, described.compute_dtype, training)
     return row
+
+
+def _ratio(ours: list[float], theirs: list[float]) -> float:
+    """Return the median of the ratios of measurements that were made in turn."""
+    return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
 
 
 def _hours(recipe: Recipe, training: float, inference: float) -> float:

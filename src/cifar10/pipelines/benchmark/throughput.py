@@ -86,12 +86,13 @@ def measuring(name: str, recipe: Recipe, compute_dtype: str) -> Iterator[Callabl
         process.kill()
 
 
-def torch_throughput(python: str, description: Description, batch_size: int, seconds: float) -> float:
-    """Return the training images per second of the same network in PyTorch.
+def torch_throughput(python: str, description: Description, mode: str, batch_size: int, seconds: float) -> float:
+    """Return the images per second of the same network in PyTorch.
 
     Args:
         python: an interpreter that has PyTorch.
         description: of the network.
+        mode: `train`, in the compute dtype of the description, or `infer`, in float32 as the saved models.
         batch_size: images per step.
         seconds: approximate duration of the measurement.
 
@@ -102,14 +103,17 @@ def torch_throughput(python: str, description: Description, batch_size: int, sec
     with tempfile.NamedTemporaryFile("w", suffix=".json") as graph:
         json.dump(description.graph, graph)
         graph.flush()
-        command = [python, str(script), graph.name, description.compute_dtype, str(batch_size), str(seconds)]
+        compute_dtype = description.compute_dtype if mode == "train" else "float32"
+        command = [python, str(script), graph.name, mode, compute_dtype, str(batch_size), str(seconds)]
         try:
             result = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  chosen by the user
         except OSError as error:
             raise InputError(f"benchmark.torch: {python} cannot be run ({error.strerror}).") from error
         except subprocess.CalledProcessError as error:
             reason = (error.stderr.strip().splitlines() or ["no message"])[-1]
-            raise InputError(f"benchmark.torch: {python} could not train the network in PyTorch: {reason}") from error
+            raise InputError(
+                f"benchmark.torch: {python} could not {mode} with the network in PyTorch: {reason}"
+            ) from error
     return float(result.stdout)
 
 

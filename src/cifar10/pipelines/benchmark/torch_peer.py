@@ -1,6 +1,6 @@
-"""Print the training images per second of a network in PyTorch, for comparison. Needs nothing but PyTorch.
+"""Print the images per second of a network in PyTorch, for comparison. Needs nothing but PyTorch.
 
-    python torch_peer.py GRAPH.json float32|bfloat16 BATCH_SIZE SECONDS
+    python torch_peer.py GRAPH.json train|infer float32|bfloat16 BATCH_SIZE SECONDS
 
 GRAPH.json is the network as `throughput.graph` describes it. The loop follows PyTorch's recommendations: channels_last,
 autocast for bfloat16, SGD with Nesterov momentum; the images are in memory already. Prints the median over the steps.
@@ -158,7 +158,7 @@ def _activation(node):
 
 def main():
     """Measure by the arguments of the command line."""
-    path, dtype, batch_size, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+    path, mode, dtype, batch_size, seconds = *sys.argv[1:4], int(sys.argv[4]), float(sys.argv[5])
     with open(path) as file:
         graph = json.load(file)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -169,13 +169,23 @@ def main():
     images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.randint(0, 10, (batch_size,), device=device)
 
-    def step():
-        started = time.perf_counter()
+    def train():
         with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
             loss = functional.cross_entropy(model(images), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+
+    def infer():
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
+            model(images)
+
+    model.train(mode == "train")
+    run = {"train": train, "infer": infer}[mode]
+
+    def step():
+        started = time.perf_counter()
+        run()
         if device == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - started
