@@ -1,0 +1,73 @@
+"""The progress of long computations, on a terminal and in a log."""
+
+import io
+import logging
+import re
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from cifar10.compute import live as module
+from cifar10.compute.live import PredictionProgress, TrainingProgress, live
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_log_gets_a_line_a_minute(caplog, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    with caplog.at_level(logging.INFO, "cifar10"), live("vgg16, training", 200) as show:
+        for step in range(1, 201):
+            now = float(step)
+            show(step, "loss 1.5")
+    assert [record.message for record in caplog.records] == [
+        "vgg16, training: 30% done, loss 1.5",
+        "vgg16, training: 60% done, loss 1.5",
+        "vgg16, training: 90% done, loss 1.5",
+    ]
+
+
+def test_terminal_gets_one_live_line_that_goes_away(caplog, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(module, "DELAY_SECONDS", 0.0)
+    monkeypatch.setattr(module, "SHOW_SECONDS", 0.0)
+    with live("vgg16, training", 4, done=1) as show:
+        for step in range(2, 5):
+            show(step, f"loss {step}")
+    written = terminal.getvalue()
+    assert "\n" not in written
+    assert "vgg16, training |" in written
+    assert re.search(r"\| +50%, loss 2", written)
+    assert not written.rsplit("\r", 2)[-1].strip()  # cleared at the end
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("previous", [[], [80.0, 40.0]])
+def test_training_says_how_long_it_will_take(monkeypatch, previous):
+    now, shown = 100.0, []
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    monkeypatch.setattr(module.time, "time", lambda: 0.0)
+    monkeypatch.setattr(module.time, "localtime", lambda seconds: seconds)
+    monkeypatch.setattr(module.time, "strftime", lambda form, seconds: f"{seconds:.0f} s")
+    progress = TrainingProgress(lambda *given: shown.append(given), steps=10, epoch=2, epochs=5, previous=previous)
+    now = 110.0
+    progress.on_train_batch_end(4, {"loss": 1.0, "accuracy": 0.5})
+    # Ten seconds for half an epoch: twenty per epoch, of which two and a half are left.
+    assert shown == [(25, "epoch 3 of 5, 50% of it, loss 1.0000, accuracy 0.5000, 20 s per epoch, done at 50 s")]
+
+
+def test_prediction_shows_every_batch():
+    shown = []
+    network = keras.Sequential([keras.Input((2,)), keras.layers.Identity()])
+    network.predict(
+        np.zeros((5, 2)), batch_size=2, verbose=0, callbacks=[PredictionProgress(lambda *x: shown.append(x))]
+    )
+    assert shown == [(1, ""), (2, ""), (3, "")]
