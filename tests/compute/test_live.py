@@ -50,6 +50,19 @@ def test_terminal_gets_one_live_line_that_goes_away(caplog, monkeypatch):
     assert not caplog.records
 
 
+def test_live_line_of_a_training_fits_into_100_columns(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(module, "DELAY_SECONDS", 0.0)
+    monkeypatch.setattr(module, "SHOW_SECONDS", 0.0)
+    with live("densenet121_imagenet, fine-tuning", 4000) as show:
+        progress = TrainingProgress(show, steps=200, epoch=11, epochs=20, previous=[252.0])
+        progress.on_train_batch_end(30, {"loss": 1.0, "accuracy": 0.5})
+    lines = [line.rstrip() for line in terminal.getvalue().split("\r") if "epoch" in line]
+    assert re.search(r"epoch 12/20 16%, loss 1\.000, accuracy 0\.500, \d+ s/epoch, done \d\d:\d\d$", lines[-1])
+
+
 @pytest.mark.parametrize("previous", [[], [80.0, 40.0]])
 def test_training_says_how_long_it_will_take(monkeypatch, previous):
     now, shown = 100.0, []
@@ -61,7 +74,7 @@ def test_training_says_how_long_it_will_take(monkeypatch, previous):
     now = 110.0
     progress.on_train_batch_end(4, {"loss": 1.0, "accuracy": 0.5})
     # Ten seconds for half an epoch: twenty per epoch, of which two and a half are left.
-    assert shown == [(25, "epoch 3 of 5, 50% of it, loss 1.0000, accuracy 0.5000, 20 s per epoch, done at 50 s")]
+    assert shown == [(25, "epoch 3/5 50%, loss 1.000, accuracy 0.500, 20 s/epoch, done 50 s")]
 
 
 def test_prediction_shows_every_batch():

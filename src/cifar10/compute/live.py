@@ -34,7 +34,7 @@ def live(description: str, total: int, done: int = 0) -> Iterator[Show]:
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    form = "{desc} |{bar:20}| {percentage:3.0f}%{postfix}"
+    form = "{desc} |{bar}| {percentage:.0f}%{postfix}"  # the bar gets the space that is left
     with (
         logging_redirect_tqdm(),  # so that lines of the log appear above the live line
         tqdm(
@@ -100,7 +100,7 @@ class TrainingProgress(keras.callbacks.Callback):
         left = max(seconds * (self.epochs - self.epoch) - elapsed, 0.0)
         done_at = time.strftime("%H:%M", time.localtime(time.time() + left))
         details = (
-            f"epoch {self.epoch + 1} of {self.epochs}, {share:.0%} of it, loss {logs['loss']:.4f}, accuracy "
-            f"{logs['accuracy']:.4f}, {seconds:.0f} s per epoch, done at {done_at}"
+            f"epoch {self.epoch + 1}/{self.epochs} {share:.0%}, loss {logs['loss']:.3f}, accuracy "
+            f"{logs['accuracy']:.3f}, {seconds:.0f} s/epoch, done {done_at}"
         )
         self.show(self.epoch * self.steps + batch + 1, details)
