@@ -11,7 +11,7 @@ import numpy as np
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from cifar10.contracts import Costs, Evaluation, Evaluations, Metrics, Pair, Record
+from cifar10.contracts import Costs, Evaluation, Evaluations, Metrics, Pair, Record, Row
 
 PROJECT = Path(__file__).parents[1]
 CLASS_NAMES = ["disc", "ring", "square", "frame", "diamond", "triangle", "plus", "saltire", "bars", "posts"]
@@ -78,6 +78,7 @@ def kedro(*arguments: str, input: str | None = None, **environment: str) -> subp
 def run(
     data_root: Path,
     *pipelines: str,
+    nodes: list[str] | None = None,
     load_versions: dict[str, str] | None = None,
     env: str = "demo",
     **parameters: object,
@@ -86,18 +87,23 @@ def run(
     bootstrap_project(PROJECT)
     values = {"data_root": str(data_root), **parameters}
     with KedroSession.create(PROJECT, env=env, runtime_params=values) as session:
-        session.run(pipeline_names=list(pipelines) or None, load_versions=load_versions)
+        session.run(pipeline_names=list(pipelines) or None, node_names=nodes, load_versions=load_versions)
 
 
 def make_record(**changes) -> Record:
     """Return the record of a small training, with changes."""
-    recipe = {"seed": 0, "train_on": "train", "epochs": 3, **changes.pop("recipe", {})}
+    recipe = {"seed": 0, "train_on": "train", "examples": None, "epochs": 3, **changes.pop("recipe", {})}
     values = {
         "architecture": "vgg16",
+        "class_names": CLASS_NAMES,
         "recipe": recipe,
-        "recipe_hash": "abc",
+        "recipe_hash": "0123456789ab",
+        "fingerprint": "0f1e2d3c4b5a",
+        "engine_version": 1,
+        "sources": "a hash",
         "image_size": 32,
         "training_examples": 8,
+        "training_digest": "a digest",
         "data_version": "a data version",
         "digests": {},
         "parameters": 7,
@@ -110,9 +116,11 @@ def make_record(**changes) -> Record:
         "initial_weights": "random",
         "compute_dtype": "float32",
         "versions": {"commit": "abc", "keras": "3"},
+        "oldest_keras": "3.4",
         "hardware": "a machine",
         "onednn": True,
         "xla": False,
+        "layers": [],
         "history": [],
     }
     return Record(**{**values, **changes})
@@ -157,13 +165,20 @@ COSTS = Costs(flops=10**7, latency_ms=1.5, throughput=3000.0, measured_on="a mac
 
 def make_evaluation(architecture="vgg16", version="2026-01-01", record=None, costs=COSTS, **metrics) -> Evaluation:
     """Return the evaluation of a model with that record, and with metrics changed."""
+    record = record or make_record(architecture=architecture)
     return Evaluation(
         version=version,
+        identity=f"{record.architecture} {version}",
         megabytes=2.5,
-        record=record or make_record(architecture=architecture),
+        record=record,
         metrics=make_metrics(**metrics),
         costs=costs,
     )
+
+
+def make_row(*seeds: Evaluation, name: str | None = None, older: tuple[Evaluation, ...] = ()) -> Row:
+    """Return a row of these evaluations, the first of which has the lowest seed, named by its architecture."""
+    return Row(name=name or seeds[0].record.architecture, seeds=list(seeds), older=list(older))
 
 
 def make_pair(first, second, **changes) -> Pair:
@@ -181,12 +196,11 @@ def make_pair(first, second, **changes) -> Pair:
     return Pair(first=first, second=second, **{**values, **changes})
 
 
-def make_evaluations(*models, pairs=(), other_seeds=(), class_names=CLASS_NAMES) -> Evaluations:
-    """Return the evaluations of these models, which are in the order of their validation accuracy."""
+def make_evaluations(*rows: Evaluation | Row, pairs=(), class_names=CLASS_NAMES) -> Evaluations:
+    """Return the evaluations of these rows, or of these models in rows of their own, which are in their order."""
     return Evaluations(
         data_version="a data version",
         class_names=class_names,
-        models=list(models),
-        other_seeds=list(other_seeds),
+        rows=[row if isinstance(row, Row) else make_row(row) for row in rows],
         pairs=list(pairs),
     )

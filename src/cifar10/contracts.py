@@ -8,13 +8,14 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import TypedDict  # pydantic cannot use the standard library's before Python 3.12
 
-from cifar10.errors import InputError
+from cifar10.errors import InputError, readable
 
 if TYPE_CHECKING:
     import keras
@@ -56,17 +57,29 @@ class Artifact(BaseModel):
     """Base class of what is stored as JSON.
 
     `SCHEMA` is the number that is stored with it. Raise it whenever a field is added, and give the field a default, so
-    that older artifacts can still be read; fields are never removed or renamed.
+    that older artifacts can still be read; fields are never removed or renamed. `OLDEST` is the first that can be read.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     SCHEMA: ClassVar[int] = 1
+    OLDEST: ClassVar[int] = 1
     MADE_BY: ClassVar[str]  # the command that writes it, for error messages
+    REMEDY: ClassVar[str] = "Create it again with {command}, or move it away."  # the advice in them
 
     def to_json(self) -> str:
         """Return the artifact as JSON, with its schema number first."""
         return json.dumps({"schema": self.SCHEMA, **self.model_dump()}, indent=2)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a file that has what `to_json` wrote.
+
+        Raises:
+            InputError: it is missing, damaged, or was written with another schema.
+        """
+        with readable(path, cls.REMEDY.format(command=cls.MADE_BY)):
+            return cls.from_json(path.read_text(encoding="utf-8"), str(path))
 
     @classmethod
     def from_json(cls, text: str, source: str) -> Self:
@@ -79,14 +92,14 @@ class Artifact(BaseModel):
         Raises:
             InputError: it is damaged, or was written with another schema.
         """
-        advice = f"Create it again with {cls.MADE_BY}, or move it away."
+        advice = cls.REMEDY.format(command=cls.MADE_BY)
         try:
             values = json.loads(text)
             schema = values.pop("schema", None)
         except (ValueError, TypeError, AttributeError) as error:  # the latter two if it is not an object
             raise InputError(f"{source} is not valid JSON ({error}). {advice}") from error
-        if not isinstance(schema, int) or not 1 <= schema <= cls.SCHEMA:
-            known = "1" if cls.SCHEMA == 1 else f"1 to {cls.SCHEMA}"
+        if not isinstance(schema, int) or not cls.OLDEST <= schema <= cls.SCHEMA:
+            known = f"{cls.OLDEST}" if cls.SCHEMA == cls.OLDEST else f"{cls.OLDEST} to {cls.SCHEMA}"
             raise InputError(
                 f"{source} was written by another version of this project (schema {schema}, but this version reads "
                 f"{known}). {advice}"
@@ -124,7 +137,8 @@ class Epoch(TypedDict):
     """One epoch of a training: one row of its history.
 
     `accuracy` and `loss` are means over the augmented images while the weights still change; `val_*` are None without a
-    val split; `seconds` includes validation; `joules` is None where the machine does not report energy.
+    val split; `learning_rate` is that of the middle one of its steps; `seconds` includes validation; `joules` is None
+    where the machine does not report energy.
     """
 
     phase: str
@@ -146,15 +160,30 @@ class Phase(TypedDict):
     seconds: float
 
 
+class LayerSummary(TypedDict):
+    """One layer of a network: its name and type, its output shape without the batch, and its numbers of weights."""
+
+    layer: str
+    type: str
+    output_shape: str
+    parameters: int
+    trained: int
+
+
 class Record(Artifact):
     """How a model was trained. Stored beside the network.
 
     Attributes:
         architecture: its name.
-        recipe: every option of the recipe.
+        class_names: in the order of the probabilities.
+        recipe: every option of the recipe; a file of weights is named as in `initial_weights`.
         recipe_hash: `Recipe.hash`, equal for recipes that differ in nothing but the seed.
+        fingerprint: of the network as it was built (`identity.fingerprint`).
+        engine_version: `identity.ENGINE_VERSION`, which is raised when the arithmetic of training changes.
+        sources: hash of the package's source files; recorded, but never compared.
         image_size: side in pixels at which the network computes.
         training_examples: the number of images it was trained on.
+        training_digest: `Examples.digest` of these images.
         data_version: that of `Statistics`.
         digests: that of `Statistics`.
         parameters: the number of weights.
@@ -167,19 +196,29 @@ class Record(Artifact):
         initial_weights: `random`, `imagenet`, or a weights file by name and SHA-256.
         compute_dtype: `float32` or `bfloat16`, in which the network was trained.
         versions: of code and libraries; `commit` is None outside a git checkout.
+        oldest_keras: the oldest version of Keras that can load the network.
         hardware: what it was trained on.
         onednn: whether TensorFlow computed with oneDNN.
         xla: whether computations were compiled with XLA.
+        layers: one row per layer.
         history: one row per epoch.
     """
 
+    SCHEMA = 2
+    OLDEST = 2
     MADE_BY = "kedro run --pipelines=train_NAME"
+    REMEDY = "Move the folder of this version away; {command} trains another one."
 
     architecture: str
+    class_names: list[str]
     recipe: dict[str, Any]
     recipe_hash: str
+    fingerprint: str
+    engine_version: int
+    sources: str
     image_size: int
     training_examples: int
+    training_digest: str
     data_version: str
     digests: dict[str, str]
     parameters: int
@@ -192,15 +231,22 @@ class Record(Artifact):
     initial_weights: str
     compute_dtype: str
     versions: dict[str, str | None]
+    oldest_keras: str
     hardware: str
     onednn: bool
     xla: bool
+    layers: list[LayerSummary]
     history: list[Epoch]
 
     @property
     def seed(self) -> int:
         """The seed of the recipe."""
         return self.recipe["seed"]
+
+    @property
+    def group(self) -> tuple[str, str, str, int, str]:
+        """What models have in common that differ in nothing but their seed: they form one row of the leaderboard."""
+        return self.architecture, self.recipe_hash, self.fingerprint, self.engine_version, self.compute_dtype
 
     @property
     def trained_on_val(self) -> bool:
@@ -218,19 +264,34 @@ class TrainedModel:
             (n, 32, 32, 3) in, probabilities out. A function, because most users of a model need only its record.
         version: the version under which the catalog saved it; empty before.
         megabytes: size of its file; 0 before it is saved.
+        path: its file; None before it is saved.
+        pinned: whether this version was asked for with `--load-versions`.
     """
 
     record: Record
     load_network: Callable[[], "keras.Model"]
     version: str = ""
     megabytes: float = 0.0
+    path: Path | None = None
+    pinned: bool = False
+
+    @cached_property
+    def identity(self) -> str:
+        """What its predictions depend on: the SHA-256 over its file and the digests of its images, hexadecimal."""
+        sha = hashlib.sha256(json.dumps([self.record.training_digest, self.record.digests], sort_keys=True).encode())
+        if self.path:
+            with self.path.open("rb") as file:
+                sha.update(hashlib.file_digest(file, "sha256").digest())
+        return sha.hexdigest()
 
 
 class Predictions(NamedTuple):
-    """Probabilities of one model on all splits.
+    """Probabilities of one model.
 
     Attributes:
-        train: float32 (n, classes), probabilities on the train split without augmentation.
+        identity: `TrainedModel.identity` of that model.
+        train: float32 (n, classes), on the images that it was trained on, without augmentation, in the order of
+            `training_images`.
         val: as `train`, on the val split.
         test: as `train`, on the test split.
         views: name of the test-time augmentation behind the following, or `none`.
@@ -238,6 +299,7 @@ class Predictions(NamedTuple):
         test_averaged: as `test`, averaged likewise.
     """
 
+    identity: str
     train: np.ndarray
     val: np.ndarray
     test: np.ndarray
@@ -280,6 +342,7 @@ class Metrics(BaseModel):
         roc_auc: one class against the rest, averaged over the classes; None where it is undefined.
         precision: averaged over the classes, as are `recall` and `f1`; `weighted_*` weight classes by their images.
         views: name of the test-time augmentation, or `none`.
+        train_accuracy: on the images that the model was trained on, without augmentation; `train_loss` likewise.
         test_examples: the number of test images.
         classes: metrics per class name.
         confusion: counts, true classes in rows.
@@ -339,24 +402,82 @@ class Costs(BaseModel):
 
 
 class Evaluation(BaseModel):
-    """What is known of one version of a model."""
+    """What is known of one version of a model; `identity` is `TrainedModel.identity`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: str
+    identity: str
     megabytes: float
     record: Record
     metrics: Metrics
     costs: Costs
 
+
+class Row(BaseModel):
+    """A row of the leaderboard: models that differ in nothing but their seed, as far as `Record.group` tells.
+
+    Attributes:
+        name: the architecture and, if there are several rows of it, what tells them apart. File names contain it.
+        seeds: the newest version of each seed, the lowest seed first.
+        older: earlier versions of these seeds, which no mean includes; empty unless `evaluate_versions` is `all`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    seeds: Annotated[list[Evaluation], Field(min_length=1)]
+    older: list[Evaluation] = []
+
+    @property
+    def first(self) -> Evaluation:
+        """The model of the lowest seed, which stands for the row wherever only one model can."""
+        return self.seeds[0]
+
+    @property
+    def title(self) -> str:
+        """The name of the row and, if it has several seeds, that of `first`."""
+        return f"{self.name} (seed {self.first.record.seed})" if len(self.seeds) > 1 else self.name
+
     @property
     def architecture(self) -> str:
         """The name of its architecture."""
-        return self.record.architecture
+        return self.first.record.architecture
+
+    @property
+    def val_accuracy(self) -> float | None:
+        """Mean validation accuracy over the seeds, which ranks; None if the val split was trained on."""
+        values = [each.metrics.val_accuracy for each in self.seeds]
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if len(known) == len(values) else None
+
+    @property
+    def differences(self) -> dict[str, list[str]]:
+        """What differs between the seeds besides the seed: name -> its values."""
+        facts = [_facts(each.record) for each in self.seeds]
+        values = {
+            name: list(dict.fromkeys(each.get(name, "none") for each in facts)) for each in facts for name in each
+        }
+        return {name: different for name, different in values.items() if len(different) > 1}
+
+
+def _facts(record: Record) -> dict[str, str]:
+    """Return under which circumstances a model was trained, apart from its recipe."""
+    return {
+        **{name: version or "unknown" for name, version in record.versions.items()},
+        "hardware": record.hardware,
+        "oneDNN": "on" if record.onednn else "off",
+        "XLA": "on" if record.xla else "off",
+        "initial weights": record.initial_weights,
+        "parameters": f"{record.parameters:,}",
+    }
 
 
 class Pair(BaseModel):
-    """Two models compared on the same test images; the fields are those of `metrics.Comparison`, and Holm's p-value."""
+    """Two rows compared by their models of the lowest seed, on the same test images.
+
+    `first` and `second` are names of rows; the other fields are those of `metrics.Comparison`, and Holm's p-value.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -377,19 +498,24 @@ class Evaluations(Artifact):
 
     Attributes:
         data_version: of the data on which all of them were trained and evaluated.
-        class_names: in the order of the labels.
-        models: one per architecture, the best validation accuracy first; those without one last.
-        other_seeds: further versions of these models that differ in the seed alone.
-        pairs: each of `models` compared with each other one.
+        class_names: of all of them, in the order of the labels.
+        rows: the best validation accuracy first; those without one last.
+        pairs: each row compared with each other one.
     """
 
+    SCHEMA = 2
+    OLDEST = 2
     MADE_BY = "kedro run --pipelines=evaluation (with the same --env and --params)"
 
     data_version: str
     class_names: list[str]
-    models: list[Evaluation]
-    other_seeds: list[Evaluation]
+    rows: list[Row]
     pairs: list[Pair]
+
+    @cached_property
+    def digest(self) -> str:
+        """The first 12 digits of its SHA-256, by which artifacts that are made from it can be recognised."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
 
 
 class Export(NamedTuple):
@@ -418,3 +544,25 @@ def verify(digests: dict[str, str], **splits: Examples) -> None:
                 f"The {name} images have changed since preprocessing was last completed. Run it again, then train on "
                 "its output: kedro run --pipelines=preprocessing (with the same --env and --params)"
             )
+
+
+def check_class_names(owner: str, known: list[str], current: list[str]) -> None:
+    """Check that the parameter `class_names` has the names with which a model was trained.
+
+    Args:
+        owner: whose names they are, for the message.
+        known: the names of the owner.
+        current: the parameter.
+
+    Raises:
+        InputError: they differ.
+    """
+    if known == current:
+        return
+    difference = f"{len(known)} classes, but class_names has {len(current)}"
+    if len(known) == len(current):
+        label = next(label for label, name in enumerate(known) if name != current[label])
+        difference = f"other class names than class_names: class {label} is {known[label]}, not {current[label]}"
+    raise InputError(
+        f"{owner} has {difference}. Use the --env and the class_names of its training, or train and evaluate again."
+    )

@@ -15,7 +15,8 @@ from kedro.pipeline import Node, Pipeline
 from cifar10 import parameters, run_log
 from cifar10.datasets.artifact import LocalDataset
 from cifar10.errors import InputError
-from cifar10.training.recipe import RECIPES, TransferRecipe
+from cifar10.training.recipe import RECIPES, Recipe, TransferRecipe
+from cifar10.training.subset import check_examples
 
 
 class ProjectHooks:
@@ -53,11 +54,30 @@ class ProjectHooks:
             command = f"kedro run --pipelines={','.join(_makers(missing, catalog))}{run_log.same_data(run_params)}"
             raise InputError(f"{', '.join(missing)} must be created first: {command}")
         for name in sorted(pipeline.inputs()):
-            if check := getattr(catalog.get(name), "check", None):
-                check()
-        _check_backbones(pipeline, catalog)
+            dataset = catalog.get(name)
+            if isinstance(dataset, LocalDataset):
+                dataset.check(f"kedro run --pipelines={_maker(name)}{run_log.same_data(run_params)}")
+        self.recipes = {
+            name: recipe.model_validate(catalog.load(f"params:{name}"))
+            for name, recipe in RECIPES.items()
+            if f"{name}.model" in pipeline.all_outputs()
+        }
+        _check_backbones(self.recipes)
         self.lines = run_log.OneLinePerNode()
         self.lines.install()
+
+    @hook_impl
+    def before_node_run(self, node: Node, inputs: dict[str, Any]) -> None:
+        """Check, before the first training, that there are enough images for all of them: data may be made in the run.
+
+        Raises:
+            InputError: a recipe asks for more images than there are.
+        """
+        if not any(f"{name}.model" in node.outputs for name in self.recipes):
+            return
+        train, val = len(inputs["train"]), len(inputs["val"])
+        for name, recipe in self.recipes.items():
+            check_examples(name, train_on=recipe.train_on, examples=recipe.examples, train=train, val=val)
 
     @hook_impl
     def after_dataset_saved(self, node: Node) -> None:
@@ -67,14 +87,13 @@ class ProjectHooks:
     @hook_impl
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Delete the checkpoints of what was trained, because everything is saved, and log the result."""
-        for name, recipe in RECIPES.items():
-            if f"{name}.model" in pipeline.all_outputs():
-                from cifar10.training.fit import identify
+        for name in self.recipes:
+            models, version = catalog.load("models"), run_params["run_id"]
+            if version in models.versions(name):
+                from cifar10.training.identity import identity_of
 
-                identity = identify(
-                    name, recipe.model_validate(catalog.load(f"params:{name}")), catalog.load("statistics")
-                )
-                catalog.load(f"{name}.checkpoint").clear(identity)
+                record = models.load(name, version).record
+                catalog.load(f"{name}.checkpoint").clear(identity_of(record))
         run_log.log_result(pipeline, catalog, run_params)
 
 
@@ -84,13 +103,13 @@ def _configure_logging(path: Path) -> None:
         LOGGING.configure(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
-def _check_backbones(pipeline: Pipeline, catalog: DataCatalog) -> None:
+def _check_backbones(recipes: dict[str, Recipe]) -> None:
     """Build each network that starts from weights once, before data are loaded or any other network is trained."""
-    for name, recipe in RECIPES.items():
-        if issubclass(recipe, TransferRecipe) and f"{name}.model" in pipeline.all_outputs():
+    for name, recipe in recipes.items():
+        if isinstance(recipe, TransferRecipe):
             from cifar10.architectures.imagenet import check_weights
 
-            check_weights(name, **recipe.model_validate(catalog.load(f"params:{name}")).builder_options())
+            check_weights(name, **recipe.builder_options())
 
 
 def _missing_inputs(pipeline: Pipeline, catalog: DataCatalog) -> list[str]:

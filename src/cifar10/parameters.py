@@ -25,7 +25,7 @@ class _Shared(BaseModel):
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     split_seed: Annotated[int, Field(ge=0, lt=2**32)]
     test_time_augmentation: Literal["none", "flip", "flip_and_shift"]
-    evaluate_versions: Literal["latest", "all"]
+    evaluate_versions: Literal["recipes", "all"]
     robustness: Robustness
     image: str | None
     architecture: WinnerOrKnown

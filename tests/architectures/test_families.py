@@ -91,6 +91,22 @@ def test_parameters_are_the_published_ones_except_for_named_differences(name, st
     assert ours.count_params() - head == PUBLISHED[name] + DIFFERENCES[name](theirs)
 
 
+@pytest.mark.parametrize("name", ["deep_cnn", "vgg16", "densenet121", "efficientnetb0", "nasnetmobile", "mobilenetv2"])
+def test_kernels_before_a_batch_norm_start_as_by_he(name, statistics):
+    """With a variance of 2 by the number of inputs of an output, which for a depthwise kernel is that of its pixels."""
+    found = 0
+    for layer in build(name, 10, statistics).layers:
+        for weight in layer.weights:
+            if "kernel" not in weight.name or len(weight.shape) != 4 or getattr(layer, "use_bias", False):
+                continue
+            depthwise = weight.name == "depthwise_kernel" or isinstance(layer, keras.layers.DepthwiseConv2D)
+            inputs = math.prod(weight.shape[:2] if depthwise else weight.shape[:3])
+            values = keras.ops.convert_to_numpy(weight)
+            assert values.std() == pytest.approx((2 / inputs) ** 0.5, rel=max(0.05, 4 / values.size**0.5)), weight.path
+            found += 1
+    assert found > 5
+
+
 # Side of the feature maps at the end of each stage.
 SIZES = {
     "deep_cnn": (32, 16, 8, 4),
@@ -184,6 +200,21 @@ def test_airbench94_initially_passes_its_input_through(statistics):
     image = np.random.default_rng(0).normal(size=(1, 5, 5, channels)).astype("float32")
     passed = keras.ops.convert_to_numpy(keras.ops.conv(image, kernel, padding="same"))[..., :channels]
     np.testing.assert_allclose(passed, image, atol=1e-5)
+
+
+def test_airbench94_has_the_constants_of_the_paper(statistics):
+    """Small logits, fast batch norms without scale, and a head without bias."""
+    network = build("airbench94", 10, statistics)
+    norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert {(each.momentum, each.epsilon, each.scale, each.center) for each in norms} == {(0.6, 1e-12, False, True)}
+    features = np.random.default_rng(0).normal(size=(2, 256)).astype("float32")
+    np.testing.assert_allclose(network.get_layer("features")(features), features / 9, rtol=1e-6)
+    assert not network.get_layer("logits").use_bias
+    assert abs(np.array(network.get_layer("logits").kernel)).max() <= 256**-0.5  # uniform, as PyTorch's default
+    assert abs(np.array(network.get_layer("logits").kernel)).max() > 0.9 * 256**-0.5
+    gelus = [layer for layer in network.layers if getattr(layer, "activation", None) is keras.activations.gelu]
+    assert len(gelus) == 7
+    assert network.get_layer("whitening").use_bias
 
 
 def test_stochastic_depth_grows_to_its_rate(statistics):

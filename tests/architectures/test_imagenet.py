@@ -65,6 +65,19 @@ def test_images_are_enlarged_inside(statistics, mobilenet, images):
     assert network(images).shape == (2, 10)
 
 
+def test_head_has_the_penalty_and_the_dropout_of_the_recipe(statistics, mobilenet):
+    network = build("mobilenetv2_imagenet", 10, statistics, **{**mobilenet, "head_l2": 0.5, "head_dropout": 0.3})
+    kernel = np.array(network.get_layer("head_dense").kernel)
+    assert [float(loss) for loss in network.losses] == pytest.approx([0.5 * (kernel**2).sum()], rel=1e-5)
+    ones = np.ones((100, 16), "float32")
+    dropped = np.array(network.get_layer("head_dropout")(ones, training=True)) == 0
+    assert dropped.mean() == pytest.approx(0.3, abs=0.05)
+    assert network.get_layer("head_dense").units == 16
+    assert [layer.name for layer in network.layers[-5:]] == [
+        "features", "head_dense", "head_norm", "head_dropout", "logits"
+    ]  # fmt: skip
+
+
 def test_weights_may_be_a_whole_saved_backbone(statistics, mobilenet, reference, images, tmp_path):
     reference("mobilenetv2_imagenet").save(tmp_path / "backbone.keras")
     options = {**mobilenet, "weights": str(tmp_path / "backbone.keras")}

@@ -1,6 +1,6 @@
 import numpy as np
 
-from cifar10.compute.batches import batches, shuffled
+from cifar10.compute.batches import batches, inference_batch_size, one_hot, shuffled
 
 INPUTS = np.arange(300, dtype=np.uint8)[:, None].repeat(3, axis=1)
 TARGETS = np.arange(300)
@@ -22,3 +22,13 @@ def test_order_depends_on_seed_and_epoch_alone():
     assert (first != shuffled(300, seed=1, epoch=0)).any()
     np.testing.assert_array_equal(np.sort(first), TARGETS)
     np.testing.assert_array_equal(second, shuffled(300, seed=0, epoch=1))
+
+
+def test_batches_for_inference_have_about_the_same_number_of_pixels():
+    assert [inference_batch_size(side) for side in (8, 32, 128, 224, 4000)] == [500, 500, 195, 63, 1]
+
+
+def test_one_hot_is_float32():
+    result = one_hot(np.array([2, 0], np.uint8), 3)
+    np.testing.assert_array_equal(result, [[0, 0, 1], [1, 0, 0]])
+    assert result.dtype == np.float32

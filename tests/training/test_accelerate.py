@@ -181,6 +181,23 @@ def test_copy_back_copies_weights_and_which_layers_are_trainable(statistics, bui
     assert 0 < len(trained[0]) < len(network.weights) / 4
 
 
+@ON_TENSORFLOW
+def test_batch_norms_follow_as_fast_whatever_is_accumulated(statistics):
+    """Four small batches in a row move the running statistics as far as one large batch."""
+    network = build("batchnorm_cnn", 10, statistics)
+    means = []
+    for accumulate in (1, 4):
+        fast = accelerate(network, "float32", accumulate)
+        for _ in range(accumulate):
+            fast(IMAGES, training=True)
+        norms = [layer for layer in fast.layers if isinstance(layer, keras.layers.BatchNormalization)]
+        assert len(norms) == 3
+        assert all(norm.momentum**accumulate == pytest.approx(0.9) for norm in norms)
+        means.append(keras.ops.convert_to_numpy(norms[0].moving_mean))
+    assert abs(means[0]).max() > 0.01
+    np.testing.assert_allclose(means[1], means[0], rtol=1e-4, atol=1e-6)
+
+
 def test_copy_has_weights_of_its_own(statistics):
     network = build("simple_cnn", 10, statistics)
     before = network.get_weights()

@@ -1,8 +1,9 @@
 import keras
 import numpy as np
 import pytest
+from scipy.ndimage import map_coordinates
 
-from cifar10.training.augmentation import Augmentation, flip_half
+from cifar10.training.augmentation import Augmentation, _bilinear, flip_half
 
 FILL = (10.0, 20.0, 30.0)
 
@@ -37,6 +38,7 @@ def test_alternating_flip_shows_each_image_both_ways_in_any_two_epochs(images, r
     flipped = flip_half(images, seed=0)
     kept = (flipped == images).all(axis=(1, 2, 3))
     assert 16 < kept.sum() < 48
+    np.testing.assert_array_equal(flipped[~kept], images[~kept][:, :, ::-1])
     layer = Augmentation(recipe(flip="alternating"), FILL)
     for epoch in range(3):
         layer.epoch.assign(epoch)
@@ -91,6 +93,18 @@ def test_rotation_is_about_the_centre_and_at_most_the_given_angle(recipe):
     assert abs(angles).max() <= 30.5
     assert angles.max() > 20
     assert angles.min() < -20
+
+
+def test_pixels_between_others_are_interpolated_and_those_beyond_the_border_reflected():
+    """As by scipy, whose `mirror` does not repeat the border either."""
+    generator = np.random.default_rng(0)
+    images = generator.uniform(0, 255, (3, 32, 32, 3)).astype("float32")
+    rows, columns = generator.uniform(-20, 52, (2, 3, 32, 32)).astype("float32")
+    found = keras.ops.convert_to_numpy(_bilinear(images, rows, columns))
+    for image, row, column, result in zip(images, rows, columns, found, strict=True):
+        for channel in range(3):
+            expected = map_coordinates(image[..., channel], [row, column], order=1, mode="mirror")
+            np.testing.assert_allclose(result[..., channel], expected, atol=0.01)
 
 
 def test_zoom_scales_by_at_most_the_given_fraction(recipe):

@@ -54,6 +54,17 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(checkpoints, caplog, da
     assert "starting from scratch, because no checkpoint is readable" in caplog.text
 
 
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[]", b"{}"])
+def test_another_training_with_a_damaged_identity_is_not_in_the_way(checkpoints, caplog, content):
+    other = {**IDENTITY, "data_version": "def"}
+    with checkpoints.lock(other):
+        checkpoints.save(other, after(1))
+    (path,) = checkpoints.folder.glob("*/identity.json")
+    path.write_bytes(content)
+    assert checkpoints.latest(IDENTITY) is None
+    assert f"{path} is damaged" in caplog.text
+
+
 def test_checkpoint_with_any_bit_of_its_directory_flipped_is_read_correctly_or_not_at_all(checkpoints):
     for epochs in (1, 2):
         checkpoints.save(IDENTITY, after(epochs))

@@ -9,16 +9,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cifar10.compute import device
+from cifar10.architectures import build
+from cifar10.compute import device, provenance
 from cifar10.compute.energy import read_counters
+from cifar10.compute.portable import OLDEST_KERAS
 from cifar10.contracts import Examples
 from cifar10.errors import InputError
 from cifar10.pipelines.preprocessing.nodes import measure
 from cifar10.training.checkpoint import Checkpoints
 from cifar10.training.fit import fit
+from cifar10.training.identity import ENGINE_VERSION, fingerprint, identity_of
 from cifar10.training.model import TrainingModel
 from cifar10.training.progress import Progress
-from tests.helpers import PROJECT
+from cifar10.training.recipe import RECIPES
+from cifar10.training.subset import training_images
+from tests.helpers import CLASS_NAMES, PROJECT
 
 TIMED = ["seconds", "joules"]  # columns of the history that differ each time
 EXACT = keras.distribution.list_devices()[0].startswith("cpu")  # the same seed gives the same bits
@@ -41,7 +46,7 @@ def quick_fit(splits, statistics, recipe, tmp_path_factory):
     def make(train=splits[0], val=splits[1], checkpoints=None, **changes):
         options = recipe(**{"epochs": 8, "batch_size": 16, "learning_rate": 0.003, **changes})
         checkpoints = checkpoints or Checkpoints(tmp_path_factory.mktemp("checkpoints"))
-        return fit("simple_cnn", train, val, statistics, 10, options, checkpoints)
+        return fit("simple_cnn", train, val, statistics, CLASS_NAMES, options, checkpoints)
 
     return make
 
@@ -72,11 +77,58 @@ def test_record_says_how_the_model_was_trained(fitted, statistics):
     assert record.epochs == len(history) == 8
     assert record.training_seconds >= history.seconds.sum() * 0.9
     assert {"cifar10", "commit", "python", "keras", keras.backend.backend()} <= record.versions.keys()
+    assert (record.class_names, record.engine_version) == (CLASS_NAMES, ENGINE_VERSION)
+    assert record.oldest_keras == OLDEST_KERAS
+    assert record.sources == provenance.sources()
+    assert record.training_digest == statistics.digests["train"]
     assert keras.distribution.list_devices()[0].startswith("gpu") or record.hardware.endswith(" cores")
     assert (record.initial_weights, record.image_size, record.training_examples) == ("random", 32, 300)
     phase = record.phases["training"]
     assert (phase["epochs"], phase["val_accuracy"]) == (8, record.val_accuracy)
     pd.testing.assert_frame_equal(pd.DataFrame(record.history), history)
+
+
+def test_recorded_fingerprint_is_that_of_the_network_as_it_was_built(fitted, statistics):
+    assert fitted[0].record.fingerprint == fingerprint(build("simple_cnn", 10, statistics))
+
+
+def test_record_lists_the_layers_of_the_saved_network(fitted):
+    record, network = fitted[0].record, fitted[0].load_network()
+    assert [row["layer"] for row in record.layers] == [layer.name for layer in network.layers]
+    assert sum(row["parameters"] for row in record.layers) == record.parameters
+    assert sum(row["trained"] for row in record.layers) == record.parameters  # without batch norms
+    assert record.layers[-1] == {
+        "layer": "probabilities", "type": "Softmax", "output_shape": "10", "parameters": 0, "trained": 0,
+    }  # fmt: skip
+
+
+def test_record_knows_that_the_whitening_was_not_trained(splits, statistics, blocks, checkpoints):
+    """Which the saved network has forgotten."""
+    options = {"epochs": 1, "whitening_epochs": 1, "batch_size": 8, "examples": 8, "compute_dtype": "float32"}
+    recipe = RECIPES["airbench94"](**{**blocks["airbench94"], **options})
+    trained, _ = fit("airbench94", *splits, statistics, CLASS_NAMES, recipe, checkpoints)
+    layers = {row["layer"]: row for row in trained.record.layers}
+    assert (layers["whitening"]["parameters"], layers["whitening"]["trained"]) == (312, 24)
+    assert layers["stage1_block1_norm"]["type"] == "BatchNormalization"
+    assert (layers["stage1_block1_norm"]["parameters"], layers["stage1_block1_norm"]["trained"]) == (192, 64)
+    assert layers["logits"]["trained"] == layers["logits"]["parameters"] == 2560
+
+
+def test_recorded_digest_is_of_the_selected_images_before_they_are_flipped(quick_fit, splits):
+    options = {"examples": 48, "seed": 5, "train_on": "all"}
+    record = quick_fit(epochs=1, early_stopping=None, flip="alternating", **options)[0].record
+    selected, _ = training_images("simple_cnn", *splits, **options)
+    assert record.training_digest == selected.digest != splits[0].digest
+    assert record.training_examples == len(selected) == 48
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX is deterministic by an environment variable")
+def test_xla_is_recorded_as_it_is_used_in_a_deterministic_training(quick_fit, monkeypatch):
+    """Where operations must be deterministic, XLA is off."""
+    compiled = ["auto"]
+    monkeypatch.setattr(device, "jit_compile", lambda: compiled[-1])
+    monkeypatch.setattr("cifar10.training.fit.make_deterministic", lambda: compiled.append(False))
+    assert not quick_fit(epochs=1, examples=16, deterministic=True)[0].record.xla
 
 
 def test_history_has_one_row_per_epoch(fitted):
@@ -116,7 +168,10 @@ def test_weights_that_the_last_step_of_an_epoch_makes_infinite_are_not_saved(qui
     assert not list(tmp_path.glob("*/*.npz"))
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: 1 GB")])
+OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED: 1 GB", "OOM when allocating", "CUDA out of memory", "Out of memory allocating")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), *map(RuntimeError, OUT_OF_MEMORY)])
 @pytest.mark.parametrize("where", ["fit", "evaluate"])
 def test_out_of_memory_names_the_option(quick_fit, monkeypatch, where, error):
     def fail(*arguments, **options):
@@ -213,21 +268,68 @@ def test_checkpoint_of_another_version_of_the_code_is_not_resumed(quick_fit, che
         quick_fit(epochs=2, checkpoints=checkpoints)
 
 
+@pytest.mark.parametrize("change", ["network", "class names", "engine"])
+def test_finished_training_is_not_taken_for_that_of_other_code_or_names(
+    quick_fit, splits, statistics, recipe, checkpoints, monkeypatch, caplog, change
+):
+    """As after a failed evaluation, when something is changed before the same command."""
+    caplog.set_level("INFO")
+    first = quick_fit(epochs=2, checkpoints=checkpoints)[0].record
+    names = CLASS_NAMES
+    if change == "network":
+        monkeypatch.setattr("cifar10.training.fit.build", lambda *given, **options: with_tanh(build(*given, **options)))
+    elif change == "engine":
+        monkeypatch.setattr("cifar10.training.identity.ENGINE_VERSION", ENGINE_VERSION + 1)
+    else:
+        names = CLASS_NAMES[::-1]
+    options = recipe(epochs=2, batch_size=16, learning_rate=0.003)
+    second = fit("simple_cnn", *splits, statistics, names, options, checkpoints)[0].record
+    assert "starting from scratch" in caplog.text
+    assert "resuming" not in caplog.text
+    assert (second.fingerprint != first.fingerprint) == (change == "network")
+    folders = [path.parent.name for path in checkpoints.folder.glob("*/epoch_00002.npz")]
+    assert len(folders) == 2
+    checkpoints.clear(identity_of(first))
+    assert len(list(checkpoints.folder.glob("*/epoch_00002.npz"))) == 1
+    checkpoints.clear(identity_of(second))
+    assert not checkpoints.folder.exists()
+
+
+def with_tanh(network):
+    def copy(layer):
+        config = layer.get_config()
+        if config.get("activation") == "relu":
+            config["activation"] = "tanh"
+        return type(layer).from_config(config)
+
+    return keras.models.clone_model(network, clone_function=copy)
+
+
 def test_finished_training_that_was_not_saved_is_not_repeated(quick_fit, checkpoints):
     first, _ = quick_fit(epochs=2, checkpoints=checkpoints)
     second, _ = quick_fit(epochs=2, checkpoints=checkpoints)
-    assert second.record == first.record  # including its seconds
+    unnamed = {"layers": []}  # Keras numbers layers without a name within a process
+    assert second.record.model_copy(update=unnamed) == first.record.model_copy(update=unnamed)  # including its seconds
 
 
-def test_resumed_training_keeps_its_compute_dtype(quick_fit, checkpoints, monkeypatch):
-    monkeypatch.setattr(device, "_processor_flags", lambda: {"avx512_bf16"})
+@pytest.mark.parametrize("begun_in", ["float32", "bfloat16"])
+def test_training_is_resumed_in_its_compute_dtype_or_not_at_all(quick_fit, checkpoints, monkeypatch, begun_in):
+    """Where bfloat16 has no instructions, it is far slower, and rounds otherwise."""
+    flags = {"float32": set(), "bfloat16": {"avx512_bf16"}}
     options = {"epochs": 2, "checkpoints": checkpoints, "compute_dtype": "auto", "cpu_compute_dtype": "bfloat16"}
+    monkeypatch.setattr(device, "_processor_flags", lambda: flags[begun_in])
     with monkeypatch.context() as context:
         interrupt_after(context, 1)
         with pytest.raises(KeyboardInterrupt):
             quick_fit(**options)
-    monkeypatch.setattr(device, "_processor_flags", set)
-    assert quick_fit(**options)[0].record.compute_dtype == "bfloat16"
+    if begun_in == "bfloat16":
+        with monkeypatch.context() as context:
+            context.setattr(device, "_processor_flags", lambda: flags["float32"])
+            with pytest.raises(InputError, match=r"in bfloat16, for which this processor has no instructions: resume"):
+                quick_fit(**options)
+    monkeypatch.setattr(device, "_processor_flags", lambda: flags["bfloat16"])
+    trained, history = quick_fit(**options)
+    assert (trained.record.compute_dtype, len(history)) == (begun_in, 2)
 
 
 def test_examples_limits_the_training_images_and_is_recorded(quick_fit):
@@ -248,10 +350,66 @@ def test_splits_that_are_not_those_of_the_statistics_are_refused(quick_fit, spli
             quick_fit(*changed)
 
 
+class StopError(Exception):
+    """Ends a training before its first epoch."""
+
+
+@pytest.fixture
+def prepared(quick_fit, monkeypatch):
+    """Return the model that a recipe is going to train, and the targets of its images."""
+    given = []
+
+    def stop(*arguments, **options):
+        given.append(arguments[:2])
+        raise StopError
+
+    def prepare(**changes):
+        monkeypatch.setattr("cifar10.training.fit.optimise", stop)
+        with pytest.raises(StopError):
+            quick_fit(**changes)
+        return given.pop()
+
+    return prepare
+
+
+def test_training_starts_as_the_recipe_says(prepared, splits, statistics):
+    model, targets = prepared(cutout=4, mixup=0.5, batch_size=50)
+    assert (model.augmentation.recipe.cutout, model.augmentation.fill) == (4, statistics.mean)
+    assert model.mixing.mixup
+    np.testing.assert_array_equal(targets.argmax(axis=1), splits[0].labels)
+    np.testing.assert_array_equal(model.train_inputs, splits[0].images)
+    np.testing.assert_array_equal(model.val_inputs, splits[1].images)
+
+
+def test_alternating_flip_starts_with_a_random_half_flipped(prepared, splits):
+    """So that not all images are seen from the same side in an epoch."""
+    model, _ = prepared(flip="alternating")
+    images, inputs = splits[0].images, keras.ops.convert_to_numpy(model.train_inputs)
+    kept = (inputs == images).all(axis=(1, 2, 3))
+    assert 100 < kept.sum() < 200
+    np.testing.assert_array_equal(inputs[~kept], images[~kept][:, :, ::-1])
+
+
+def test_initial_weights_depend_on_the_seed(prepared):
+    first, same, other = (prepared(seed=seed)[0].network.get_weights()[0] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, same)
+    assert (first != other).any()
+
+
 @pytest.mark.jax
 def test_jax_trains_and_predicts_too():
     pytest.importorskip("jax", reason='needs the extra: pip install -e ".[jax]"')
-    command = [sys.executable, "-m", "pytest", "-q", "-k", "not jax", "tests/training", "tests/architectures"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-k",
+        "not jax",
+        "tests/training",
+        "tests/architectures",
+        "tests/test_mixed_runs.py",
+    ]
     result = subprocess.run(
         command, cwd=PROJECT, env={**os.environ, "KERAS_BACKEND": "jax"}, capture_output=True, text=True, check=False
     )

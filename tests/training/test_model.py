@@ -100,6 +100,22 @@ def test_cutmix_pastes_one_rectangle_and_mixes_targets_by_its_area(identity, ima
     assert loss == pytest.approx(expected_loss(1 - rows * columns / 1024), rel=1e-4)
 
 
+@pytest.mark.parametrize("options", [{"mixup": 0.2}, {"cutmix": 0.2}, {"cutmix": 1.0}])
+def test_weights_are_drawn_from_the_beta_distribution_of_the_recipe(recipe, options):
+    weights = make_mixing(recipe(**options)).weights_drawn
+    (alpha,) = options.values()
+    assert weights.mean() == pytest.approx(0.5, abs=0.03)
+    assert weights.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.1)
+
+
+def test_square_of_cutmix_has_the_share_of_the_other_image(images, recipe):
+    """With a weight of 3/4, a quarter of the pixels: 16 by 16, less at the border."""
+    mixing = make_mixing(recipe(cutmix=1.0))
+    mixing.weights_drawn = np.full(1, 0.75, "float32")
+    pasted = [np.array(mixing(images.astype("float32")))[0, ..., 0] != 0 for _ in range(20)]
+    assert max(each.any(axis=1).sum() for each in pasted) == max(each.any(axis=0).sum() for each in pasted) == 16
+
+
 @pytest.mark.parametrize("mixing", ["mixup", "cutmix"])
 def test_each_step_of_fit_draws_a_new_weight(images, recipe, mixing):
     class Weights(keras.callbacks.Callback):

@@ -41,6 +41,14 @@ def test_start_and_end_are_fractions_of_the_peak(recipe, schedule):
     assert rates[50] == pytest.approx(0.04)
 
 
+@pytest.mark.parametrize("end", [0.0, 0.1])
+def test_triangular_never_falls_below_its_end(recipe, end):
+    """Keras asks for the learning rate of a step after the last one, too."""
+    shape = {"epochs": 10, "warmup": 0.2, "learning_rate": 0.4, "schedule_end": end}
+    rates = learning_rates(recipe(schedule="triangular", **shape), 55)
+    assert rates[50:] == pytest.approx([0.4 * end] * 6)
+
+
 @pytest.mark.parametrize("schedule", ["constant", "plateau"])
 def test_other_schedules_stay_at_the_peak_within_an_epoch(recipe, schedule):
     assert learning_rates(recipe(schedule=schedule, learning_rate=0.4), 5) == pytest.approx([0.4] * 6)

@@ -170,7 +170,7 @@ def test_fine_tuning_trains_the_last_layers_except_batch_norms(network, splits, 
 
 def test_both_phases_and_their_record(splits, statistics, transfer_recipe, checkpoints):
     recipe = transfer_recipe(head_epochs=3, epochs=2)
-    trained, history = fit(NAME, *splits, statistics, 10, recipe, checkpoints)
+    trained, history = fit(NAME, *splits, statistics, CLASS_NAMES, recipe, checkpoints)
     assert list(history.phase) == ["head"] * 3 + ["fine-tuning"] * 2
     assert list(history.epoch) == [1, 2, 3, 4, 5]
     record = trained.record
@@ -184,7 +184,7 @@ def test_both_phases_and_their_record(splits, statistics, transfer_recipe, check
 
 
 def test_head_alone(splits, statistics, transfer_recipe, checkpoints):
-    _, history = fit(NAME, *splits, statistics, 10, transfer_recipe(unfreeze=0), checkpoints)
+    _, history = fit(NAME, *splits, statistics, CLASS_NAMES, transfer_recipe(unfreeze=0), checkpoints)
     assert list(history.phase) == ["head"] * 2
 
 
@@ -199,7 +199,7 @@ def test_fine_tuning_without_improvement_is_undone(splits, statistics, transfer_
         warmup=0.0,
     )
     with caplog.at_level(logging.WARNING, "cifar10"):
-        trained, history = fit(NAME, *splits, statistics, 10, recipe, checkpoints)
+        trained, history = fit(NAME, *splits, statistics, CLASS_NAMES, recipe, checkpoints)
     assert "fine-tuning did not improve it" in caplog.text
     record = trained.record
     assert record.best_epoch <= 40

@@ -17,7 +17,7 @@ from cifar10.training.checkpoint import Checkpoints
 from cifar10.training.fit import fit
 from cifar10.training.model import TrainingModel
 from cifar10.training.recipe import RECIPES
-from tests.helpers import PROJECT
+from tests.helpers import CLASS_NAMES, PROJECT
 
 pytestmark = pytest.mark.xla
 
@@ -66,7 +66,7 @@ def test_training_resumes_to_the_same_result(name, splits, tmp_path, monkeypatch
     statistics = measure(train, val, val)
 
     def run(folder):
-        return fit(name, train, val, statistics, 10, recipe(name), Checkpoints(tmp_path / folder))
+        return fit(name, train, val, statistics, CLASS_NAMES, recipe(name), Checkpoints(tmp_path / folder))
 
     model, history = run("whole")
     assert model.record.xla

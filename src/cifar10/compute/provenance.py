@@ -1,5 +1,6 @@
 """The code, libraries and hardware that produced a result."""
 
+import hashlib
 import importlib.metadata
 import pathlib
 import platform
@@ -11,9 +12,11 @@ import keras
 import cifar10
 from cifar10.compute.device import hardware, uses_onednn, uses_xla
 
+PACKAGE = pathlib.Path(cifar10.__file__).parent
+
 
 def provenance() -> dict[str, Any]:
-    """Return `versions`, `hardware`, `onednn` and `xla` as in a `Record`."""
+    """Return `versions`, `sources`, `hardware`, `onednn` and `xla` as in a `Record`."""
     backend = keras.backend.backend()
     return {
         "versions": {
@@ -22,22 +25,33 @@ def provenance() -> dict[str, Any]:
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in ("keras", backend, "numpy")},
         },
+        "sources": sources(),
         "hardware": hardware(),
         "onednn": uses_onednn(),
         "xla": uses_xla(),
     }
 
 
-def _commit() -> str | None:
-    """Return the git commit of this code, with `-dirty` if it has uncommitted changes; None outside a checkout."""
-    folder = pathlib.Path(cifar10.__file__).parent
+def sources(package: pathlib.Path = PACKAGE) -> str:
+    """Return the first 12 digits of a SHA-256 over the Python files of the package, by path; line ends do not count."""
+    sha = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        sha.update(f"{path.relative_to(package).as_posix()}\n{path.read_text(encoding='utf-8')}\0".encode())
+    return sha.hexdigest()[:12]
+
+
+def _commit(package: pathlib.Path = PACKAGE) -> str | None:
+    """Return the git commit of this code, with `-dirty` if it has uncommitted changes; None outside its checkout.
+
+    An environment in the folder of another repository is inside that repository, but not tracked by it.
+    """
     try:
-        return subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--exclude=*"],  # noqa: S607  the git on the user's PATH
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
+        _git(package, "ls-files", "--error-unmatch", "__init__.py")
+        return _git(package, "describe", "--always", "--dirty", "--exclude=*")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def _git(folder: pathlib.Path, *arguments: str) -> str:
+    command = ["git", *arguments]  # the git on the user's PATH
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603

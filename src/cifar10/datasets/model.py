@@ -1,14 +1,16 @@
 """A trained network and its record, as one versioned artifact."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from kedro.io import DatasetError
 
 from cifar10.atomic import atomic
+from cifar10.compute.portable import save
 from cifar10.contracts import Record, TrainedModel
 from cifar10.datasets.artifact import LocalDataset
-from cifar10.errors import InputError
+from cifar10.errors import InputError, readable
 
 RECORD = "record.json"
 
@@ -19,11 +21,9 @@ class ModelDataset(LocalDataset):
     The network's file is written last, and versions are recognised by it, so no version lacks its record.
     """
 
-    def load(self) -> TrainedModel | None:
-        """Load the record, or return None if the dataset is optional and nothing has been saved yet."""
-        if self.optional and self.missing():
-            return None
-        return _load(Path(self._get_load_path()))
+    def read(self, path: Path) -> TrainedModel:
+        """Read the record."""
+        return replace(_read(path), pinned=bool(self._version and self._version.load))
 
     def save(self, data: TrainedModel) -> None:
         """Save network and record."""
@@ -31,7 +31,7 @@ class ModelDataset(LocalDataset):
         record = target.with_name(RECORD)
         with atomic(target) as network:
             try:
-                data.load_network().save(network)
+                save(data.load_network(), network)
                 with atomic(record) as unfinished:
                     unfinished.write_text(data.record.to_json(), encoding="utf-8")
             except BaseException:
@@ -39,23 +39,27 @@ class ModelDataset(LocalDataset):
                     record.unlink(missing_ok=True)
                 raise
 
-    def check(self) -> None:
-        """Raise `InputError` if there is a record that cannot be read; called before a run that reads it."""
-        if self.exists():
-            self.load()
 
-
-def _load(path: Path) -> TrainedModel:
-    """Read the record beside the file of a network; the network itself is loaded when it is used."""
+def _read(path: Path) -> TrainedModel:
+    """Read the record beside the file of a network; the network itself is read when it is used."""
+    record = Record.read(path.with_name(RECORD))
+    advice = Record.REMEDY.format(command=f"kedro run --pipelines=train_{path.stem}")
+    if record.architecture != path.stem:
+        raise InputError(f"{path.with_name(RECORD)} is the record of another network, {record.architecture}. {advice}")
 
     def load_network() -> Any:
         import keras
 
-        return keras.saving.load_model(path, compile=False)
+        with readable(path, advice):
+            network = keras.saving.load_model(path, compile=False)
+        if network.count_params() != record.parameters:
+            raise InputError(
+                f"{path} has {network.count_params():,} weights, but the network of {RECORD} beside it has "
+                f"{record.parameters:,}. {advice}"
+            )
+        return network
 
-    beside = path.with_name(RECORD)
-    record = Record.from_json(beside.read_text(encoding="utf-8"), str(beside))
-    return TrainedModel(record, load_network, path.parent.name, path.stat().st_size / 1e6)
+    return TrainedModel(record, load_network, path.parent.name, path.stat().st_size / 1e6, path)
 
 
 class Models:
@@ -87,7 +91,7 @@ class Models:
             )
         if version not in (None, *versions):
             raise InputError(f"{name} has no version {version}: it has {', '.join(versions)}.")
-        return _load(self.folder / f"{name}.keras" / (version or versions[-1]) / f"{name}.keras")
+        return _read(self.folder / f"{name}.keras" / (version or versions[-1]) / f"{name}.keras")
 
     def all(self) -> list[TrainedModel]:
         """Load every version of every model, the networks excepted."""
@@ -97,16 +101,16 @@ class Models:
 class ModelsDataset(LocalDataset):
     """`Models`: reads the folder in which `ModelDataset` saves them."""
 
-    def load(self) -> Models:
+    def read(self, path: Path) -> Models:
         """Return access to all models; nothing is loaded yet."""
-        return Models(Path(self._filepath))
+        return Models(path)
 
     def save(self, data: Any) -> NoReturn:
         """Refuse, because each model is saved by its own dataset."""
         raise DatasetError("Models are saved one by one, by the dataset of each.")
 
-    def check(self) -> None:
-        """Raise `InputError` if there is a record that cannot be read; called before a run that reads it."""
+    def check(self, command: str) -> None:
+        """Read every record."""
         self.load().all()
 
     def _exists(self) -> bool:

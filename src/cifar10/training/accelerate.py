@@ -201,6 +201,11 @@ class FastDropout(layers.Dropout):
         return inputs * (tf.cast(kept, inputs.dtype) * tf.cast(1 / (1 - self.rate), inputs.dtype))
 
 
+# What each adds to the training speed, in batches of 64, on two cores of an AMD EPYC (Turin); medians of three. In
+# bfloat16: batch norm 39% for batchnorm_cnn and 16% for vgg16, convolution 14% for vgg16, GELU 22% for airbench94,
+# dropout 9% for batchnorm_cnn. Limited to AVX2, in float32: 6, 2, 2, 4 and 1%. None is slower than its standard layer
+# on either, so the processor decides the compute dtype alone (`device.choose_compute_dtype`), and the dtype the
+# threshold of `FastConv2D`.
 FAST = {
     layers.BatchNormalization: FusedBatchNormalization,
     layers.Conv2D: FastConv2D,

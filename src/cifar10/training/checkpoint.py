@@ -136,7 +136,11 @@ class Checkpoints:
             checkpoints = sorted(path.parent.glob(PATTERN))
             if path.parent == self._folder_of(identity) or not checkpoints:
                 continue
-            ours, theirs = _flat(identity), _flat(json.loads(path.read_text(encoding="utf-8")))
+            try:
+                ours, theirs = _flat(identity), _flat(json.loads(path.read_text(encoding="utf-8")))
+            except Exception as error:  # a damaged file, of a training that is not resumed now
+                logger.warning("%s: %s is damaged (%s)", identity["architecture"], path, error)
+                continue
             changed = [
                 f"{name} {theirs.get(name, 'default')} -> {ours.get(name, 'default')}"
                 for name in ours | theirs

@@ -2,17 +2,26 @@
 
 import keras
 
-from cifar10.compute.flops import flops
+from cifar10.architectures.imagenet import BACKBONE
+from cifar10.compute.flops import flops, layer_flops
 from cifar10.training.recipe import Recipe, TransferRecipe
 
 
 def recipe_flops(network: keras.Model, recipe: Recipe, images: int) -> float:
-    """Return the FLOPs of all epochs on that number of images; a backward pass counts as two forward passes.
+    """Return the FLOPs of all epochs on that number of training images; validation is not counted.
 
-    In transfer learning, the first phase is one forward pass per copy; the second goes backward only as far as it
-    trains, but is counted as if it went all the way.
+    A backward pass counts as two forward passes, of the layers that it goes through: in transfer learning, those of the
+    head, and in the second phase also the last `unfreeze` layers of the backbone. The features for the head are one
+    forward pass per copy of the images.
     """
-    forward = flops(network) * images
+    forward = flops(network)
     if not isinstance(recipe, TransferRecipe):
-        return 3 * forward * recipe.epochs
-    return forward * (recipe.feature_copies + (3 * recipe.epochs if recipe.unfreeze else 0))
+        return images * recipe.epochs * 3 * forward
+    backbone = network.get_layer(BACKBONE)
+    head = forward - flops(backbone)
+    copies = images * (recipe.feature_copies if recipe.augments else 1)
+    cost = copies * (flops(backbone) + recipe.head_epochs * 3 * head)
+    if recipe.unfreeze:
+        trained = head + sum(map(layer_flops, backbone.layers[-recipe.unfreeze :]))
+        cost += images * recipe.epochs * (forward + 2 * trained)
+    return cost

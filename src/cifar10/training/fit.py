@@ -1,29 +1,29 @@
 """Fit one architecture by its recipe, and keep the epoch with the best validation accuracy."""
 
-import hashlib
 import logging
 import math
-from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import pandas as pd
 
 from cifar10.architectures import build
 from cifar10.compute.batches import one_hot
 from cifar10.compute.device import choose_compute_dtype, cores, describe, has_gpu, make_deterministic
+from cifar10.compute.portable import OLDEST_KERAS
 from cifar10.compute.provenance import provenance
-from cifar10.contracts import Examples, Phase, Record, Statistics, TrainedModel, verify
+from cifar10.contracts import Examples, LayerSummary, Phase, Record, Statistics, TrainedModel, verify
 from cifar10.errors import InputError
 from cifar10.training.accelerate import accelerate, copy_back
 from cifar10.training.augmentation import Augmentation, flip_half, make_mixing
 from cifar10.training.checkpoint import Checkpoint, Checkpoints
 from cifar10.training.cost import recipe_flops
+from cifar10.training.identity import fingerprint, identify
 from cifar10.training.model import TrainingModel
 from cifar10.training.phase import optimise
 from cifar10.training.progress import Progress
 from cifar10.training.recipe import Recipe, TransferRecipe
+from cifar10.training.subset import training_images
 from cifar10.training.transfer import FINE_TUNING, fine_tune, train_head
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def fit(
     train: Examples,
     val: Examples,
     statistics: Statistics,
-    num_classes: int,
+    class_names: list[str],
     recipe: Recipe,
     checkpoints: Checkpoints,
 ) -> tuple[TrainedModel, pd.DataFrame]:
@@ -50,7 +50,7 @@ def fit(
         train: the train split.
         val: the val split, which chooses the epoch (and, with `schedule: plateau`, the learning rate).
         statistics: of `train`, and the version of the data.
-        num_classes: length of the logits.
+        class_names: in the order of the labels.
         recipe: everything else. With `train_on: all` the val split is trained on too, and the last epoch kept.
         checkpoints: of this architecture.
 
@@ -59,19 +59,19 @@ def fit(
 
     Raises:
         InputError: the splits are not those of `statistics`, there are fewer examples than the recipe asks for, the
-            weights of a backbone are not available, another run trains the same, the loss is not finite, or memory or
-            disk are full.
+            weights of a backbone are not available, another run trains the same, a checkpoint cannot be resumed here,
+            the loss is not finite, or memory or disk are full.
     """
     verify(statistics.digests, train=train, val=val)
-    identity = identify(name, recipe, statistics)
+    train, val = training_images(name, train, val, train_on=recipe.train_on, examples=recipe.examples, seed=recipe.seed)
+    if recipe.deterministic:
+        make_deterministic()
+    keras.utils.set_random_seed(recipe.seed)
+    network = build(name, len(class_names), statistics, **recipe.builder_options())
+    identity = identify(name, recipe, statistics.data_version, class_names, fingerprint(network))
     with checkpoints.lock(identity):
-        train, val = _select(train, val, recipe, name)
         checkpoint = checkpoints.latest(identity)
         facts = _facts(name, recipe, checkpoint)
-        if recipe.deterministic:
-            make_deterministic()
-        keras.utils.set_random_seed(recipe.seed)
-        network = build(name, num_classes, statistics, **recipe.builder_options())
         _announce(network, recipe, len(train), facts["compute_dtype"])
 
         progress = Progress(
@@ -80,26 +80,15 @@ def fit(
         if checkpoint:
             progress.resume(checkpoint)
         try:
-            _run_phases(train, val, statistics, num_classes, recipe, progress)
+            _run_phases(train, val, statistics, len(class_names), recipe, progress)
         except KeyboardInterrupt as error:
             raise KeyboardInterrupt(_interruption(progress)) from error
         copy_back(network, progress.network)
 
-        record = _record(network, recipe, statistics, progress, len(train))
-        _log_result(record)
         trained = _with_softmax(network)
+        record = _record(trained, recipe, statistics, progress, train)
+        _log_result(record)
         return TrainedModel(record, lambda: trained), pd.DataFrame(progress.history)
-
-
-def identify(name: str, recipe: Recipe, statistics: Statistics) -> dict[str, Any]:
-    """Return what makes a training this one and no other. Options at their default are left out."""
-    return {
-        "architecture": name,
-        "recipe": recipe.model_dump(exclude_defaults=True),
-        "data_version": statistics.data_version,
-        "initial_weights": _initial_weights(recipe),
-        "backend": keras.backend.backend(),
-    }
 
 
 def _facts(name: str, recipe: Recipe, checkpoint: Checkpoint | None) -> dict[str, Any]:
@@ -114,6 +103,11 @@ def _facts(name: str, recipe: Recipe, checkpoint: Checkpoint | None) -> dict[str
     if checkpoint is None:
         return facts
     before = {key: checkpoint.facts[key] for key in facts}
+    if before["compute_dtype"] == "bfloat16" != facts["compute_dtype"]:
+        raise InputError(
+            f"{name}: its checkpoint was computed in bfloat16, for which this processor has no instructions: resume it "
+            f"on one that has, or start from scratch with --params={name}.compute_dtype=float32."
+        )
     if before["provenance"] != facts["provenance"]:
         logger.warning(
             "%s: its checkpoint was created by another version of the code or on another machine; the record will name "
@@ -162,31 +156,20 @@ def _run_phases(
         fine_tune(train, val, augmentation, recipe, progress)
 
 
-def _select(train: Examples, val: Examples, recipe: Recipe, name: str) -> tuple[Examples, Examples]:
-    """Return the examples to train on, all or a random subset, and those for validation, which may be none."""
-    if recipe.train_on == "all":
-        train = Examples(np.concatenate([train.images, val.images]), np.concatenate([train.labels, val.labels]))
-        val = val.take(slice(0))
-    if recipe.examples is None:
-        return train, val
-    if recipe.examples > len(train):
-        raise InputError(
-            f"{name}.examples is {recipe.examples:,}, but there are only {len(train):,} training images. Lower it, or "
-            "set it to null for all."
-        )
-    return train.take(np.random.default_rng(recipe.seed).permutation(len(train))[: recipe.examples]), val
-
-
 def _record(
-    network: keras.Model, recipe: Recipe, statistics: Statistics, progress: Progress, training_examples: int
+    network: keras.Model, recipe: Recipe, statistics: Statistics, progress: Progress, train: Examples
 ) -> Record:
     best, history = progress.best, pd.DataFrame(progress.history)
     return Record(
         architecture=network.name,
-        recipe=recipe.model_dump(),
+        class_names=progress.identity["class_names"],
+        recipe=recipe.described(),
         recipe_hash=recipe.hash,
+        fingerprint=progress.identity["fingerprint"],
+        engine_version=progress.identity["engine_version"],
         image_size=recipe.image_size if isinstance(recipe, TransferRecipe) else network.input_shape[1],
-        training_examples=training_examples,
+        training_examples=len(train),
+        training_digest=train.digest,
         data_version=statistics.data_version,
         digests=statistics.digests,
         parameters=network.count_params(),
@@ -206,8 +189,27 @@ def _record(
         initial_weights=progress.identity["initial_weights"],
         compute_dtype=progress.facts["compute_dtype"],
         **progress.facts["provenance"],
+        oldest_keras=OLDEST_KERAS,
+        layers=_layers(network, progress.network),
         history=progress.history,
     )
+
+
+def _layers(network: keras.Model, trained: keras.Model) -> list[LayerSummary]:
+    """Return one row per layer of the network, which has forgotten what `trained` knows: which weights were trained."""
+    trained_weights = {
+        layer.name: sum(math.prod(weight.shape) for weight in layer.trainable_weights) for layer in trained.layers
+    }
+    return [
+        LayerSummary(
+            layer=layer.name,
+            type=type(layer).__name__,
+            output_shape="x".join(str(size) for size in layer.output.shape[1:]),
+            parameters=layer.count_params(),
+            trained=trained_weights.get(layer.name, 0),
+        )
+        for layer in network.layers
+    ]
 
 
 def _interruption(progress: Progress) -> str:
@@ -228,16 +230,6 @@ def _log_result(record: Record) -> None:
         val,
         record.training_seconds,
     )
-
-
-def _initial_weights(recipe: Recipe) -> str:
-    """Return where the initial weights come from; a file by its name and the first digits of its SHA-256."""
-    if not isinstance(recipe, TransferRecipe):
-        return "random"
-    if recipe.weights == "imagenet":
-        return "imagenet"
-    path = Path(recipe.weights)
-    return f"{path.name} ({hashlib.sha256(path.read_bytes()).hexdigest()[:12]})"
 
 
 def _with_softmax(network: keras.Model) -> keras.Model:

@@ -1,7 +1,7 @@
 """Optimizers by name. Imports no Keras, so that recipes can be checked without it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,11 +20,13 @@ class Plan:
         recipe: with all options.
         batches: the number of batches per epoch.
         compute_dtype: `float32` or `bfloat16`, for computations that need not be exact. The state is float32.
+        matrices: kernels of the network that are matrices, as `compute.layers.matrices` returns them.
     """
 
     recipe: Options
     batches: int
     compute_dtype: str
+    matrices: Mapping[str, int]
 
     @property
     def steps(self) -> int:
@@ -62,14 +64,16 @@ class Optimizer(NamedTuple):
     options: frozenset[str] = frozenset()
 
 
-def make_optimizer(recipe: Options, examples: int, compute_dtype: str = "float32") -> "keras.optimizers.Optimizer":
-    """Make the optimizer of a recipe, with its schedule for epochs of that number of examples.
+def make_optimizer(
+    recipe: Options, examples: int, compute_dtype: str = "float32", matrices: Mapping[str, int] | None = None
+) -> "keras.optimizers.Optimizer":
+    """Make the optimizer of a recipe, with its schedule for epochs of that number of examples; see `Plan`.
 
     Weight decay is decoupled from the gradient (Loshchilov and Hutter 2017, arXiv 1711.05101) and skips biases and
     batch norms, which it would not regularise (He et al. 2018, arXiv 1812.01187), unless
     the recipe sets `decay_biases`.
     """
-    plan = Plan(recipe, math.ceil(examples / recipe.batch_size), compute_dtype)
+    plan = Plan(recipe, math.ceil(examples / recipe.batch_size), compute_dtype, matrices or {})
     return OPTIMIZERS[recipe.optimizer].make(plan)
 
 
@@ -83,7 +87,7 @@ def _muon(plan: Plan) -> "keras.optimizers.Optimizer":
     from cifar10.training.sgd import Muon
 
     factor = plan.recipe.muon_learning_rate / plan.recipe.peak_learning_rate
-    return Muon(kernel_factor=factor, compute_dtype=plan.compute_dtype, **_sgd_options(plan))
+    return Muon(kernel_factor=factor, compute_dtype=plan.compute_dtype, matrices=plan.matrices, **_sgd_options(plan))
 
 
 def _sgd_options(plan: Plan) -> dict[str, Any]:

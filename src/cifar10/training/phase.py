@@ -14,6 +14,7 @@ import numpy as np
 from cifar10.compute.batches import batches, inference_batch_size, shuffled
 from cifar10.compute.device import jit_compile, steps_per_execution
 from cifar10.compute.energy import joules, read_counters
+from cifar10.compute.layers import matrices
 from cifar10.compute.live import Show, TrainingProgress, live
 from cifar10.contracts import Epoch
 from cifar10.errors import InputError
@@ -21,6 +22,7 @@ from cifar10.training.model import TrainingModel
 from cifar10.training.optimizers import make_optimizer
 from cifar10.training.progress import Progress
 from cifar10.training.recipe import Recipe
+from cifar10.training.schedules import SCHEDULES
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +77,7 @@ def optimise(
                 loss=logs["loss"],
                 val_accuracy=val_logs["accuracy"],
                 val_loss=val_logs["loss"],
-                learning_rate=float(keras.ops.convert_to_numpy(optimizer.learning_rate)),
+                learning_rate=epochs.rate(len(rows)),
                 seconds=time.perf_counter() - started,
                 joules=joules(counters, read_counters()),
             )
@@ -121,6 +123,17 @@ class _Epochs:
             val_logs = self._validate()
         return {name: values[0] for name, values in history.items()}, val_logs
 
+    def rate(self, epoch: int) -> float:
+        """Return the learning rate of an epoch, counted from 0: that of the middle one of its steps."""
+        recipe, batches_per_epoch = self.recipe, math.ceil(len(self.targets) / self.recipe.batch_size)
+        schedule = SCHEDULES[recipe.schedule].make(recipe, recipe.epochs * batches_per_epoch)
+        if not callable(schedule):
+            return float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
+        done = epoch * batches_per_epoch
+        # With gradient accumulation, only the last of `accumulate` batches changes the weights.
+        steps = range(done + -(done + 1) % recipe.accumulate, done + batches_per_epoch, recipe.accumulate) or [done]
+        return float(keras.ops.convert_to_numpy(schedule((steps[0] + steps[-1]) / 2)))
+
     def _validate(self) -> dict[str, Any]:
         if not len(self.val_targets):
             return {"accuracy": None, "loss": None}
@@ -137,16 +150,17 @@ class _Epochs:
     def diverged(self, what: str, step: keras.Variable) -> InputError:
         """Return the error for what is not finite since that step."""
         at = int(keras.ops.convert_to_numpy(step))
+        warmup = "a longer warmup or " if "warmup" in SCHEDULES[self.recipe.schedule].options else ""
         return InputError(
             f"{self.name}: the {what} since training step {at}. Training stopped, and the epochs before this one are "
-            f"saved. Lower its {self.learning_rate} (now {self.recipe.learning_rate:g}), give it a longer warmup or a "
+            f"saved. Lower its {self.learning_rate} (now {self.recipe.learning_rate:g}), give it {warmup}a "
             f"gradient_clip, or set {self.name}.compute_dtype=float32."
         )
 
 
 def compile_by(recipe: Recipe, model: TrainingModel, examples: int, compute_dtype: str) -> keras.optimizers.Optimizer:
     """Compile the model for training on that number of examples, and return its optimizer."""
-    optimizer = make_optimizer(recipe, examples, compute_dtype)
+    optimizer = make_optimizer(recipe, examples, compute_dtype, matrices(model.network))
     model.compile(
         optimizer=optimizer,
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),

@@ -3,6 +3,8 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol, Self
 
 from pydantic import Field, model_validator
@@ -26,6 +28,7 @@ class Recipe(Options):
     """Every value that a training depends on besides the data."""
 
     BUILDER_OPTIONS: ClassVar[frozenset[str]] = frozenset()  # the options that the builder of the network takes
+    WHITENS: ClassVar[bool] = False  # whether the network has a layer named `whitening`
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -35,6 +38,13 @@ class Recipe(Options):
             raise ValueError("mixup and cutmix cannot be combined; set one of them to 0")
         if self.lookahead and self.accumulate > 1:
             raise ValueError("lookahead cannot be combined with accumulate; set one of them to its default")
+        if self.whitening_epochs and not self.WHITENS:
+            raise ValueError("this network has no whitening layer; set whitening_epochs=null")
+        if self.whitening_epochs and self.whitening_epochs > self.epochs:
+            raise ValueError(
+                f"whitening_epochs is {self.whitening_epochs}, but epochs is only {self.epochs}; set "
+                f"whitening_epochs={self.epochs} or lower"
+            )
         if self.train_on == "all" and (self.schedule == "plateau" or self.early_stopping):
             raise ValueError(
                 "train_on=all leaves no images for validation, which schedule plateau and early_stopping need; choose "
@@ -58,7 +68,7 @@ class Recipe(Options):
     @property
     def hash(self) -> str:
         """The first 12 digits of a SHA-256 over all options but the seed, without those at their default."""
-        options = self.model_dump(exclude={"seed"}, exclude_defaults=True)
+        options = self.described(exclude={"seed"}, exclude_defaults=True)
         return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
@@ -66,9 +76,24 @@ class Recipe(Options):
         """Whether an image looks different from one epoch to the next."""
         return any(getattr(self, name) != field.default for name, field in AugmentationOptions.model_fields.items())
 
+    @property
+    def initial_weights(self) -> str:
+        """Where the weights come from before the training."""
+        return "random"
+
+    def described(self, **selection: Any) -> dict[str, Any]:
+        """Return the options as they identify a training; `selection` is as in `model_dump`."""
+        return self.model_dump(**selection)
+
     def builder_options(self) -> dict[str, Any]:
         """Return what the builder of the network takes besides classes and statistics."""
         return self.model_dump(include=set(self.BUILDER_OPTIONS))
+
+
+class WhiteningRecipe(Recipe):
+    """A recipe for a network whose first layer whitens the images."""
+
+    WHITENS = True
 
 
 class TransferRecipe(Recipe):
@@ -85,6 +110,19 @@ class TransferRecipe(Recipe):
     head_learning_rate: Positive
     feature_copies: Count = 1
     unfreeze: Annotated[int, Field(ge=0)] = 0
+
+    @cached_property
+    def initial_weights(self) -> str:
+        """Where the weights of the backbone come from: `imagenet`, or a file by its name and SHA-256."""
+        if self.weights == "imagenet":
+            return self.weights
+        path = Path(self.weights)
+        with path.open("rb") as file:
+            return f"{path.name} ({hashlib.file_digest(file, 'sha256').hexdigest()})"
+
+    def described(self, **selection: Any) -> dict[str, Any]:
+        """Return the options as they identify a training: a file of weights by its origin, wherever it lies."""
+        return {**super().described(**selection), "weights": self.initial_weights}
 
 
 class MobileNetTransferRecipe(TransferRecipe):
@@ -104,4 +142,4 @@ class MobileNetTransferRecipe(TransferRecipe):
 
 RECIPES: dict[str, type[Recipe]] = {
     name: TransferRecipe if module == "imagenet" else Recipe for name, module in ARCHITECTURES.items()
-} | {"mobilenetv2_imagenet": MobileNetTransferRecipe}
+} | {"airbench94": WhiteningRecipe, "mobilenetv2_imagenet": MobileNetTransferRecipe}

@@ -1,7 +1,7 @@
 """Stochastic gradient descent as airbench94 uses it (Jordan 2024, arXiv 2404.00498), and Muon on top of it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -60,11 +60,11 @@ class SGD(keras.optimizers.SGD):
         if self.decay and (self.decay_biases or known.name not in ("bias", "gamma", "beta")):
             # Keras would decay by the global learning rate, and so shrink variables that no longer learn.
             self.assign(variable, variable * (1 - self.decay * learning_rate))
-        self.step(gradient, variable, learning_rate, known.name)
+        self.step(gradient, variable, learning_rate, known)
 
-    def step(self, gradient: Any, variable: Any, learning_rate: Any, name: str) -> None:
-        """Move one variable of that name along its momentum."""
-        factor = self.bias_factor if name in ("bias", "beta") else 1.0
+    def step(self, gradient: Any, variable: Any, learning_rate: Any, known: keras.Variable) -> None:
+        """Move one variable along its momentum; `known` is the Keras variable."""
+        factor = self.bias_factor if known.name in ("bias", "beta") else 1.0
         super().update_step(gradient, variable, learning_rate * factor)
 
     def apply(self, grads, trainable_variables=None):
@@ -75,36 +75,47 @@ class SGD(keras.optimizers.SGD):
 
 
 class Muon(SGD):
-    """SGD that updates the kernels of convolutions by Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon).
+    """SGD that updates kernels by Muon where they are matrices (Jordan et al. 2024, kellerjordan.github.io/posts/muon).
 
     The momentum of a kernel is a matrix with one column per filter. Plain SGD moves mostly along its largest singular
     vectors. Muon replaces all singular values by 1 and keeps their vectors, so that every direction learns at the same
-    speed. The norm of each kernel is kept at the square root of its number of filters.
+    speed. The norm of each matrix is kept at the square root of its number of filters.
     """
 
-    def __init__(self, *, kernel_factor: float, compute_dtype: str, **options: Any) -> None:
+    def __init__(
+        self, *, kernel_factor: float, compute_dtype: str, matrices: Mapping[str, int], **options: Any
+    ) -> None:
         """Store the options.
 
         Args:
-            kernel_factor: learning rate of the kernels of convolutions, divided by the learning rate.
+            kernel_factor: learning rate of these kernels, divided by the learning rate.
             compute_dtype: `float32` or `bfloat16`, in which the singular values are replaced; approximate either way.
+            matrices: path of a kernel -> the number of matrices side by side in it, each of which is updated by itself.
             options: those of `SGD`.
         """
         super().__init__(**options)
-        self.kernel_factor, self.compute_dtype = kernel_factor, compute_dtype
+        self.kernel_factor, self.compute_dtype, self.matrices = kernel_factor, compute_dtype, matrices
 
-    def step(self, gradient: Any, variable: Any, learning_rate: Any, name: str) -> None:
-        """Move one variable of that name, a kernel of a convolution by Muon."""
-        if name != "kernel" or len(variable.shape) != 4:
-            super().step(gradient, variable, learning_rate, name)
+    def step(self, gradient: Any, variable: Any, learning_rate: Any, known: keras.Variable) -> None:
+        """Move one variable, by Muon if it is a kernel of matrices; `known` is the Keras variable."""
+        if known.path not in self.matrices:
+            super().step(gradient, variable, learning_rate, known)
             return
         momentum = self.momentums[self._get_variable_index(variable)]
         self.assign(momentum, MUON_MOMENTUM * momentum + gradient)
-        matrix = ops.reshape(gradient + MUON_MOMENTUM * momentum, (-1, variable.shape[-1]))
-        direction = ops.cast(orthogonalise(matrix, self.compute_dtype), variable.dtype)
-        norm = math.sqrt(variable.shape[-1])
-        scaled = variable * (norm / ops.norm(ops.reshape(variable, (-1,))))
-        self.assign(variable, scaled - learning_rate * self.kernel_factor * ops.reshape(direction, variable.shape))
+        direction = gradient + MUON_MOMENTUM * momentum
+        count = self.matrices[known.path]
+        parts = zip(ops.split(variable, count, axis=-1), ops.split(direction, count, axis=-1), strict=True)
+        moved = [self._move(kernel, part, learning_rate) for kernel, part in parts]
+        self.assign(variable, ops.concatenate(moved, axis=-1))
+
+    def _move(self, kernel: Any, direction: Any, learning_rate: Any) -> Any:
+        """Return a kernel, (..., filters), after a step in that direction, its norm restored before."""
+        matrix = ops.reshape(direction, (-1, kernel.shape[-1]))
+        matrix = ops.cast(orthogonalise(matrix, self.compute_dtype), kernel.dtype)
+        norm = math.sqrt(kernel.shape[-1])
+        scaled = kernel * (norm / ops.norm(ops.reshape(kernel, (-1,))))
+        return scaled - learning_rate * self.kernel_factor * ops.reshape(matrix, kernel.shape)
 
 
 class Lookahead:

@@ -1,6 +1,5 @@
 """Train a network, and list its layers."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -26,20 +25,11 @@ def trainer(architecture: str) -> Callable:
         from cifar10.training.fit import fit
 
         parsed = RECIPES[architecture].model_validate(recipe)
-        return fit(architecture, train, val, statistics, len(class_names), parsed, checkpoints)
+        return fit(architecture, train, val, statistics, class_names, parsed, checkpoints)
 
     return train
 
 
 def list_layers(trained: TrainedModel) -> pd.DataFrame:
-    """Return one row per layer: name, type, output shape without the batch, and the numbers of weights."""
-    return pd.DataFrame(
-        {
-            "layer": layer.name,
-            "type": type(layer).__name__,
-            "output_shape": "x".join(str(size) for size in layer.output.shape[1:]),
-            "parameters": layer.count_params(),
-            "trained": sum(math.prod(weight.shape) for weight in layer.trainable_weights),
-        }
-        for layer in trained.load_network().layers
-    )
+    """Return one row per layer, with the fields of `LayerSummary`."""
+    return pd.DataFrame(trained.record.layers)
