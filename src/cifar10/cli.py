@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,9 @@ def _run(**options: Any) -> Any:
     logging.getLogger("kedro.runner.sequential_runner").addFilter(lambda record: record.levelno < logging.WARNING)
     try:
         project = find_kedro_project(Path.cwd()) or Path.cwd()
-        run_options.check(options, Path(options["conf_source"] or project / "conf"))
-        return kedro_run.callback(**options)  # type: ignore[misc]
-    except (InputError, DatasetError, MissingConfigException, yaml.YAMLError) as error:
-        logger.debug("Where it happened:", exc_info=True)
-        raise click.ClickException(_message(error)) from error
+        with _mistakes():
+            run_options.check(options, Path(options["conf_source"] or project / "conf"))
+            return kedro_run.callback(**options)  # type: ignore[misc]
     except KeyboardInterrupt as error:
         click.echo(err=True)  # after the terminal's ^C
         click.ClickException(f"{str(error) or 'Interrupted.'} All saved files are complete.").show()
@@ -48,6 +47,16 @@ def _run(**options: Any) -> Any:
         os._exit(1)  # TensorFlow's threads may still be running, and would crash while Python shuts down
     except MemoryError as error:
         raise click.ClickException("There is not enough memory. Close other programs, or lower batch_size.") from error
+
+
+@contextmanager
+def _mistakes() -> Iterator[None]:
+    """Show mistakes of the user as one message."""
+    try:
+        yield
+    except (InputError, DatasetError, MissingConfigException, yaml.YAMLError) as error:
+        logger.debug("Where it happened:", exc_info=True)
+        raise click.ClickException(_message(error)) from error
 
 
 def _message(error: BaseException) -> str:
@@ -74,21 +83,27 @@ cli.add_command(run)
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 @click.pass_obj
 def prune(metadata: ProjectMetadata, keep: int, env: str, data_root: Path | None, yes: bool) -> None:
-    """Delete old versions after listing them; models that the leaderboard names are kept."""
+    """Delete old versions and remains of killed runs, after listing them; the models of the leaderboard are kept."""
+    with _mistakes():
+        _prune(metadata, keep, env, data_root, yes)
+
+
+def _prune(metadata: ProjectMetadata, keep: int, env: str, data_root: Path | None, yes: bool) -> None:
     if data_root is None:
         conf = metadata.project_path / "conf"
         if env != "local" and not (conf / env).is_dir():
-            raise click.ClickException(f"There is no environment {env}: {conf / env} is missing.")
+            raise InputError(f"There is no environment {env}: {conf / env} is missing.")
         loader = OmegaConfigLoader(str(conf), base_env="base", default_run_env="local", env=env)
         data_root = metadata.project_path / loader["globals"]["data_root"]
     old = old_versions(data_root, keep)
     if not old:
-        click.echo(f"Nothing in {data_root} has more than {keep} versions.")
+        click.echo(f"Nothing in {data_root} has more than {keep} versions, or was left behind by a killed run.")
         return
     for each in old:
         click.echo(f"{each.megabytes:9.2f} MB  {each.path.relative_to(data_root)}")
     click.echo(
-        f"{len(old)} versions, {sum(each.megabytes for each in old):.1f} MB in total. The latest {keep} of each stay."
+        f"{sum(each.megabytes for each in old):.1f} MB in total. The latest {keep} versions of each artifact stay, and "
+        "all models of the latest evaluation."
     )
     if yes or click.confirm("Delete them?", default=False):
         delete(old)

@@ -1,7 +1,10 @@
 """The exception that means that the input is wrong, not the program."""
 
 import difflib
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 MANY = 8  # names that are listed at most
 
@@ -12,6 +15,29 @@ class InputError(Exception):
     Its message says in one or two sentences what is wrong, where, and what to do. The command line prints it without a
     traceback.
     """
+
+
+@contextmanager
+def readable(path: Path, advice: str) -> Iterator[None]:
+    """Raise `InputError` with the name of a file, whatever goes wrong while it is read.
+
+    Args:
+        path: the file, or the folder.
+        advice: what to do about it, in a sentence.
+    """
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file can raise almost any exception
+        why = error.strerror if isinstance(error, OSError) and error.strerror else reason(error)
+        raise InputError(f"{path} could not be read: {why}. {advice}") from error
+
+
+def reason(error: BaseException) -> str:
+    """Return the first line of an error, without the memory addresses of objects in it."""
+    text = re.sub(r" at 0x[0-9a-f]+", "", str(error)).strip().splitlines()
+    return text[0].rstrip(".") if text else type(error).__name__
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:

@@ -1,23 +1,26 @@
-"""Find and delete old versions of artifacts."""
+"""Find and delete old versions of artifacts, and what killed runs have left behind."""
 
 import re
 import shutil
-from collections.abc import Iterator
+import time
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
+from cifar10.atomic import ABANDONED, UNFINISHED
+from cifar10.contracts import Evaluations
+from cifar10.errors import InputError
 
 FOLDERS = ("06_models", "07_model_output", "08_reporting")
+PREDICTIONS = "07_model_output/predictions"
 DELETED = ".deleted-"  # prefix of a version that is being deleted
 VERSION = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}\.\d{2}\.\d{2}\.\d{3}Z")  # as Kedro names them
 
 
 class OldVersion(NamedTuple):
-    """A version that can be deleted.
+    """What can be deleted.
 
     Attributes:
-        path: its folder, or its file.
+        path: the folder or file.
         megabytes: the disk space that deleting it frees.
     """
 
@@ -26,45 +29,69 @@ class OldVersion(NamedTuple):
 
 
 def old_versions(root: Path, keep: int) -> list[OldVersion]:
-    """Return all versions of each artifact in a data folder except the latest `keep`, the oldest first.
+    """Return what can be deleted in a data folder: remains first, then old versions, the oldest first.
 
-    Models that the latest leaderboard names are kept, however old they are. The predictions of a model are kept as long
-    as the model. Leftovers of an interrupted deletion are returned, too.
+    Remains are what killed runs have left behind: unfinished files, versions without the file of their artifact, and
+    versions of which a part has been deleted. They never count as versions, and they stay for an hour, because a run
+    may still be writing them. Of the versions of each artifact, the latest `keep` stay. So do the models of all seeds
+    in the latest evaluation, on which the leaderboard stands, however old they are, and the predictions of every model
+    that stays.
+
+    Raises:
+        InputError: the latest evaluation is damaged, or was written by another version of this project.
     """
-    named = _named_by_leaderboard(root)
-    old = []
+    evaluated = _evaluated(root)
+    remains: list[Path] = []
+    old: list[Path] = []
     for artifact in sorted(path for layer in FOLDERS for path in (root / layer).glob("*") if path.is_dir()):
-        versions = sorted(path for path in artifact.iterdir() if _is_version(path))
+        folders = sorted(path for path in artifact.iterdir() if path.is_dir() and VERSION.fullmatch(path.name))
+        whole = [folder for folder in folders if _is_version(folder)]
+        remains += sorted(artifact.glob(f"{DELETED}*"))
+        remains += [folder for folder in folders if folder not in whole and _is_abandoned(folder)]
+        remains += [path for folder in (artifact, *whole) for path in _unfinished(folder)]
+        old += [folder for folder in whole[:-keep] if (artifact.name, folder.name) not in evaluated]
+    for folder in sorted((root / PREDICTIONS).glob("*/")):
+        remains += _unfinished(folder)
+        models = root / "06_models" / f"{folder.name}.keras"
         old += [
-            folder
-            for folder in [*artifact.glob(f"{DELETED}*"), *versions[:-keep]]
-            if (artifact.name, folder.name) not in named
+            path
+            for path in sorted(folder.glob("[!.]*.npz"))
+            if models / path.stem in old or not _is_version(models / path.stem)
         ]
-    old += _predictions_without_model(root, set(old))
-    return [OldVersion(path, _megabytes(path)) for path in old]
+    return [OldVersion(path, _megabytes(path)) for path in [*remains, *old]]
 
 
 def delete(versions: list[OldVersion]) -> None:
-    """Delete these versions; each folder is renamed first, so that no run ever finds an incomplete one."""
+    """Delete these; each folder is renamed first, so that no run ever finds an incomplete one.
+
+    Raises:
+        InputError: one cannot be deleted.
+    """
     for path, _ in versions:
-        if path.is_file():
-            path.unlink()
-            continue
-        if not path.name.startswith(DELETED):
-            path = path.rename(path.with_name(DELETED + path.name))
-        shutil.rmtree(path)
+        try:
+            if path.is_file():
+                path.unlink()
+                continue
+            hidden = path if path.name.startswith(DELETED) else path.rename(path.with_name(DELETED + path.name))
+            shutil.rmtree(hidden)
+        except OSError as error:
+            raise InputError(
+                f"{path} could not be deleted: {error.strerror}. What stands above it in the list has been deleted."
+            ) from error
 
 
-def _is_version(path: Path) -> bool:
-    """Return whether this is the folder of a version, and not that of a save that has failed or is not complete yet."""
-    return VERSION.fullmatch(path.name) is not None and (path / path.parent.name).exists()
+def _is_version(folder: Path) -> bool:
+    """Return whether this folder has the file of its artifact, which every save writes last."""
+    return (folder / folder.parent.name).exists()
 
 
-def _predictions_without_model(root: Path, old: set[Path]) -> Iterator[Path]:
-    for path in sorted((root / "07_model_output/predictions").glob("*/*.npz")):
-        model = root / "06_models" / f"{path.parent.name}.keras" / path.stem
-        if model in old or not model.is_dir():
-            yield path
+def _unfinished(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.glob(f"{UNFINISHED}*")) if _is_abandoned(path)]
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Return whether nothing in it has been changed for an hour."""
+    return time.time() - max(each.stat().st_mtime for each in (path, *path.rglob("*"))) > ABANDONED
 
 
 def _megabytes(path: Path) -> float:
@@ -72,9 +99,8 @@ def _megabytes(path: Path) -> float:
     return sum(each.stat().st_size for each in files) / 1e6
 
 
-def _named_by_leaderboard(root: Path) -> set[tuple[str, str]]:
-    boards = sorted((root / "08_reporting/leaderboard.csv").glob("*/leaderboard.csv"))
-    if not boards:
-        return set()
-    board = pd.read_csv(boards[-1], dtype=str)
-    return set(zip(board.architecture + ".keras", board.model_version, strict=True))
+def _evaluated(root: Path) -> set[tuple[str, str]]:
+    """Return the models that the latest evaluation compares: the names of their folders, and their versions."""
+    paths = sorted((root / "08_reporting/evaluations.json").glob("*/evaluations.json"))
+    rows = Evaluations.read(paths[-1]).rows if paths else []
+    return {(f"{row.architecture}.keras", each.version) for row in rows for each in row.seeds}

@@ -1,6 +1,7 @@
 """Checks of the options of `kedro run`, before anything is loaded."""
 
 import importlib
+import itertools
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,14 @@ RUNNERS = ("SequentialRunner", "ThreadRunner", "ParallelRunner")
 
 
 def check(options: dict[str, Any], conf: Path) -> None:
-    """Refuse a name that does not exist.
+    """Refuse a name that does not exist, and pipelines that cannot run together.
 
     Args:
         options: of `kedro run`, as its callback gets them.
         conf: the configuration; if it is a folder, it has one folder per environment.
 
     Raises:
-        InputError: it says which name is unknown, and which similar ones exist.
+        InputError: it says which name is unknown, and which similar ones exist; or which pipelines exclude each other.
     """
     names = options["pipelines"] or [options["pipeline"] or "__default__"]
     _check("pipeline", names, pipelines)
@@ -29,6 +30,8 @@ def check(options: dict[str, Any], conf: Path) -> None:
         _check("environment", [env], {path.name for path in conf.iterdir() if path.is_dir()})
     if runner := options["runner"]:
         _check_runner(runner)
+    for one, other in itertools.combinations(dict.fromkeys(names), 2):
+        _check_outputs(one, other)
     pipeline = sum((pipelines[name] for name in names), Pipeline([]))
     where = f" in {', '.join(names)}"
     nodes = {node.name for node in pipeline.nodes}
@@ -47,6 +50,19 @@ def _check(kind: str, given: Iterable[str] | None, known: Collection[str], where
             if not known:
                 raise InputError(f"There is no {kind} {name}{where}, nor any other.")
             raise InputError(f"There is no {kind} {name}{where}; {did_you_mean(name, known)}")
+
+
+def _check_outputs(one: str, other: str) -> None:
+    """Refuse two pipelines of which different nodes write the same."""
+    first, second = set(pipelines[one].nodes), set(pipelines[other].nodes)
+    both = {name for node in first - second for name in node.outputs} & {
+        name for node in second - first for name in node.outputs
+    }
+    if both:
+        raise InputError(
+            f"The pipelines {one} and {other} cannot run together, because both write {', '.join(sorted(both))}. "
+            "Leave out one of them."
+        )
 
 
 def _check_runner(runner: str) -> None:

@@ -6,8 +6,11 @@ import inspect
 import io
 import json
 import os
+import re
 import resource
+import tempfile
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -18,6 +21,7 @@ from matplotlib.figure import Figure
 
 from cifar10 import contracts
 from cifar10.atomic import atomic
+from cifar10.cli import _causes as causes
 from cifar10.contracts import Examples, Predictions, Statistics, TrainedModel, verify
 from cifar10.datasets.arrays import ExamplesDataset, PredictionsDataset, PredictionStore
 from cifar10.datasets.files import (
@@ -43,14 +47,15 @@ STATISTICS = Statistics(
     digests={"train": "abc"},
     data_version="def",
 )
-PREDICTIONS = Predictions(np.eye(3)[[2]], np.eye(3, dtype=np.float32), np.ones((2, 3), np.float32) / 3)
+MODEL = make_evaluation(version="2026-01-01")
+PREDICTIONS = Predictions(MODEL.identity, np.eye(3)[[2]], np.eye(3, dtype=np.float32), np.ones((2, 3), np.float32) / 3)
 AVERAGED = PREDICTIONS._replace(views="flip", val_averaged=PREDICTIONS.val / 2, test_averaged=PREDICTIONS.test / 2)
 
 
 def trained(bias: float = 1.0) -> TrainedModel:
     network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(200, kernel_initializer="ones")])
     network.layers[0].bias.assign(np.full(200, bias, np.float32))
-    return TrainedModel(make_record(architecture="small", parameters=int(bias)), lambda: network)
+    return TrainedModel(make_record(architecture="artifact", parameters=800, epochs=int(bias)), lambda: network)
 
 
 # class, what to save in it, the extension of its file
@@ -133,14 +138,14 @@ def test_statistics_of_another_version_name_the_command(tmp_path):
 
 def test_check_accepts_a_missing_file_and_refuses_a_damaged_one(tmp_path):
     dataset = StatisticsDataset(filepath=str(tmp_path / "statistics.json"))
-    dataset.check()
+    dataset.check("kedro run")
     (tmp_path / "statistics.json").write_text("{")
     with pytest.raises((InputError, DatasetError), match=r"statistics\.json is not valid JSON"):
-        dataset.check()
+        dataset.check("kedro run")
 
 
 def test_model_knows_its_version_and_keeps_its_record(tmp_path):
-    path = str(tmp_path / "small.keras")
+    path = str(tmp_path / "artifact.keras")
     for number in (1, 2):
         ModelDataset(filepath=path, version=Version(None, f"2026-01-0{number}")).save(trained(number))
 
@@ -149,7 +154,7 @@ def test_model_knows_its_version_and_keeps_its_record(tmp_path):
         assert model.megabytes > 0
         assert (model.version, model.record) == (f"2026-01-0{number}", trained(number).record)
         assert model.load_network()(np.zeros((1, 3)))[0, 0] == number
-    assert "version" not in json.loads((tmp_path / "small.keras/2026-01-01/record.json").read_text())
+    assert "version" not in json.loads((tmp_path / "artifact.keras/2026-01-01/record.json").read_text())
 
 
 @pytest.fixture
@@ -226,15 +231,9 @@ def test_examples_replaced_during_a_run_stay_as_they_were_loaded(saved_examples)
     np.testing.assert_array_equal(dataset.load().images, OTHERS.images)
 
 
-def compressed(examples):
+def npz(save=np.savez, **arrays):
     file = io.BytesIO()
-    np.savez_compressed(file, images=examples.images, labels=examples.labels)
-    return file.getvalue()
-
-
-def without_images(examples):
-    file = io.BytesIO()
-    np.savez(file, labels=examples.labels)
+    save(file, **arrays)
     return file.getvalue()
 
 
@@ -244,25 +243,131 @@ def flip_bit(content, place):
     return bytes(damaged)
 
 
+def empty(content):
+    return b""
+
+
+def truncated(content):
+    return content[: len(content) // 2]
+
+
+def noise(content):
+    return np.random.default_rng(0).bytes(5000)
+
+
+def instead(content):
+    """Return a function that puts this in the place of what was there."""
+    return lambda _: content
+
+
+IMAGES, LABELS = EXAMPLES.images, EXAMPLES.labels
+TABLE = pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.25]})
+MAIN, VECTOR, RECORD = "artifact.keras", "artifact.svg", "record.json"
+OF_ANY_KIND = [  # class, what is saved, and the file that is damaged; `MAIN` is that by which versions are recognised
+    (ExamplesDataset, EXAMPLES, MAIN),
+    (StatisticsDataset, STATISTICS, MAIN),
+    (EvaluationsDataset, make_evaluations(make_evaluation()), MAIN),
+    (JSONDataset, {"a": [1, 2]}, MAIN),
+    (CSVDataset, TABLE, MAIN),
+    (FigureDataset, Figure(), VECTOR),
+    (FiguresDataset, {"a": Figure()}, f"{MAIN}/a.svg"),
+    (ModelDataset, trained(), RECORD),
+    (ModelDataset, trained(), MAIN),
+]
+DAMAGES = [(*case, damage) for case in OF_ANY_KIND for damage in (empty, truncated, noise)] + [
+    (ExamplesDataset, EXAMPLES, MAIN, lambda content: content[:-30]),
+    (ExamplesDataset, EXAMPLES, MAIN, lambda content: flip_bit(content, content.rindex(LABELS.tobytes()))),
+    (ExamplesDataset, EXAMPLES, MAIN, lambda content: flip_bit(content, content.index(b"NUMPY"))),
+    (ExamplesDataset, EXAMPLES, MAIN, instead(npz(np.savez_compressed, images=IMAGES, labels=LABELS))),
+    (ExamplesDataset, EXAMPLES, MAIN, instead(npz(labels=LABELS))),
+    (ExamplesDataset, EXAMPLES, MAIN, instead(npz(images=IMAGES))),
+    (ExamplesDataset, EXAMPLES, MAIN, instead(npz(images=IMAGES.astype(np.float32), labels=LABELS))),
+    (ExamplesDataset, EXAMPLES, MAIN, instead(npz(images=IMAGES[:, 1:], labels=LABELS))),
+    (ExamplesDataset, EXAMPLES, MAIN, instead(npz(images=IMAGES, labels=LABELS[1:]))),
+    (ExamplesDataset, EXAMPLES, MAIN, instead(npz(images=IMAGES, labels=LABELS.astype(np.int64)))),
+    (StatisticsDataset, STATISTICS, MAIN, instead(b"[1]")),
+    (EvaluationsDataset, make_evaluations(make_evaluation()), MAIN, instead(b"{}")),
+    (CSVDataset, TABLE, MAIN, instead(b"epoch,accuracy\n1,0.5\n")),
+    (CSVDataset, TABLE, MAIN, instead(b"epoch,loss\n1,high\n")),
+    (FigureDataset, Figure(), VECTOR, instead(b"<html/>")),
+    (FiguresDataset, {"a": Figure()}, f"{MAIN}/a.svg", instead(b"<html/>")),
+    (ModelDataset, trained(), RECORD, instead(b'{"schema": 2}')),
+    (ModelDataset, trained(), RECORD, instead(make_record(architecture="vgg16").to_json().encode())),
+    (ModelDataset, trained(), MAIN, instead(npz(layers=np.ones(3)))),
+    (ModelDataset, trained(), MAIN, lambda content: saved_network(keras.layers.Dense(3))),
+]
+
+
+def saved_network(layer):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.keras"
+        keras.Sequential([keras.Input((3,)), layer]).save(path)
+        return path.read_bytes()
+
+
+@pytest.mark.parametrize(("cls", "data", "file", "damage"), DAMAGES)
+def test_damage_ends_in_one_sentence_with_the_name_of_the_file(tmp_path, cls, data, file, damage):
+    options = {"load_args": {"dtype": {"loss": float}}, "save_args": {"index": False}} if cls is CSVDataset else {}
+
+    def dataset(save=None):
+        return cls(filepath=str(tmp_path / MAIN), version=Version(None, save), **options)
+
+    dataset("2026-01-01").save(data)
+    path = tmp_path / MAIN / "2026-01-01" / file
+    path.write_bytes(damage(path.read_bytes()))
+    reads = [dataset().load, lambda: dataset().check("kedro run --x")]
+    if (cls, file) == (ModelDataset, MAIN):
+        reads = [dataset().load().load_network]  # networks are read when they are used
+    for read in reads:
+        with pytest.raises((DatasetError, InputError)) as error:
+            read()
+        message = next(str(each) for each in causes(error.value) if isinstance(each, InputError))
+        assert message.startswith(str(path))
+        assert "\n" not in message
+        assert re.search("(?i)create it again|draw it again|move the folder", message)
+
+
+def test_a_missing_file_beside_a_model_is_named(tmp_path):
+    path = tmp_path / MAIN
+    ModelDataset(filepath=str(path), version=Version(None, "2026-01-01")).save(trained())
+    (path / "2026-01-01/record.json").unlink()
+    with pytest.raises(
+        DatasetError, match=r"2026-01-01/record\.json could not be read: No such file .*Move the folder"
+    ):
+        ModelDataset(filepath=str(path), version=Version(None, None)).load()
+
+
+def test_what_reads_a_damaged_file_names_the_command(tmp_path):
+    (tmp_path / "examples.npz").write_bytes(b"noise")
+    with pytest.raises(
+        InputError, match=r"examples\.npz could not be read: .*\. Create it again with kedro run --x, or move it"
+    ):
+        ExamplesDataset(filepath=str(tmp_path / "examples.npz")).check("kedro run --x")
+
+
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda content: content[:-30],
-        lambda content: content[:3000],
-        lambda content: b"",
-        lambda content: b"x" * 500,
-        lambda content: flip_bit(content, content.rindex(EXAMPLES.labels.tobytes())),
-        lambda content: flip_bit(content, content.index(b"NUMPY")),
-        lambda content: compressed(EXAMPLES),
-        lambda content: without_images(EXAMPLES),
+        empty,
+        truncated,
+        noise,
+        lambda content: flip_bit(content, content.rindex(PREDICTIONS.test.tobytes())),
+        instead(npz(a=IMAGES)),
+        instead(npz(identity=MODEL.identity, val=PREDICTIONS.val, test=PREDICTIONS.test, other=PREDICTIONS.test)),
+        lambda content: npz(**{**dict(np.load(io.BytesIO(content))), "identity": "another"}),
     ],
-    ids=["directory truncated", "truncated", "empty", "not a ZIP file", "label changed", "header changed", "compressed",
-         "without images"],
 )  # fmt: skip
-def test_damaged_examples_are_an_error_that_names_the_file(saved_examples, damage):
-    saved_examples.write_bytes(damage(saved_examples.read_bytes()))
-    with pytest.raises((DatasetError, InputError), match=r"examples\.npz"):
-        ExamplesDataset(filepath=str(saved_examples)).load()
+def test_damaged_predictions_are_as_good_as_none(tmp_path, damage):
+    """Evaluation makes them again; whoever only reads them says which file is meant."""
+    store = PredictionStore(tmp_path)
+    assert store.find(MODEL) is None
+    store.save(MODEL, PREDICTIONS)
+    assert store.find(MODEL) is not None
+    path = tmp_path / "vgg16/2026-01-01.npz"
+    path.write_bytes(damage(path.read_bytes()))
+    assert store.find(MODEL) is None
+    with pytest.raises(InputError, match=r"vgg16/2026-01-01\.npz is missing.*kedro run --pipelines=evaluation"):
+        store.load(MODEL)
 
 
 def test_changed_pixel_is_noticed_by_the_digest(saved_examples):
@@ -277,9 +382,9 @@ def test_changed_pixel_is_noticed_by_the_digest(saved_examples):
 @pytest.mark.parametrize("predictions", [PREDICTIONS, AVERAGED], ids=["plain", "with views"])
 def test_predictions_are_loaded_as_they_were_saved(tmp_path, predictions):
     store = PredictionsDataset(filepath=str(tmp_path / "predictions")).load()
-    store.save("vgg16", "2026-01-01", predictions)
-    store.save("vgg16", "2026-01-02", PREDICTIONS._replace(test=PREDICTIONS.test[::-1] / 2))
-    loaded = store.load("vgg16", "2026-01-01")
+    store.save(MODEL, predictions)
+    store.save(make_evaluation(version="2026-01-02"), PREDICTIONS._replace(test=PREDICTIONS.test[::-1] / 2))
+    loaded = store.load(MODEL)
     assert type(loaded) is Predictions
     for before, after in zip(predictions, loaded, strict=True):
         assert type(after) is type(before)
@@ -296,7 +401,7 @@ def test_predictions_that_do_not_fit_on_the_disk_leave_nothing_behind(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     try:
         with pytest.raises(InputError, match="could not be written"):
-            PredictionStore(tmp_path / "predictions").save("vgg16", "2026-01-01", PREDICTIONS)
+            PredictionStore(tmp_path / "predictions").save(MODEL, PREDICTIONS)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list(tmp_path.iterdir())
@@ -370,7 +475,7 @@ def test_all_evaluations_are_loaded_oldest_first(tmp_path):
         EvaluationsDataset(filepath=path, version=Version(None, version)).save(saved[version])
     dataset = AllEvaluationsDataset(filepath=path)
     assert dataset.load() == [saved[version] for version in sorted(saved)]
-    assert [each.models[0].version for each in dataset.load()] == ["2025-12-31", "2026-01-02", "2026-01-10"]
+    assert [each.rows[0].first.version for each in dataset.load()] == ["2025-12-31", "2026-01-02", "2026-01-10"]
     assert dataset.exists()
     (tmp_path / "evaluations.json/2026-01-02/evaluations.json").write_text("{}")
     with pytest.raises((InputError, DatasetError), match=r"2026-01-02/evaluations\.json was written by another"):

@@ -18,7 +18,7 @@ from kedro.io import DatasetError
 from cifar10.datasets.raw import PIXELS, BatchesDataset, PixelCSVDataset
 from cifar10.errors import InputError
 from cifar10.pipelines.ingestion.nodes import read_batches, read_csv
-from tests.helpers import CLASS_NAMES, raw_images, write_batch
+from tests.helpers import CLASS_NAMES, Python2Pickler, raw_images, write_batch
 
 ARCHIVE = "cifar-10-python.tar.gz"
 REFUSED = (InputError, DatasetError)  # Kedro wraps what a dataset raises
@@ -76,7 +76,7 @@ class TestBatches:
     def test_batches_pickled_by_python_3_are_read_too(self, batches_folder, protocol):
         pixels, labels = raw_images(6, seed=0)
         (batches_folder / "data_batch_1").write_bytes(pickle.dumps({"data": pixels, "labels": labels}, protocol))
-        np.testing.assert_array_equal(dataset(batches_folder).load()["train"][0].pixels, pixels)
+        np.testing.assert_array_equal(dataset(batches_folder).load().train[0].pixels, pixels)
 
     def test_missing_batch(self, batches_folder):
         (batches_folder / "data_batch_3").unlink()
@@ -124,6 +124,40 @@ class TestBatches:
         with pytest.raises(REFUSED, match=r"data_batch_1 was refused: it requests posix\.mkdir"):
             dataset(batches_folder).load()
         assert not (tmp_path / "broken_into").exists()
+
+
+class TestClassNames:
+    """Those of `batches.meta`, which is in the official archive, are compared with the parameter."""
+
+    @staticmethod
+    def write(folder, names):
+        with (folder / "batches.meta").open("wb") as file:
+            Python2Pickler(file, protocol=2).dump({b"num_cases_per_batch": 6, b"label_names": names})
+
+    @pytest.mark.parametrize("packed", [False, True], ids=["folder", "archive"])
+    def test_a_difference_is_refused(self, batches_folder, tmp_path, packed):
+        folder = batches_folder
+        self.write(folder, [name.encode() for name in CLASS_NAMES])
+        if packed:
+            pack(folder)
+            folder = tmp_path / "no folder"
+        train, _ = read_batches(dataset(folder).load(), CLASS_NAMES)
+        assert len(train) == 40
+        with pytest.raises(
+            InputError, match=r"batches\.meta has the class names disc, ring, .*, but the parameter"
+        ) as error:
+            read_batches(dataset(folder).load(), ["ring", "disc", *CLASS_NAMES[2:]])
+        assert "class_names has ring, disc, square" in str(error.value)
+        assert "Set class_names to those of the file" in str(error.value)
+        assert "\n" not in str(error.value)
+
+    @pytest.mark.parametrize(
+        "content", [b"", b"noise", pickle.dumps([]), pickle.dumps({"label_names": 3}), pickle.dumps({})]
+    )
+    def test_a_damaged_file_is_refused(self, batches_folder, content):
+        (batches_folder / "batches.meta").write_bytes(content)
+        with pytest.raises(REFUSED, match=r"batches\.meta .*Replace"):
+            read_batches(dataset(batches_folder).load(), CLASS_NAMES)
 
 
 class TestArchive:

@@ -9,7 +9,7 @@ from tests.helpers import CLASS_NAMES
 
 def test_split_is_stratified_seeded_and_loses_nothing(drawn):
     examples = drawn[0]
-    train, val = split(examples, 0.25, split_seed=1)
+    train, val = split(examples, CLASS_NAMES, 0.25, split_seed=1)
     assert (len(train), len(val)) == (300, 100)
     np.testing.assert_array_equal(np.bincount(val.labels), np.bincount(examples.labels) // 4)
 
@@ -21,13 +21,16 @@ def test_split_is_stratified_seeded_and_loses_nothing(drawn):
         )
 
     assert key(train, val) == key(examples)
-    again, other = split(examples, 0.25, split_seed=1)[0], split(examples, 0.25, split_seed=2)[0]
+    again, other = (
+        split(examples, CLASS_NAMES, 0.25, split_seed=1)[0],
+        split(examples, CLASS_NAMES, 0.25, split_seed=2)[0],
+    )
     np.testing.assert_array_equal(train.images, again.images)
     assert (train.images != other.images).any()
 
 
 def test_statistics_are_those_of_the_train_split(drawn):
-    train, val = split(drawn[0], 0.25, split_seed=0)
+    train, val = split(drawn[0], CLASS_NAMES, 0.25, split_seed=0)
     statistics = measure(train, val, drawn[1])
     np.testing.assert_allclose(statistics.mean, train.images.mean(axis=(0, 1, 2)), rtol=1e-9)
     np.testing.assert_allclose(statistics.std, train.images.std(axis=(0, 1, 2)), rtol=1e-9)
@@ -46,7 +49,7 @@ def test_patch_covariance_is_over_every_2x2_patch_of_the_train_split(drawn):
 @pytest.mark.parametrize("index", [0, 1, 2])
 @pytest.mark.parametrize("field", ["images", "labels"])
 def test_data_version_changes_with_any_byte(drawn, index, field):
-    splits = [*split(drawn[0], 0.25, split_seed=0), drawn[1]]
+    splits = [*split(drawn[0], CLASS_NAMES, 0.25, split_seed=0), drawn[1]]
     before = measure(*splits)
     arrays = {"images": splits[index].images.copy(), "labels": splits[index].labels.copy()}
     arrays[field].flat[-1] ^= 1
@@ -62,11 +65,22 @@ def test_data_version_changes_with_any_byte(drawn, index, field):
 @pytest.mark.parametrize("val_fraction", [0.001, 0.999])
 def test_too_few_images_for_every_class_in_both_splits(drawn, val_fraction):
     with pytest.raises(InputError, match=f"400 training images, 40 of the rarest class, .*val_fraction {val_fraction}"):
-        split(drawn[0], val_fraction, split_seed=0)
+        split(drawn[0], CLASS_NAMES, val_fraction, split_seed=0)
+
+
+def test_class_names_of_other_data_are_refused(drawn):
+    """As where `--env=demo` was forgotten, with fewer names than the images have classes."""
+    message = "images have labels up to 9, but class_names has only 3 names"
+    with pytest.raises(InputError, match=f"The training {message}"):
+        split(drawn[0], CLASS_NAMES[:3], 0.25, split_seed=0)
+    few = drawn[0].take(drawn[0].labels < 3)
+    train, val = split(few, CLASS_NAMES[:3], 0.25, split_seed=0)
+    with pytest.raises(InputError, match=f"The test {message}"):
+        describe(train, val, drawn[1], measure(train, val, drawn[1]), CLASS_NAMES[:3])
 
 
 def test_data_card_counts_every_class_of_every_split(drawn):
-    train, val = split(drawn[0], 0.25, split_seed=0)
+    train, val = split(drawn[0], CLASS_NAMES, 0.25, split_seed=0)
     card = describe(train, val, drawn[1], measure(train, val, drawn[1]), CLASS_NAMES)
     assert card["images"] == {"train": 300, "val": 100, "test": 100}
     assert card["classes"] == {

@@ -9,8 +9,9 @@ import numpy as np
 from kedro.io import DatasetError
 
 from cifar10.atomic import atomic
-from cifar10.contracts import Examples, Predictions
+from cifar10.contracts import Evaluation, Examples, Predictions, TrainedModel
 from cifar10.datasets.artifact import LocalDataset
+from cifar10.errors import InputError
 
 
 class ExamplesDataset(LocalDataset):
@@ -22,13 +23,17 @@ class ExamplesDataset(LocalDataset):
 
     _examples: Examples | None = None
 
-    def load(self) -> Examples:
-        """Load the labels, and map the images."""
+    def read(self, path: Path) -> Examples:
+        """Read the labels, and map the images."""
         if self._examples is None:
-            path = Path(self._get_load_path())
             with np.load(path, allow_pickle=False) as arrays:
                 labels = arrays["labels"]
-            self._examples = Examples(_map(path, "images"), labels)
+            images = _map(path, "images")
+            if (images.dtype, images.shape[1:]) != (np.uint8, (32, 32, 3)):
+                raise ValueError(f"its images are {images.dtype} {images.shape}")
+            if (labels.dtype, labels.shape) != (np.uint8, images.shape[:1]):
+                raise ValueError(f"its labels are {labels.dtype} {labels.shape} for {len(images):,} images")
+            self._examples = Examples(images, labels)
         return self._examples
 
     def save(self, data: Examples) -> None:
@@ -54,7 +59,7 @@ def _map(path: Path, name: str) -> np.ndarray:
             shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
             header = file.tell()
     if member.compress_type != zipfile.ZIP_STORED or fortran_order or dtype.hasobject:
-        raise DatasetError(f"{path}: {name} cannot be mapped into memory")
+        raise ValueError(f"its {name} cannot be mapped into memory")
     with path.open("rb") as archive_file:
         archive_file.seek(member.header_offset)
         name_length, extra_length = struct.unpack("<26x2H", archive_file.read(30))  # of the member's local header
@@ -69,28 +74,46 @@ class PredictionStore:
         """Store the folder, which is created with the first predictions."""
         self.folder = folder
 
-    def load(self, architecture: str, version: str) -> Predictions:
-        """Load the predictions of that version."""
-        with np.load(self._path(architecture, version), allow_pickle=False) as arrays:
-            values: dict[str, Any] = dict(arrays)
-        return Predictions(**{**values, "views": str(values["views"])})
+    def load(self, model: TrainedModel | Evaluation) -> Predictions:
+        """Load the predictions of a model.
 
-    def save(self, architecture: str, version: str, predictions: Predictions) -> None:
-        """Save the predictions of that version, completely or not at all."""
+        Raises:
+            InputError: there are none, they are of another network or of other images, or the file is damaged.
+        """
+        found = self.find(model)
+        if found is None:
+            raise InputError(
+                f"{self._path(model)} is missing, damaged, or of another model. Create it again: kedro run "
+                "--pipelines=evaluation (with the same --env and --params)"
+            )
+        return found
+
+    def find(self, model: TrainedModel | Evaluation) -> Predictions | None:
+        """Load the predictions of a model, or return None where `load` would refuse."""
+        try:
+            with np.load(self._path(model), allow_pickle=False) as arrays:
+                values: dict[str, Any] = dict(arrays)
+            found = Predictions(**{**values, "identity": str(values["identity"]), "views": str(values["views"])})
+        except Exception:  # missing, damaged, or written by another version of this project
+            return None
+        return found if found.identity == model.identity else None
+
+    def save(self, model: TrainedModel | Evaluation, predictions: Predictions) -> None:
+        """Save the predictions of a model, completely or not at all."""
         values = {name: value for name, value in predictions._asdict().items() if value is not None}
-        with atomic(self._path(architecture, version)) as path, path.open("wb") as file:
+        with atomic(self._path(model)) as path, path.open("wb") as file:
             np.savez(file, **values)
 
-    def _path(self, architecture: str, version: str) -> Path:
-        return self.folder / architecture / f"{version}.npz"
+    def _path(self, model: TrainedModel | Evaluation) -> Path:
+        return self.folder / model.record.architecture / f"{model.version}.npz"
 
 
 class PredictionsDataset(LocalDataset):
     """A `PredictionStore`, which nodes read and write, because each model's predictions are saved as they are made."""
 
-    def load(self) -> PredictionStore:
+    def read(self, path: Path) -> PredictionStore:
         """Return the store; the folder need not exist yet."""
-        return PredictionStore(Path(self._filepath))
+        return PredictionStore(path)
 
     def save(self, data: Any) -> NoReturn:
         """Refuse, because the store saves the predictions of one model at a time."""

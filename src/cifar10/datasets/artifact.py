@@ -1,4 +1,4 @@
-"""How this project's datasets find and write their files: completely or not at all."""
+"""How this project's datasets find, read and write their files: completely or not at all."""
 
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 from kedro.io import AbstractVersionedDataset, DatasetError, Version
 
 from cifar10.atomic import atomic
-from cifar10.errors import InputError
+from cifar10.errors import InputError, readable
 
 
 class LocalDataset(AbstractVersionedDataset):
-    """Base class of the project's file datasets.
+    """Base class of the project's file datasets. A subclass has `read` and `save`.
 
     Attributes:
         optional: whether `load` returns None where nothing has been saved yet, so that a run need not wait for it.
@@ -23,6 +23,36 @@ class LocalDataset(AbstractVersionedDataset):
         super().__init__(filepath=PurePosixPath(filepath), version=version)
         self.optional = optional
         self.metadata = metadata
+
+    def load(self) -> Any:
+        """Load the file, or return None if the dataset is optional and nothing has been saved yet.
+
+        Raises:
+            InputError: the file is damaged, or was written by another version of this project.
+        """
+        if self.optional and self.missing():
+            return None
+        return self._readable("Create it again, or move it away.")
+
+    def check(self, command: str) -> None:
+        """Read the file, if there is one; called before a run that needs it.
+
+        Args:
+            command: creates it again, for the message.
+
+        Raises:
+            InputError: as `load`.
+        """
+        if self.exists():
+            self._readable(f"Create it again with {command}, or move it away.")
+
+    def read(self, path: Path) -> Any:
+        """Read a file that exists; any exception means that it is damaged."""
+        raise NotImplementedError
+
+    def _readable(self, advice: str) -> Any:
+        with readable(self.path, advice):
+            return self.read(self.path)
 
     @property
     def path(self) -> Path:
@@ -79,9 +109,12 @@ class WrappedDataset(LocalDataset):
         super().__init__(filepath=filepath, version=version, optional=optional, metadata=metadata)
         self.options = options
 
-    def load(self) -> Any:
-        """Load the file, or return None if the dataset is optional and nothing has been saved yet."""
-        return None if self.optional and self.missing() else self._newest().load()
+    def read(self, path: Path) -> Any:
+        """Read the file as the wrapped class does."""
+        try:
+            return self._wrap(path).load()
+        except DatasetError as error:  # which has Kedro's description of the dataset before what is wrong
+            raise error.__cause__ or error from error
 
     def save(self, data: Any) -> None:
         """Save under a temporary name, and rename the file once it is complete."""
@@ -97,7 +130,7 @@ class WrappedDataset(LocalDataset):
             raise
 
     def _newest(self) -> Any:
-        return self._wrap(Path(self._get_load_path()))
+        return self._wrap(self.path)
 
     def _wrap(self, path: Path) -> Any:
         return self.WRAPPED(filepath=path.as_posix(), **self.options)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from kedro.io import AbstractDataset
 
-from cifar10.datasets.raw import PIXELS, RawBatch
+from cifar10.datasets.raw import PIXELS, RawBatch, RawImages
 from cifar10.errors import InputError
 
 SIZE = 32
@@ -22,13 +22,13 @@ class DrawnBatchesDataset(AbstractDataset):
         self.train, self.test, self.seed = train, test, seed
         self.metadata = metadata
 
-    def load(self) -> dict[str, list[RawBatch]]:
+    def load(self) -> RawImages:
         """Draw one training and one test batch."""
         generator = np.random.default_rng(self.seed)
-        return {
-            "train": [_draw_batch("drawn training images", self.train, generator)],
-            "test": [_draw_batch("drawn test images", self.test, generator)],
-        }
+        return RawImages(
+            train=[_draw_batch("drawn training images", self.train, generator)],
+            test=[_draw_batch("drawn test images", self.test, generator)],
+        )
 
     def save(self, data: Any) -> None:
         """Refuse to write: the images are drawn each time."""

@@ -1,9 +1,11 @@
 """Tables, text, figures and artifacts in files, saved completely or not at all."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+from xml.etree import ElementTree
 
 import matplotlib as mpl
+from kedro.io import DatasetError
 from kedro_datasets import json, matplotlib, pandas, text
 from kedro_datasets._typing import ImagePreview, JSONPreview, TablePreview
 from matplotlib.figure import Figure
@@ -11,12 +13,22 @@ from matplotlib.figure import Figure
 from cifar10.atomic import atomic, atomic_folder
 from cifar10.contracts import Artifact, Evaluations, Statistics
 from cifar10.datasets.artifact import LocalDataset, WrappedDataset
+from cifar10.errors import readable
 
 
 class CSVDataset(WrappedDataset):
-    """A `pandas.DataFrame` as CSV."""
+    """A `pandas.DataFrame` as CSV. Columns that `load_args: {dtype: ...}` names must be there."""
 
     WRAPPED = pandas.CSVDataset
+
+    def read(self, path: Path) -> Any:
+        """Read the table, unless it ends in the middle of a row or lacks a column."""
+        if not path.read_bytes().endswith(b"\n"):
+            raise ValueError("its last row is incomplete")
+        table = super().read(path)
+        if missing := [name for name in self.options.get("load_args", {}).get("dtype", {}) if name not in table]:
+            raise ValueError(f"it has no column {missing[0]}")
+        return table
 
     def preview(self, nrows: int = 5) -> TablePreview:
         """Return the first rows for Kedro-Viz."""
@@ -44,11 +56,9 @@ class FigureDataset(WrappedDataset):
 
     WRAPPED = matplotlib.MatplotlibDataset
 
-    def load(self) -> str | None:
-        """Load the SVG, or return None if the dataset is optional and nothing has been saved yet."""
-        if self.optional and self.missing():
-            return None
-        return Path(self._get_load_path()).with_suffix(".svg").read_text(encoding="utf-8")
+    def read(self, path: Path) -> str:
+        """Read the SVG."""
+        return _read_svg(path.with_suffix(".svg"))
 
     def save(self, data: Figure) -> None:
         """Save both; the PNG last, because versions are recognised by it."""
@@ -71,10 +81,9 @@ class FigureDataset(WrappedDataset):
 class FiguresDataset(LocalDataset):
     """Figures by name: a folder with a PNG and an SVG of each, of which it loads the SVGs."""
 
-    def load(self) -> dict[str, str]:
-        """Load the SVGs."""
-        paths = sorted(Path(self._get_load_path()).glob("*.svg"))
-        return {path.stem: path.read_text(encoding="utf-8") for path in paths}
+    def read(self, path: Path) -> dict[str, str]:
+        """Read the SVGs."""
+        return {each.stem: _read_svg(each) for each in sorted(path.glob("*.svg"))}
 
     def save(self, data: dict[str, Figure]) -> None:
         """Save all figures, completely or not at all."""
@@ -85,9 +94,18 @@ class FiguresDataset(LocalDataset):
 
 
 def save_svg(figure: Figure, path: Path) -> None:
-    """Save a figure as SVG; the same figure always gives the same file."""
+    """Save a figure as SVG, with its label as the identifier; the same figure always gives the same file."""
+    metadata = {"Date": None, "Identifier": figure.get_label() or None}
     with atomic(path) as unfinished, mpl.rc_context({"svg.hashsalt": "cifar10"}):
-        figure.savefig(unfinished, format="svg", metadata={"Date": None}, transparent=True)
+        figure.savefig(unfinished, format="svg", metadata=metadata, transparent=True)
+
+
+def _read_svg(path: Path) -> str:
+    with readable(path, "Draw it again, or move the folder of this version away."):
+        text = path.read_text(encoding="utf-8")
+        if not ElementTree.fromstring(text).tag.endswith("svg"):  # noqa: S314  drawn by this project
+            raise ValueError("it is not an SVG")
+    return text
 
 
 class ArtifactDataset(LocalDataset):
@@ -95,32 +113,18 @@ class ArtifactDataset(LocalDataset):
 
     ARTIFACT: type[Artifact]
 
-    def load(self) -> Any:
-        """Load the artifact, or return None if the dataset is optional and nothing has been saved yet.
-
-        Raises:
-            InputError: the file is damaged, or was written with another schema.
-        """
-        if self.optional and self.missing():
-            return None
-        return self._read(Path(self._get_load_path()))
+    def read(self, path: Path) -> Artifact:
+        """Read the artifact."""
+        return self.ARTIFACT.read(path)
 
     def save(self, data: Artifact) -> None:
         """Save the artifact."""
         with atomic(Path(self._get_save_path())) as path:
             path.write_text(data.to_json(), encoding="utf-8")
 
-    def check(self) -> None:
-        """Raise `InputError` if there is a file that cannot be read; called before a run that reads it."""
-        if self.exists():
-            self.load()
-
     def preview(self) -> JSONPreview:
         """Return the content for Kedro-Viz."""
         return JSONPreview(self.load().to_json())
-
-    def _read(self, path: Path) -> Artifact:
-        return self.ARTIFACT.from_json(path.read_text(encoding="utf-8"), str(path))
 
 
 class StatisticsDataset(ArtifactDataset):
@@ -135,17 +139,16 @@ class EvaluationsDataset(ArtifactDataset):
     ARTIFACT = Evaluations
 
 
-class AllEvaluationsDataset(EvaluationsDataset):
+class AllEvaluationsDataset(LocalDataset):
     """All versions of `Evaluations`, the oldest first: reads the folder in which `EvaluationsDataset` saves them."""
 
-    def load(self) -> list[Evaluations]:
-        """Load all versions; there may be none.
+    def read(self, path: Path) -> list[Evaluations]:
+        """Read all versions; there may be none."""
+        return [Evaluations.read(each) for each in sorted(path.glob(f"*/{path.name}"))]
 
-        Raises:
-            InputError: a file is damaged, or was written with another schema.
-        """
-        folder = Path(self._filepath)
-        return [self._read(path) for path in sorted(folder.glob(f"*/{folder.name}"))]  # type: ignore[misc]
+    def save(self, data: Any) -> NoReturn:
+        """Refuse, because each version is saved by `EvaluationsDataset`."""
+        raise DatasetError("Evaluations are saved one version at a time.")
 
     def _exists(self) -> bool:
         return True

@@ -7,7 +7,6 @@ loaded, so these are read by an unpickler that accepts only arrays and plain val
 import gzip
 import io
 import pickle
-import re
 import tarfile
 import warnings
 import zlib
@@ -19,10 +18,11 @@ import numpy as np
 import pandas as pd
 from kedro.io import AbstractDataset
 
-from cifar10.errors import InputError
+from cifar10.errors import InputError, reason
 
 TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 TEST_BATCHES = ("test_batch",)
+META = "batches.meta"  # the names of the classes; a folder or archive need not have it
 PIXELS = 3 * 32 * 32
 
 
@@ -40,6 +40,32 @@ class RawBatch(NamedTuple):
     labels: np.ndarray
 
 
+class RawClassNames(NamedTuple):
+    """The names of the classes as stored in a raw file.
+
+    Attributes:
+        source: the file, for error messages.
+        names: in the order of the labels.
+    """
+
+    source: str
+    names: list[str]
+
+
+class RawImages(NamedTuple):
+    """What ingestion reads.
+
+    Attributes:
+        train: the batches of training images, in order.
+        test: the batches of test images.
+        class_names: None if no file has them.
+    """
+
+    train: list[RawBatch]
+    test: list[RawBatch]
+    class_names: RawClassNames | None = None
+
+
 class BatchesDataset(AbstractDataset):
     """The pickle batches, read from their folder, else from the archive beside it, else downloaded."""
 
@@ -49,23 +75,25 @@ class BatchesDataset(AbstractDataset):
         self.url, self.md5 = url, md5
         self.metadata = metadata
 
-    def load(self) -> dict[str, list[RawBatch]]:
-        """Read the batches of `train` and `test`, in order.
+    def load(self) -> RawImages:
+        """Read the batches, and the names of the classes.
 
         Raises:
             InputError: a file is missing or damaged, or contains more than arrays and plain values; or the download
                 failed.
         """
         if any((self.folder / name).exists() for name in TRAIN_BATCHES + TEST_BATCHES):
-            batches = self._from_folder()
+            files = self._from_folder()
         else:
             if not self.archive.exists():
                 self._download()
-            batches = self._from_archive()
-        return {
-            "train": [batches[name] for name in TRAIN_BATCHES],
-            "test": [batches[name] for name in TEST_BATCHES],
-        }
+            files = self._from_archive()
+        names = files.get(META)
+        return RawImages(
+            [_batch(*files[name]) for name in TRAIN_BATCHES],
+            [_batch(*files[name]) for name in TEST_BATCHES],
+            names and _class_names(*names),
+        )
 
     def save(self, data: Any) -> None:
         """Refuse to write: raw data is read-only."""
@@ -77,22 +105,22 @@ class BatchesDataset(AbstractDataset):
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self.folder), "archive": str(self.archive)}
 
-    def _from_folder(self) -> dict[str, RawBatch]:
-        """Read the batches from their folder."""
-        missing = [name for name in TRAIN_BATCHES + TEST_BATCHES if not (self.folder / name).is_file()]
+    def _from_folder(self) -> dict[str, tuple[str, dict]]:
+        """Read the files from their folder: name -> source and content."""
+        paths = {name: self.folder / name for name in (*TRAIN_BATCHES, *TEST_BATCHES, META)}
+        missing = [name for name, path in paths.items() if name != META and not path.is_file()]
         if missing:
             raise InputError(
                 f"{self.folder} has no {', '.join(missing)}. Add what is missing, or delete the folder to read the "
                 f"batches from {self.archive.name} instead."
             )
         return {
-            name: _unpickle((self.folder / name).read_bytes(), str(self.folder / name))
-            for name in TRAIN_BATCHES + TEST_BATCHES
+            name: (str(path), _unpickle(path.read_bytes(), str(path))) for name, path in paths.items() if path.is_file()
         }
 
-    def _from_archive(self) -> dict[str, RawBatch]:
-        """Read the batches from the archive in one pass, without unpacking it to disk."""
-        batches = {}
+    def _from_archive(self) -> dict[str, tuple[str, dict]]:
+        """Read the files from the archive in one pass, without unpacking it to disk: name -> source and content."""
+        files = {}
         try:
             with gzip.open(self.archive) as content, tarfile.open(fileobj=content, mode="r|") as archive:
                 for member in archive:
@@ -102,8 +130,10 @@ class BatchesDataset(AbstractDataset):
                             f"{self.archive} was refused: its member {member.name!r} is a link or points outside "
                             "the archive; the CIFAR-10 archive contains no such member. Replace the file."
                         )
-                    if path.name in TRAIN_BATCHES + TEST_BATCHES and (file := archive.extractfile(member)):
-                        batches[path.name] = _unpickle(file.read(), f"{self.archive}: {member.name}")
+                    known = (*TRAIN_BATCHES, *TEST_BATCHES, META)
+                    if path.name in known and (file := archive.extractfile(member)):
+                        source = f"{self.archive}: {member.name}"
+                        files[path.name] = source, _unpickle(file.read(), source)
                 while content.read(1 << 20):  # read to the end, where gzip verifies its checksum; tarfile stops before
                     pass
         except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
@@ -111,10 +141,10 @@ class BatchesDataset(AbstractDataset):
                 f"{self.archive} is damaged or not a .tar.gz file ({error}). Delete it to download the official "
                 "archive instead."
             ) from error
-        missing = [name for name in TRAIN_BATCHES + TEST_BATCHES if name not in batches]
+        missing = [name for name in TRAIN_BATCHES + TEST_BATCHES if name not in files]
         if missing:
             raise InputError(f"{self.archive} does not contain {', '.join(missing)}. Replace the file.")
-        return batches
+        return files
 
     def _download(self) -> None:
         """Download the official archive. It gets its final name after its checksum has been verified."""
@@ -131,10 +161,10 @@ class BatchesDataset(AbstractDataset):
             )
         except (OSError, ValueError) as error:
             # The text of a connection error is mostly addresses; its type (ConnectTimeout, SSLError) says enough.
-            reason = type(error).__name__ if isinstance(error, requests.ConnectionError) else _reason(error)
+            why = type(error).__name__ if isinstance(error, requests.ConnectionError) else reason(error)
             raise InputError(
                 f"CIFAR-10 is neither at {self.archive} nor at {self.folder}, and could not be downloaded from "
-                f"{self.url}: {reason}. Place the archive or the folder there, or run the demo, which needs "
+                f"{self.url}: {why}. Place the archive or the folder there, or run the demo, which needs "
                 "neither: kedro run --env=demo"
             ) from error
 
@@ -164,22 +194,26 @@ class _Unpickler(pickle.Unpickler):
         return super().find_class(module_name.replace("numpy.core", "numpy._core"), global_name)
 
 
-def _unpickle(content: bytes, source: str) -> RawBatch:
-    """Read one pickle batch; `source` is its name in error messages."""
+def _unpickle(content: bytes, source: str) -> dict[Any, Any]:
+    """Read a pickled dictionary; `source` is its name in error messages."""
     try:
         # The official files were written by Python 2, whose strings are bytes.
-        batch = _Unpickler(io.BytesIO(content), encoding="bytes").load()
+        values = _Unpickler(io.BytesIO(content), encoding="bytes").load()
     except _ForbiddenError as error:
         raise InputError(
-            f"{source} was refused: {error}, but a batch contains only arrays, numbers and text. Replace the file."
+            f"{source} was refused: {error}, but CIFAR-10 consists of arrays, numbers and text. Replace the file."
         ) from error
     except MemoryError:
         raise
     except Exception as error:  # a damaged pickle can raise almost any exception
-        raise InputError(f"{source} is truncated or not a pickle file ({_reason(error)}). Replace the file.") from error
-    if not isinstance(batch, dict):
-        raise InputError(f"{source} contains a {type(batch).__name__} instead of a dictionary. Replace the file.")
-    batch = {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in batch.items()}
+        raise InputError(f"{source} is truncated or not a pickle file ({reason(error)}). Replace the file.") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{source} contains a {type(values).__name__} instead of a dictionary. Replace the file.")
+    return {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in values.items()}
+
+
+def _batch(source: str, batch: dict) -> RawBatch:
+    """Return a batch whose entries have been read."""
     missing = {"data", "labels"} - batch.keys()
     if missing:
         raise InputError(f"{source} does not contain the entry {' or '.join(sorted(missing))}. Replace the file.")
@@ -187,6 +221,17 @@ def _unpickle(content: bytes, source: str) -> RawBatch:
         return RawBatch(source, np.asarray(batch["data"]), np.asarray(batch["labels"]))
     except ValueError as error:  # rows or labels of different lengths
         raise InputError(f"{source}: data or labels do not form an array ({error}). Replace the file.") from error
+
+
+def _class_names(source: str, meta: dict) -> RawClassNames:
+    """Return the names of the classes, after the entries of `META` have been read."""
+    try:
+        names = [name.decode("utf-8") if isinstance(name, bytes) else str(name) for name in meta["label_names"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{source} has no list of names in its entry label_names. Replace or remove the file."
+        ) from error
+    return RawClassNames(source, names)
 
 
 class PixelCSVDataset(AbstractDataset):
@@ -288,9 +333,3 @@ class PixelCSVDataset(AbstractDataset):
             f"{self.path}, row {first_row + row + 1}, column {chunk.columns[column]}: "
             f"{chunk.iat[row, column]!r} is not a whole number from 0 to 255."
         )
-
-
-def _reason(error: BaseException) -> str:
-    """Return the first line of an error, without the memory addresses of objects in it."""
-    text = re.sub(r" at 0x[0-9a-f]+", "", str(error)).splitlines()
-    return text[0] if text else type(error).__name__

@@ -2,13 +2,14 @@
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 from filelock import FileLock
 from kedro.io import DatasetError
 
-from cifar10.atomic import atomic, unwritable
+from cifar10.atomic import UNFINISHED, atomic, atomic_folder, unwritable
 from cifar10.contracts import Export
 from cifar10.datasets.artifact import LocalDataset
 
@@ -17,30 +18,18 @@ class ServingDataset(LocalDataset):
     """An `Export` as the next version of its model, which appears completely or not at all."""
 
     def save(self, data: Export) -> None:
-        """Save under the next integer."""
+        """Save under the next integer.
+
+        Raises:
+            InputError: the disk is full, or the folder is not writable. Then everything is as it was.
+        """
         folder = Path(self._filepath) / data.name
-        with atomic(folder / "config.pbtxt") as path:
-            path.write_text(data.config, encoding="utf-8")
-        with FileLock(folder.with_name(f".{data.name}.lock")):  # two simultaneous exports would use the same number
-            unfinished = folder / ".unfinished"
-            shutil.rmtree(unfinished, ignore_errors=True)  # of an export that was killed
-            try:
-                for name, content in data.files.items():
-                    path = unfinished / name
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    with path.open("wb") as file:
-                        file.write(content)
-                        file.flush()
-                        os.fsync(file.fileno())
-                version = 1 + max((int(each.name) for each in folder.iterdir() if each.name.isdecimal()), default=0)
-                unfinished.rename(folder / str(version))
-            except BaseException as error:
-                shutil.rmtree(unfinished, ignore_errors=True)
-                if not any(each.name.isdecimal() for each in folder.iterdir()):
-                    shutil.rmtree(folder, ignore_errors=True)
-                if isinstance(error, OSError):
-                    raise unwritable(folder, error) from error
-                raise
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder.with_name(f".{data.name}.lock")):  # two simultaneous exports would use the same number
+                _save(folder, data)
+        except OSError as error:
+            raise unwritable(folder, error) from error
 
     def load(self) -> NoReturn:
         """Refuse, because exports are read by servers."""
@@ -48,3 +37,29 @@ class ServingDataset(LocalDataset):
 
     def _exists(self) -> bool:
         return Path(self._filepath).is_dir()
+
+
+def _save(folder: Path, data: Export) -> None:
+    for rest in folder.glob(f"{UNFINISHED}*/"):  # of an export that was killed
+        shutil.rmtree(rest, ignore_errors=True)
+    version = folder / str(1 + max((int(each.name) for each in folder.glob("*") if each.name.isdecimal()), default=0))
+    try:
+        with atomic(folder / "config.pbtxt") as config:  # is replaced last, because it counts for all versions
+            config.write_text(data.config, encoding="utf-8")
+            with atomic_folder(version) as unfinished:
+                for name, content in data.files.items():
+                    _write(unfinished / name, content)
+    except BaseException:
+        shutil.rmtree(version, ignore_errors=True)
+        with suppress(OSError):  # it has earlier versions
+            folder.rmdir()
+        raise
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file, and sync it to disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

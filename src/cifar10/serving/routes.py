@@ -136,7 +136,7 @@ async def predict(
         bool, Query(description="Also return each image as the network receives it, as a PNG data URI.")
     ] = False,
 ) -> Response:
-    """Classify images, and return calibrated probabilities.
+    """Classify images, and return probabilities, calibrated unless the model was trained on the validation images, too.
 
     `unsure` is true if the model is less certain than for 95% of the validation images: the highest calibrated
     probability is below their 5% quantile. GET /model returns this threshold as `unsure_below`, and the share of

@@ -113,7 +113,7 @@ REQUEST_BODY = openapi_request_body(PredictRequest, EXAMPLE)
 async def predict(service: ServiceDep, request: Request, name: str, version: str | None = None) -> Response:
     """Return the class probabilities of 32x32 RGB images with values from 0 to 255.
 
-    The probabilities are the raw outputs of the network. Those of POST /predict are calibrated.
+    The probabilities are the raw outputs of the network. Those of POST /predict are calibrated where that was possible.
     """
     model = service.model(name, version)
     body = await request.body()

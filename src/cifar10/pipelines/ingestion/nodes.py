@@ -5,20 +5,28 @@ from collections.abc import Iterable
 import numpy as np
 
 from cifar10.contracts import Examples
-from cifar10.datasets.raw import PIXELS, RawBatch
+from cifar10.datasets.raw import PIXELS, RawBatch, RawImages
 from cifar10.errors import InputError
 
 
-def read_batches(batches: dict[str, list[RawBatch]], class_names: list[str]) -> tuple[Examples, Examples]:
+def read_batches(batches: RawImages, class_names: list[str]) -> tuple[Examples, Examples]:
     """Convert the pickle batches.
 
     Returns:
         The training and the test examples.
 
     Raises:
-        InputError: the pixels or labels of a batch are not valid for CIFAR-10.
+        InputError: the pixels or labels of a batch are not valid for CIFAR-10; or the names of the classes differ from
+            those in the raw files.
     """
-    return _examples(batches["train"], len(class_names)), _examples(batches["test"], len(class_names))
+    known = batches.class_names
+    if known and known.names != class_names:
+        raise InputError(
+            f"{known.source} has the class names {', '.join(known.names)}, but the parameter "
+            f"class_names has {', '.join(class_names)}. Set class_names to those of the file, in the same order, or "
+            "remove the file if it belongs to other images."
+        )
+    return _examples(batches.train, len(class_names)), _examples(batches.test, len(class_names))
 
 
 def read_csv(train: Iterable[RawBatch], test: Iterable[RawBatch], class_names: list[str]) -> tuple[Examples, Examples]:

@@ -9,17 +9,20 @@ from cifar10.contracts import CHANNELS, Examples, Statistics
 from cifar10.errors import InputError
 
 
-def split(train_examples: Examples, val_fraction: float, split_seed: int) -> tuple[Examples, Examples]:
+def split(
+    train_examples: Examples, class_names: list[str], val_fraction: float, split_seed: int
+) -> tuple[Examples, Examples]:
     """Hold out a share of each class for validation.
 
     Returns:
         The train and the val split, each in random order. The same seed gives the same splits.
 
     Raises:
-        InputError: there are too few images for each class to be in both splits.
+        InputError: there are too few images for each class to be in both splits, or fewer class names than classes.
     """
     from sklearn.model_selection import train_test_split
 
+    _check_labels(train_examples, "training", class_names)
     labels = train_examples.labels
     try:
         indices = train_test_split(
@@ -75,7 +78,12 @@ def _patch_covariance(images: np.ndarray, mean: np.ndarray, side: int = 2) -> np
 def describe(
     train: Examples, val: Examples, test_examples: Examples, statistics: Statistics, class_names: list[str]
 ) -> dict[str, Any]:
-    """Return the data card: the number of images per split and class, the statistics, and the data version."""
+    """Return the data card: the number of images per split and class, the statistics, and the data version.
+
+    Raises:
+        InputError: there are fewer class names than classes.
+    """
+    _check_labels(test_examples, "test", class_names)
     splits = {"train": train, "val": val, "test": test_examples}
     return {
         "data_version": statistics.data_version,
@@ -87,3 +95,11 @@ def describe(
         "train_mean": dict(zip(CHANNELS, statistics.mean, strict=True)),
         "train_std": dict(zip(CHANNELS, statistics.std, strict=True)),
     }
+
+
+def _check_labels(examples: Examples, kind: str, class_names: list[str]) -> None:
+    if (highest := examples.labels.max()) >= len(class_names):
+        raise InputError(
+            f"The {kind} images have labels up to {highest}, but class_names has only {len(class_names)} names. Use "
+            "the --env and class_names with which they were ingested, or ingest them again."
+        )

@@ -13,7 +13,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 split,
-                ["train_examples", "params:val_fraction", "params:split_seed"],
+                ["train_examples", "params:class_names", "params:val_fraction", "params:split_seed"],
                 ["train", "val"],
                 name="split",
             ),
