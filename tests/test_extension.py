@@ -80,7 +80,8 @@ def fit(**changes):
     phase.make_optimizer = lambda *given: made.append(make(*given)) or made[-1]
     recipe = RECIPES["simple_cnn"](**{**base, "epochs": 1, "batch_size": 32, **changes})
     statistics = measure(split, split, split)
-    model, history = fit("simple_cnn", split, split, statistics, 10, recipe, Checkpoints(pathlib.Path("checkpoint")))
+    names, folder = [f"class {label}" for label in range(10)], pathlib.Path("checkpoint")
+    model, history = fit("simple_cnn", split, split, statistics, names, recipe, Checkpoints(folder))
     weights = [float(abs(each).sum()) for each in model.load_network().get_weights()]
     return made[0], model.record, weights
 """
@@ -107,8 +108,9 @@ def test_an_architecture_as_the_readme_adds_it_goes_through_every_stage(copy, tm
         f"--params=data_root={data},vgg11.examples=64,export.architecture=vgg11",
     )  # fmt: skip
     (path,) = data.glob("08_reporting/evaluations.json/*/evaluations.json")
-    (evaluated,) = Evaluations.from_json(path.read_text(), str(path)).models
-    assert (evaluated.architecture, evaluated.record.training_examples) == ("vgg11", 64)
+    (row,) = Evaluations.read(path).rows
+    evaluated = row.first
+    assert (row.name, evaluated.record.training_examples) == ("vgg11", 64)
     (path,) = data.glob("08_reporting/leaderboard.csv/*/leaderboard.csv")
     assert list(pd.read_csv(path).architecture) == ["vgg11"]
     (path,) = data.glob("08_reporting/report.html/*/report.html")
@@ -159,15 +161,13 @@ print(json.dumps({
 
 
 def test_a_recipe_option_that_is_off_changes_neither_hash_nor_identity(copy, hashes):
-    identities = "print(json.dumps({name: identify(name, recipe, measured) for name, recipe in recipes.items()}))"
-    preparation = """
-from cifar10.contracts import Statistics
-from cifar10.training.fit import identify
-measured = Statistics(mean=(1.0,) * 3, std=(1.0,) * 3, patch_covariance=((1.0,),), digests={}, data_version="d")
+    identities = """
+from cifar10.training.identity import identify
+print(json.dumps({name: identify(name, recipe, "data", ["cat"], "network") for name, recipe in recipes.items()}))
 """
-    before = copy.script(preparation + identities)
+    before = copy.script(identities)
     copy.apply("CONTRIBUTING.md", "### A recipe option")
-    assert copy.script(preparation + identities) == before
+    assert copy.script(identities) == before
     result = copy.script("""
 optimizer, record, weights = fit(gradient_clip_value=0.5)
 print(json.dumps({

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from cifar10 import figures
-from tests.helpers import make_evaluation, make_evaluations, make_pair
+from tests.helpers import make_evaluation, make_evaluations, make_pair, make_row
 
 CLASSES = [f"class {label}" for label in range(10)]
 PERCENT = np.arange(1, 101).reshape(10, 10)  # so that every shade occurs
@@ -31,7 +31,7 @@ def contrast(axis, text):
 def draw_confusion():
     counts = [[int(share), *[0] * 8, int(100 - share)] for share in np.linspace(1, 99, 10)]
     scores = {name: {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 100, "roc_auc": 0.5} for name in CLASSES}
-    return figures.confusion_matrix(make_evaluation(classes=scores, confusion=counts))
+    return figures.confusion_matrix(make_row(make_evaluation(classes=scores, confusion=counts)))
 
 
 def draw_classes():
@@ -49,14 +49,14 @@ def draw_classes():
 
 
 def draw_pairs():
-    models = [make_evaluation(f"model {place}") for place in range(10)]
+    names = [f"model {place}" for place in range(10)]
     pairs = [
-        make_pair(first.architecture, second.architecture, difference=0.01 * (place - other), significant=True)
-        for place, first in enumerate(models)
-        for other, second in enumerate(models)
+        make_pair(first, second, difference=0.01 * (place - other), significant=True)
+        for place, first in enumerate(names)
+        for other, second in enumerate(names)
         if place < other
     ]
-    return figures.pairwise(make_evaluations(*models, pairs=pairs))
+    return figures.pairwise(make_evaluations(*map(make_evaluation, names), pairs=pairs))
 
 
 @pytest.mark.parametrize("draw", [draw_confusion, draw_classes, draw_pairs])

@@ -51,6 +51,17 @@ def test_calibration_error_by_hand():
     assert metrics.calibration_error(labels, probabilities) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("confidences", "sizes"),
+    [([0.61, 0.69], [1, 1]), ([0.58, 0.6], [2]), ([0.6, 0.61], [1, 1]), ([0.6, 0.6, 1.0], [2, 1])],
+)
+def test_bins_are_fifteenths_that_include_their_upper_end(confidences, sizes):
+    """0.6 is nine fifteenths."""
+    probabilities = np.array([[each, 1 - each] for each in confidences])
+    bins = metrics.reliability(np.zeros(len(probabilities), int), probabilities)
+    assert [each["images"] for each in bins] == sizes
+
+
 def test_calibration_error_of_calibrated_probabilities_is_small():
     generator = np.random.default_rng(1)
     confidence = generator.uniform(0.5, 1, 200_000)
@@ -91,11 +102,20 @@ def test_wilson_interval():
     assert metrics.wilson_interval(0.92, 10_000) == pytest.approx((expected.low, expected.high), abs=1e-7)
 
 
+def test_no_accuracy_is_outside_its_interval():
+    """As rounding would have it, for example of no or all images."""
+    for images in range(1, 200):
+        for correct in {0, images // 2, images}:
+            low, high = metrics.wilson_interval(correct / images, images)
+            assert low <= correct / images <= high
+
+
 def test_t_interval_is_that_of_scipy():
     values = [0.921, 0.925, 0.918]
     expected = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
     assert metrics.t_interval(values) == pytest.approx(expected)
     assert metrics.t_interval([0.9]) is None
+    assert metrics.t_interval([0.9, 0.91]) is None  # it would reach nine standard deviations to either side
 
 
 @pytest.mark.parametrize(("first_only", "second_only"), [(5, 15), (0, 6), (40, 40), (0, 0), (123, 77)])

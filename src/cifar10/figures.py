@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
-from cifar10.contracts import Evaluation, Evaluations, Examples, TrainedModel
+from cifar10.contracts import Evaluations, Examples, Row, TrainedModel
 from cifar10.metrics import pareto_front
 
 # From the palette of Okabe and Ito (2008), which is safe for all kinds of colour vision.
@@ -57,20 +57,20 @@ def learning_curves(trained: TrainedModel) -> Figure:
     return figure
 
 
-def confusion_matrix(evaluation: Evaluation) -> Figure:
-    """Draw the counts of test images, true classes in rows; the shade is the share of the row."""
-    scores = evaluation.metrics
+def confusion_matrix(row: Row) -> Figure:
+    """Draw the counts of test images, true classes in rows; the shade is the share of its row."""
+    scores = row.first.metrics
     class_names, counts = list(scores.classes), np.array(scores.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure = _figure(7.2, 6.4)
     axis = figure.subplots()
     cells = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     shades = cells.to_rgba(shares)
-    for (row, column), count in np.ndenumerate(counts):
-        colour = _ink_on(shades[row, column]) if count else "lightgrey"
-        axis.text(column, row, f"{count}", ha="center", va="center", fontsize=8, color=colour)
+    for (true, predicted), count in np.ndenumerate(counts):
+        colour = _ink_on(shades[true, predicted]) if count else "lightgrey"
+        axis.text(predicted, true, f"{count}", ha="center", va="center", fontsize=8, color=colour)
     places = range(len(class_names))
-    axis.set(title=f"{evaluation.architecture}: test accuracy {scores.accuracy:.2%}", xlabel="predicted", ylabel="true")
+    axis.set(title=f"{row.title}: test accuracy {scores.accuracy:.2%}", xlabel="predicted", ylabel="true")
     axis.set_xticks(places, class_names, rotation=45, ha="right", rotation_mode="anchor")
     axis.set_yticks(places, class_names)
     figure.colorbar(cells, label="share of the true class", format=PercentFormatter(1.0), shrink=0.8)
@@ -83,7 +83,7 @@ def comparison(leaderboard: pd.DataFrame) -> Figure:
     accuracy, minutes, size = figure.subplots(1, 3, sharey=True, width_ratios=(2.2, 1, 1))
     places = np.arange(len(leaderboard))
 
-    test, val = leaderboard.accuracy, leaderboard.val_accuracy
+    test, val = leaderboard.accuracy, leaderboard.mean_val_accuracy
     ends = (test - leaderboard.accuracy_low, leaderboard.accuracy_high - test)
     accuracy.errorbar(test, places, xerr=ends, fmt="o", color=BLUE, capsize=3, label="test, 95% CI")
     if leaderboard.averaged_accuracy.notna().any():
@@ -91,7 +91,7 @@ def comparison(leaderboard: pd.DataFrame) -> Figure:
     accuracy.plot(val, places, "d", color=ORANGE, markerfacecolor="none", label="validation (ranks)")
     accuracy.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     accuracy.xaxis.set_major_formatter(PercentFormatter(1.0))
-    accuracy.set(xlabel="accuracy", yticks=places, yticklabels=leaderboard.architecture, ylim=(len(places) - 0.5, -0.5))
+    accuracy.set(xlabel="accuracy", yticks=places, yticklabels=leaderboard["name"], ylim=(len(places) - 0.5, -0.5))
     figure.legend(*accuracy.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
 
     _bars(minutes, places, leaderboard.training_seconds / 60, "training, minutes", "{:,.1f}")
@@ -135,22 +135,22 @@ def trade_offs(leaderboard: pd.DataFrame) -> Figure:
         axis.grid(axis="x", alpha=0.3)
     panels[0].yaxis.set_major_formatter(PercentFormatter(1.0))
     panels[0].set(ylabel="test accuracy")
-    _name_at_the_right(panels[-1], leaderboard.accuracy.tolist(), leaderboard.architecture.tolist())
+    _name_at_the_right(panels[-1], leaderboard.accuracy.tolist(), leaderboard["name"].tolist())
     return figure
 
 
 def overlaid_curves(evaluations: Evaluations) -> Figure:
-    """Draw the validation accuracy of all models over the epochs, the best five in colours."""
-    validated = [each for each in evaluations.models if each.metrics.val_accuracy is not None]
+    """Draw the validation accuracy of all rows over the epochs, the best five in colours."""
+    validated = [row for row in evaluations.rows if row.val_accuracy is not None]
     figure = _figure(10, max(4.0, 1.0 + 0.24 * len(validated)))
     axis = figure.subplots()
     ends = []
-    for place, each in reversed(list(enumerate(validated))):
-        history = pd.DataFrame(each.record.history)
+    for place, row in reversed(list(enumerate(validated))):
+        history = pd.DataFrame(row.first.record.history)
         colour, width = (FEW[place], 1.8) if place < len(FEW) else (GREY, 0.9)
         axis.plot(history.epoch, history.val_accuracy, color=colour, linewidth=width)
         axis.plot(history.epoch.iloc[-1], history.val_accuracy.iloc[-1], "o", markersize=4, color=colour)
-        ends.append((history.val_accuracy.iloc[-1], each.architecture, colour))
+        ends.append((history.val_accuracy.iloc[-1], row.name, colour))
     axis.set(xlabel="epoch", ylabel="validation accuracy")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axis.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -164,20 +164,20 @@ def overlaid_curves(evaluations: Evaluations) -> Figure:
 
 
 def calibration(evaluations: Evaluations) -> Figure:
-    """Draw a reliability diagram per model, before and after temperature scaling."""
-    models = evaluations.models
-    columns = min(7, max(3, len(models)))
-    rows = -(-len(models) // columns)
-    figure = _figure(1.75 * columns, 1.95 * rows + 0.7)
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    for axis in panels.flat[len(models) :]:
+    """Draw a reliability diagram per row, before and after temperature scaling."""
+    rows = evaluations.rows
+    columns = min(7, max(3, len(rows)))
+    lines = -(-len(rows) // columns)
+    figure = _figure(1.75 * columns, 1.95 * lines + 0.7)
+    panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+    for axis in panels.flat[len(rows) :]:
         axis.axis("off")
-    for axis, each in zip(panels.flat, models, strict=False):
-        scores = each.metrics
+    for axis, row in zip(panels.flat, rows, strict=False):
+        scores = row.first.metrics
         axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
         bins = pd.DataFrame(scores.reliability)
         axis.plot(bins.confidence, bins.accuracy, ".-", color=ORANGE, linewidth=1, label="uncalibrated")
-        title = f"{each.architecture}\n{scores.calibration_error:.1%}"
+        title = f"{row.name}\n{scores.calibration_error:.1%}"
         if scores.calibrated_reliability:
             bins = pd.DataFrame(scores.calibrated_reliability)
             axis.plot(bins.confidence, bins.accuracy, ".-", color=BLUE, linewidth=1, label="temperature scaling")
@@ -195,18 +195,18 @@ def calibration(evaluations: Evaluations) -> Figure:
 
 
 def per_class(evaluations: Evaluations) -> Figure:
-    """Draw the F1 score on test, one row per model and one column per class."""
-    models, classes = evaluations.models, evaluations.class_names
-    values = np.array([[each.metrics.classes[name]["f1"] for name in classes] for each in models])
-    figure = _figure(1.9 + 0.72 * len(classes), 1.3 + 0.32 * len(models))
-    _heat_map(figure, values, [each.architecture for each in models], classes, "{:.0%}")
+    """Draw the F1 score on test, one line per row and one column per class."""
+    rows, classes = evaluations.rows, evaluations.class_names
+    values = np.array([[row.first.metrics.classes[name]["f1"] for name in classes] for row in rows])
+    figure = _figure(1.9 + 0.72 * len(classes), 1.3 + 0.32 * len(rows))
+    _heat_map(figure, values, [row.name for row in rows], classes, "{:.0%}")
     figure.suptitle("F1 score per class, test images", fontsize="medium")
     return figure
 
 
 def pairwise(evaluations: Evaluations) -> Figure:
     """Draw the differences in test accuracy, row minus column, in points; grey where they are not significant."""
-    names = [each.architecture for each in evaluations.models]
+    names = [row.name for row in evaluations.rows]
     size = len(names)
     figure = _figure(max(5.5, 2.6 + 0.52 * size), 2.3 + 0.42 * size)
     axis = figure.subplots()
@@ -240,20 +240,21 @@ def robustness(table: pd.DataFrame, order: Sequence[str]) -> Figure:
     columns = min(3, len(corruptions))
     figure = _figure(10, 2.7 * -(-len(corruptions) // columns) + 0.6)
     panels = figure.subplots(-(-len(corruptions) // columns), columns, squeeze=False, sharex=True, sharey=True)
-    names = [name for name in order if name in set(table.architecture)]
+    names = [name for name in order if name in set(table["name"])]
+    others = f"{len(names) - len(FEW)} other{'s' * (len(names) > len(FEW) + 1)}"
     for axis, corruption in zip(panels.flat, corruptions, strict=False):
         for place, name in reversed(list(enumerate(names))):
-            curve = table[(table.architecture == name) & (table.corruption == corruption)].sort_values("severity")
+            curve = table[(table["name"] == name) & (table.corruption == corruption)].sort_values("severity")
             clean = float(curve.clean_accuracy.iloc[0])
             colour, width = (FEW[place], 1.6) if place < len(FEW) else (GREY, 0.8)
-            label = name if place < len(FEW) else f"{len(names) - len(FEW)} others"
+            label = name if place < len(FEW) else others
             axis.plot([0, *curve.severity], [clean, *curve.accuracy], ".-", label=label, color=colour, linewidth=width)
         axis.set_title(corruption.replace("_", " "), fontsize=9)
         axis.set(xticks=range(6))
         axis.grid(alpha=0.3)
         axis.yaxis.set_major_formatter(PercentFormatter(1.0))
     known = dict(zip(*reversed(panels.flat[0].get_legend_handles_labels()), strict=True))
-    legend = [name for name in (*names, f"{len(names) - len(FEW)} others") if name in known]
+    legend = [name for name in (*names, others) if name in known]
     figure.legend(
         [known[name] for name in legend], legend, loc="outside upper center", ncols=6, frameon=False, fontsize=8
     )

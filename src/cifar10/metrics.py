@@ -7,6 +7,7 @@ import numpy as np
 
 from cifar10.contracts import Bin
 
+MIN_SEEDS = 3  # for an interval of the mean: with two, it spans nine standard deviations on either side
 BINS = 15  # of equal width, for the calibration error, as in Guo et al. (2017)
 TINY = np.finfo(np.float32).tiny  # replaces a probability of 0 under a logarithm
 
@@ -28,8 +29,8 @@ def wilson_interval(accuracy: float, images: int) -> Interval:
 
 
 def t_interval(values: Sequence[float]) -> Interval | None:
-    """Return the 95% interval of the mean over seeds (Student 1908), or None for a single value."""
-    if len(values) < 2:
+    """Return the 95% interval of the mean over seeds (Student 1908), or None for fewer than `MIN_SEEDS`."""
+    if len(values) < MIN_SEEDS:
         return None
     from scipy.stats import t
 

@@ -90,32 +90,32 @@ def _model(model: TrainedModel, path: Path) -> str:
 
 def _leaderboard(leaderboard: pd.DataFrame) -> Iterator[str]:
     rows: Any = leaderboard.itertuples()
-    yield _row("rank", "architecture", "validation", "test", "95% CI")
+    yield _row("rank", "model", "validation", "test", "95% CI")
     for row in rows:
         yield _row(
             "-" if pd.isna(row.rank) else str(row.rank),
-            row.architecture,
-            "n/a" if pd.isna(row.val_accuracy) else f"{row.val_accuracy:.2%}",
+            row.name,
+            "n/a" if pd.isna(row.mean_val_accuracy) else f"{row.mean_val_accuracy:.2%}",
             f"{row.accuracy:.2%}",
             f"{100 * row.accuracy_low:.1f} to {100 * row.accuracy_high:.1f}",
         )
 
 
 def _evaluations(evaluations: Evaluations) -> Iterator[str]:
-    yield _row("rank", "architecture", "validation", "test", "95% CI")
-    for place, each in enumerate(evaluations.models, start=1):
-        metrics, ranked = each.metrics, each.metrics.val_accuracy is not None
+    yield _row("rank", "model", "validation", "test", "95% CI")
+    for place, row in enumerate(evaluations.rows, start=1):
+        metrics, ranked = row.first.metrics, row.val_accuracy is not None
         yield _row(
             str(place) if ranked else "-",
-            each.architecture,
-            f"{metrics.val_accuracy:.2%}" if ranked else "n/a",
+            row.name,
+            f"{row.val_accuracy:.2%}" if ranked else "n/a",
             f"{metrics.accuracy:.2%}",
             f"{100 * metrics.accuracy_low:.1f} to {100 * metrics.accuracy_high:.1f}",
         )
 
 
-def _row(rank: str, architecture: str, val: str, test: str, interval: str) -> str:
-    return f"{rank:>4}  {architecture:24}{val:>10}{test:>9}   {interval}"
+def _row(rank: str, name: str, val: str, test: str, interval: str) -> str:
+    return f"{rank:>4}  {name:28}{val:>10}{test:>9}   {interval}"
 
 
 def _export(folder: Path, card: dict[str, Any]) -> Iterator[str]:

@@ -20,8 +20,8 @@ class TrackingHooks:
         if isinstance(data, TrainedModel):
             _log_history(data)
         elif isinstance(data, Evaluations):
-            for each in data.models:
-                _log_evaluation(each)
+            for row in data.rows:
+                _log_evaluation(row.name, row.first)
         elif isinstance(data, Figure):
             mlflow.log_figure(data, f"{dataset_name}.png")
         elif dataset_name == "portraits":
@@ -41,7 +41,7 @@ def _log_history(model: TrainedModel) -> None:
         mlflow.log_metrics({f"{name}.epoch.{key}": value for key, value in values.items()}, row["epoch"])
 
 
-def _log_evaluation(evaluation: Evaluation) -> None:
+def _log_evaluation(name: str, evaluation: Evaluation) -> None:
     values = {**evaluation.metrics.model_dump(), **evaluation.costs.model_dump()}
-    numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
-    mlflow.log_metrics({f"{evaluation.architecture}.{name}": value for name, value in numbers.items()})
+    numbers = {metric: value for metric, value in values.items() if isinstance(value, int | float)}
+    mlflow.log_metrics({f"{name}.{metric}": value for metric, value in numbers.items()})

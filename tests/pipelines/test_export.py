@@ -1,10 +1,10 @@
 """Which formats are exported; the formats themselves are tested in test_formats.py."""
 
+import itertools
 import json
 import logging
 
 import numpy as np
-import pandas as pd
 import pytest
 from kedro.io import DatasetError
 
@@ -13,7 +13,8 @@ from cifar10.datasets.serving import ServingDataset
 from cifar10.errors import InputError
 from cifar10.pipelines.export.formats import FORMATS
 from cifar10.pipelines.export.nodes import choose_for_export, compare_formats, describe_model, pack
-from tests.helpers import CLASS_NAMES, make_evaluation, make_evaluations, make_record
+from cifar10.pipelines.reporting.nodes import rank
+from tests.helpers import CLASS_NAMES, make_evaluation, make_evaluations, make_record, make_row
 
 OPTIONS = {"architecture": "winner", "images": 1000}  # of which VAL has 200
 VAL = Examples(
@@ -87,7 +88,7 @@ def test_int8_may_lose_one_point(trained, formats, wrong, shipped, caplog):
     assert table.val_accuracy.iloc[-1] == pytest.approx(1 - wrong)
     assert ("model_int8.tflite is left out" in caplog.text) == (not shipped)
 
-    card, text = describe_model(trained, evaluation(), table, probabilities, CLASS_NAMES, "Drawings.")
+    card, text = describe_model(trained, evaluation(), table, probabilities, "Drawings.")
     packed = pack(trained, files, table, card, text, VAL)
     assert ("model_int8.tflite" in packed.files) == shipped
     assert ("it loses 1.5 points of accuracy" in text) == (not shipped)
@@ -95,7 +96,7 @@ def test_int8_may_lose_one_point(trained, formats, wrong, shipped, caplog):
 
 def test_card_and_package(trained, formats):
     table, probabilities = compare_formats(trained, formats[0], VAL, OPTIONS)
-    card, text = describe_model(trained, evaluation(), table, probabilities, CLASS_NAMES, "Drawings.")
+    card, text = describe_model(trained, evaluation(), table, probabilities, "Drawings.")
     packed = pack(trained, formats[0], table, card, text, VAL)
     assert set(packed.files) == {
         *FORMATS.values(), "model_card.json", "model_card.md", "class_names.txt",
@@ -105,9 +106,13 @@ def test_card_and_package(trained, formats):
     assert packed.files["class_names.txt"].decode().split() == CLASS_NAMES
     logits = np.log([0.82, 0.02]) / 1.5
     assert card["unsure_below"] == pytest.approx(1 / (1 + 9 * np.exp(logits[1] - logits[0])), rel=1e-5)
+    assert (card["identity"], card["training"]["fingerprint"]) == (trained.identity, RECORD.fingerprint)
     for expected in ("90.00% (95% CI 88.00 to 92.00)", "predict triangle for frame: 7 of 1,000",
                  "lowest recall is 81.0%, for posts",
-                 "Drawings.", "divided by 1.500", "| `model.onnx` | 0.0 | 1.00 |"):  # fmt: skip
+                 "Drawings.", "divided by 1.500", "| `model.onnx` | 0.0 | 1.00 |",
+                 "A calibrated confidence below", "less certain than on 95% of 200 validation images.",
+                 "epoch and temperature were chosen on validation images",
+                 "that on 200 validation images."):  # fmt: skip
         assert expected in text
     assert "None" not in text
     assert "built-in" not in text
@@ -118,32 +123,38 @@ def test_card_of_a_model_that_was_trained_on_the_validation_images(formats):
     model = TrainedModel(record, lambda: "a network", "2026-01-01")
     table, probabilities = compare_formats(model, formats[0], VAL, OPTIONS)
     known = evaluation(record=record, temperature=None, val_accuracy=None, calibrated_error=None)
-    card, text = describe_model(model, known, table, probabilities, CLASS_NAMES, "Drawings.")
+    card, text = describe_model(model, known, table, probabilities, "Drawings.")
     assert card["temperature"] == 1
-    assert "its confidence is not calibrated" in text
-    assert "Validation accuracy" not in text
-    assert "less certain than" not in text
+    for expected in ("its confidence is not calibrated", "validation images included; the last epoch was kept",
+                     "A confidence below", "95% of 200 validation images, on which\nit was trained, too.",
+                     "No temperature could be fitted",
+                     "on which the model was trained, so it only compares"):  # fmt: skip
+        assert expected in text
+    for untrue in ("Validation accuracy", "calibrated confidence", "chosen on validation", "divided by"):
+        assert untrue not in text
 
 
-class Models:
-    """Those of the catalog, any of which exists."""
+@pytest.mark.parametrize("architecture", ["winner", "vgg16"])
+def test_what_is_exported_has_been_evaluated(monkeypatch, trained, architecture):
+    """And the leaderboard that chooses it is of the same evaluations."""
+    monkeypatch.setattr("cifar10.pipelines.export.nodes.choose", lambda *given: trained)
 
-    def load(self, name, version=None):
-        return TrainedModel(make_record(architecture=name), lambda: None, version or "2026-02-02")
+    def choose(evaluations, leaderboard):
+        options = {**OPTIONS, "architecture": architecture}
+        return choose_for_export(None, leaderboard, evaluations, None, CLASS_NAMES, options)
 
-
-def test_which_model_is_exported():
-    leaderboard = pd.DataFrame(
-        {"architecture": ["vgg19", "vgg16"], "model_version": ["x", "2026-01-01"], "rank": [None, 1]}
-    )
-    evaluations = make_evaluations(evaluation())
-    model, known = choose_for_export(Models(), leaderboard, evaluations, OPTIONS)
-    assert (model.record.architecture, model.version) == ("vgg16", "2026-01-01")
-    assert known == evaluation()
-    with pytest.raises(InputError, match=r"no winner.*--params=export.architecture=NAME"):
-        choose_for_export(Models(), None, evaluations, OPTIONS)
-    with pytest.raises(InputError, match="vgg16, version 2026-02-02, has not been evaluated"):
-        choose_for_export(Models(), leaderboard, evaluations, {**OPTIONS, "architecture": "vgg16"})
+    known = evaluation().model_copy(update={"identity": trained.identity})
+    other = evaluation(record=make_record(recipe={"seed": 0}))
+    for row in (make_row(known), make_row(other, older=(known,))):
+        evaluations = make_evaluations(row)
+        for leaderboard in (None, rank(evaluations, CLASS_NAMES)):
+            assert choose(evaluations, leaderboard) == (trained, known)
+    with pytest.raises(InputError, match=r"vgg16, version 2026-01-01, has not been evaluated"):
+        choose(make_evaluations(other), None)
+    with pytest.raises(
+        InputError, match=r"leaderboard is not of the latest evaluation.* kedro run --pipelines=reporting"
+    ):
+        choose(make_evaluations(make_row(known)), rank(make_evaluations(other), CLASS_NAMES))
 
 
 def test_exports_are_numbered_and_appear_whole(tmp_path):
@@ -155,20 +166,34 @@ def test_exports_are_numbered_and_appear_whole(tmp_path):
     assert (folder / "2/model.onnx").read_bytes() == b"second"
     assert (folder / "1/variables/index").read_bytes() == b"x"
     assert (folder / "1").stat().st_mode & 0o555 == 0o555  # for a server that is another user
-    (folder / ".unfinished").mkdir()  # of an export that was killed
-    (folder / ".unfinished/rest").write_bytes(b"half")
+    (folder / ".unfinished-1234-3").mkdir()  # of an export that was killed
+    (folder / ".unfinished-1234-3/rest").write_bytes(b"half")
     (folder / "9").mkdir()
     (folder / "a note").mkdir()
     dataset.save(Export("vgg16", {"model.onnx": b"tenth"}, "config"))
     assert [path.name for path in (folder / "10").iterdir()] == ["model.onnx"]
-    assert not (folder / ".unfinished").exists()
+    assert not list(folder.glob(".unfinished*"))
 
 
-def test_an_export_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("earlier", [False, True], ids=["first", "second"])
+@pytest.mark.parametrize("place", [0, 1, 2], ids=["first file", "second file", "configuration"])
+def test_an_export_that_cannot_be_written_leaves_everything_as_it_was(tmp_path, monkeypatch, place, earlier):
     dataset = ServingDataset(filepath=str(tmp_path / "serving"))
-    monkeypatch.setattr(
-        "cifar10.datasets.serving.os.fsync", lambda file: (_ for _ in ()).throw(OSError(28, "No space"))
-    )
-    with pytest.raises(DatasetError, match=r"vgg16.* could not be written: No space"):
-        dataset.save(Export("vgg16", {"model.onnx": b"content"}, "config"))
-    assert not (tmp_path / "serving/vgg16").exists()
+    if earlier:
+        dataset.save(Export("vgg16", {"model.onnx": b"first"}, "config"))
+    folder = tmp_path / "serving/vgg16"
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    calls = itertools.count()
+
+    def fsync(file):
+        if next(calls) == place:
+            raise OSError(28, "No space")
+
+    monkeypatch.setattr("os.fsync", fsync)
+    with pytest.raises(DatasetError, match=r"vgg16.* could not be written: No space.*saved before is unchanged"):
+        dataset.save(Export("vgg16", {"model.onnx": b"content", "model.tflite": b"content"}, "another config"))
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert folder.exists() == earlier
+    dataset.save(Export("vgg16", {"model.onnx": b"content"}, "another config"))
+    assert sorted(path.name for path in folder.iterdir()) == [*(["1", "2"] if earlier else ["1"]), "config.pbtxt"]
+    assert (folder / "config.pbtxt").read_text() == "another config"

@@ -8,7 +8,7 @@ from cifar10.errors import InputError
 from cifar10.figures import versions
 from cifar10.pipeline_registry import register_pipelines
 from cifar10.pipelines.history.nodes import list_runs
-from tests.helpers import make_evaluation, make_evaluations, make_record
+from tests.helpers import make_evaluation, make_evaluations, make_record, make_row
 
 
 @pytest.fixture
@@ -23,12 +23,14 @@ def models(tmp_path):
 
 
 def test_accuracies_come_from_the_latest_evaluation_of_a_version(models):
-    """The first was evaluated by itself, twice; the second beside it, as another seed; the third never."""
+    """The first was evaluated twice, the second beside it once, and the third never: its place had another model."""
+    record = models.load("vgg16", "2026-01-02").record
+    other_seed = make_evaluation("vgg16", "2026-01-02", record=record, accuracy=0.86)
+    of_another = make_evaluation("vgg19", "2026-01-03", record=make_record(architecture="vgg19", epochs=9))
     past = [
-        make_evaluations(make_evaluation("vgg16", "2026-01-01", accuracy=0.87, averaged_accuracy=None)),
+        make_evaluations(make_evaluation("vgg16", "2026-01-01", accuracy=0.87, averaged_accuracy=None), of_another),
         make_evaluations(
-            make_evaluation("vgg16", "2026-01-01", accuracy=0.88, averaged_accuracy=0.89),
-            other_seeds=[make_evaluation("vgg16", "2026-01-02", accuracy=0.86)],
+            make_row(make_evaluation("vgg16", "2026-01-01", accuracy=0.88, averaged_accuracy=0.89), older=(other_seed,))
         ),
     ]
     runs = list_runs(models, past, past[-1])
@@ -36,6 +38,8 @@ def test_accuracies_come_from_the_latest_evaluation_of_a_version(models):
     np.testing.assert_array_equal(runs.accuracy, [np.nan, 0.86, 0.88])
     np.testing.assert_array_equal(runs.averaged_accuracy, [np.nan, np.nan, 0.89])
     assert list(runs.seed) == [0, 1, 0]
+    group = ["architecture", "recipe_hash", "fingerprint", "engine_version", "compute_dtype"]
+    assert runs[group].iloc[1].tolist() == list(record.group)
     assert list(runs.megabytes) == [2.5] * 3
     assert list(list_runs(models, [], None).accuracy.isna()) == [True] * 3
     versions(runs).draw_without_rendering()

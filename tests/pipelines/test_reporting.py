@@ -1,24 +1,39 @@
 """From evaluations to leaderboard and report, with as many models as there are architectures."""
 
+import html
 import itertools
 import json
+import re
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from kedro.io import Version
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from cifar10 import figures
 from cifar10.architectures import ARCHITECTURES
 from cifar10.contracts import Costs, Examples, Predictions, Statistics
 from cifar10.datasets.arrays import PredictionStore
-from cifar10.datasets.files import EvaluationsDataset, FiguresDataset, StatisticsDataset
+from cifar10.datasets.files import EvaluationsDataset, FiguresDataset, StatisticsDataset, save_svg
+from cifar10.errors import InputError
 from cifar10.pipelines.benchmark.throughput import peak_memory
 from cifar10.pipelines.evaluation.nodes import compare_pairs
 from cifar10.pipelines.evaluation.scoring import score
-from cifar10.pipelines.reporting.nodes import list_pairs, rank, summarise, write_markdown, write_report
+from cifar10.pipelines.reporting.nodes import (
+    DRAWN,
+    draw_robustness,
+    labelled,
+    list_pairs,
+    rank,
+    summarise,
+    write_markdown,
+    write_report,
+)
 from tests.helpers import (
     CLASS_NAMES,
     COSTS,
@@ -26,10 +41,24 @@ from tests.helpers import (
     make_evaluations,
     make_pair,
     make_record,
+    make_row,
     run,
 )
 
 VERSION = "2026-01-01T00.00.00.000Z"
+
+
+def leaderboard(evaluations):
+    return rank(evaluations, evaluations.class_names)
+
+
+def report(evaluations, portraits=None, robustness=None, drawn=None):
+    """Return the page as plain text, without its head."""
+    page = write_report(
+        evaluations, evaluations.class_names, portraits or {}, robustness, *(drawn or [None] * len(DRAWN))
+    )
+    text = re.sub(r"<(style|head)>.*?</\1>|<[^>]+>", " ", page, flags=re.DOTALL)
+    return " ".join(html.unescape(text).split())
 
 
 def test_validation_ranks_and_test_does_not():
@@ -37,26 +66,50 @@ def test_validation_ranks_and_test_does_not():
         make_evaluation("vgg16", val_accuracy=0.9, accuracy=0.8),
         make_evaluation("simple_cnn", val_accuracy=0.5, accuracy=0.9),
     )
-    board = rank(evaluations)
-    assert list(board.architecture) == ["vgg16", "simple_cnn"]
+    board = leaderboard(evaluations)
+    assert list(board.architecture) == list(board["name"]) == ["vgg16", "simple_cnn"]
     assert list(board["rank"]) == [1, 2]
     assert list(board.accuracy) == [0.8, 0.9]
-    assert {"val_accuracy", "f1", "latency_ms", "parameters", "training_seconds", "model_version", "commit"} <= set(
-        board
-    )
+    assert list(board.mean_val_accuracy) == [0.9, 0.5]
+    assert set(board.evaluations) == {evaluations.digest}
+    identity = {"recipe_hash", "fingerprint", "engine_version", "compute_dtype", "data_version", "identity", "versions"}
+    assert identity | {"f1", "latency_ms", "parameters", "training_seconds", "model_version", "commit"} <= set(board)
+
+
+UNRANKED = dict.fromkeys(("val_accuracy", "val_loss", "temperature", "calibrated_error", "calibrated_reliability"))
 
 
 def test_a_model_trained_on_all_images_is_listed_without_a_rank():
-    evaluations = make_evaluations(
-        make_evaluation("vgg16"),
-        make_evaluation("airbench94", val_accuracy=None, val_loss=None, temperature=None, accuracy=0.91),
+    everything = make_evaluation(
+        "airbench94",
+        record=make_record(architecture="airbench94", recipe={"train_on": "all"}),
+        accuracy=0.91,
+        **UNRANKED,
     )
-    board = rank(evaluations)
+    evaluations = make_evaluations(make_evaluation("vgg16"), everything)
+    board = leaderboard(evaluations)
     assert list(board["rank"].isna()) == [False, True]
-    assert summarise(board, evaluations).startswith("vgg16 is the only ranked model: test accuracy 90.00%")
+    assert summarise(evaluations).startswith("vgg16 is the only ranked model: test accuracy 90.00%")
     figures.comparison(board)
-    alone = make_evaluations(evaluations.models[1])
-    assert summarise(rank(alone), alone).startswith("No model can be ranked")
+    figures.calibration(evaluations)
+    text = report(evaluations)
+    for sentence in (
+        "The ranked models were selected on validation images only: each model's epoch, its temperature, and the "
+        "ranking. airbench94 was trained on the validation images, too: the last epoch was kept, and there is neither "
+        "a rank nor a temperature.",
+        "n/a: trained on the validation images, too, and so without a rank.",
+        "validation images included",
+    ):
+        assert sentence in text
+    alone = make_evaluations(everything)
+    assert summarise(alone).startswith("No model can be ranked")
+    text = report(alone)
+    assert "airbench94 was trained on the validation images, too" in text
+    for untrue in ("selected on validation images", "Learning curves", "temperature scaling"):
+        assert untrue not in text
+    text = report(make_evaluations(make_evaluation()))
+    for untrue in ("n/a: trained", "The ranked models", "trained on the validation images", "without a rank"):
+        assert untrue not in text
 
 
 @pytest.mark.parametrize("swapped", [False, True])
@@ -69,9 +122,8 @@ def test_summary_says_how_certain_the_difference_is(swapped, difference, order):
         ends = sorted(sign * (difference + each) for each in (-0.01, 0.01))
         pair = make_pair(*names, difference=sign * difference, low=ends[0], high=ends[1], significant=significant)
         evaluations = make_evaluations(*models, pairs=[pair])
-        board = rank(evaluations)
-        assert list(board.ties_with_first) == [False, not significant]
-        return summarise(board, evaluations)
+        assert list(leaderboard(evaluations).ties_with_first) == [False, not significant]
+        return summarise(evaluations)
 
     assert "test accuracy 92.88% (95% CI 88.0 to 92.0)" in summary(True)
     assert summary(False).endswith("not significantly different from that of simple_cnn.")
@@ -82,18 +134,92 @@ def test_summary_says_how_certain_the_difference_is(swapped, difference, order):
     )
 
 
+def seeds_of(architecture, *accuracies, **changes):
+    """Return a row with a seed for each of these test accuracies; the record of the last one is changed."""
+    evaluations = []
+    for seed, accuracy in enumerate(accuracies):
+        different = changes if seed == len(accuracies) - 1 else {}
+        record = make_record(architecture=architecture, recipe={"seed": seed}, **different)
+        evaluations.append(make_evaluation(version=f"2026-01-0{seed + 1}", record=record, accuracy=accuracy))
+    return make_row(*evaluations)
+
+
 def test_seeds_of_one_recipe_are_summarised():
-    evaluations = make_evaluations(
-        make_evaluation("vgg16", accuracy=0.5),
-        make_evaluation("vgg19", val_accuracy=0.8),
-        other_seeds=[make_evaluation("vgg16", accuracy=0.52), make_evaluation("vgg16", accuracy=0.54)],
-    )
-    board = rank(evaluations).set_index("architecture")
-    row = board.loc["vgg16"]
-    assert (row.seeds, row.seeds_mean, row.seeds_sd) == (3, pytest.approx(0.52), pytest.approx(0.02))
-    assert (row.seeds_low, row.seeds_high) == pytest.approx((0.52 - 0.04968, 0.52 + 0.04968), abs=1e-4)
+    row = seeds_of("vgg16", 0.5, 0.52, 0.54)
+    evaluations = make_evaluations(row, make_evaluation("vgg19", val_accuracy=0.8), pairs=[make_pair("vgg16", "vgg19")])
+    board = leaderboard(evaluations).set_index("name")
+    line = board.loc["vgg16"]
+    assert (line.seeds, line.seeds_mean, line.seeds_sd) == (3, pytest.approx(0.52), pytest.approx(0.02))
+    assert (line.seeds_low, line.seeds_high) == pytest.approx((0.52 - 0.04968, 0.52 + 0.04968), abs=1e-4)
+    assert (line.seed_numbers, line.seed_versions) == ("0 1 2", "2026-01-01 2026-01-02 2026-01-03")
+    assert (line.accuracy, line.model_version, line.differs) == (0.5, "2026-01-01", "")
     assert board.seeds["vgg19"] == 1
     assert pd.isna(board.seeds_mean["vgg19"])
+    assert summarise(evaluations).startswith(
+        "vgg16 has the best validation accuracy of 2 models (91.00%, mean over 3 seeds), and with seed 0 a test "
+        "accuracy of 50.00% (95% CI"
+    )
+    text = report(evaluations)
+    assert "52.00% 3 seeds, SD 2.00 points, 95% CI 47.03 to 56.97 " in text
+    assert "2026-01-03 2 91.00% 54.00%" in text
+    assert "Everything else about this model is of seed 0." in text
+    assert "52.00% (3 seeds, SD 2.00 points, 95% CI 47.03 to 56.97) |" in write_markdown(board.reset_index())
+
+
+def test_the_interval_of_two_seeds_is_not_computed():
+    evaluations = make_evaluations(seeds_of("vgg16", 0.5, 0.54))
+    (line,) = leaderboard(evaluations).to_dict("records")
+    assert (line["seeds"], line["seeds_mean"], line["seeds_low"]) == (2, pytest.approx(0.52), None)
+    assert "52.00% 2 seeds, SD 2.83 points, a 95% CI takes 3 " in report(evaluations)
+
+
+def test_what_differs_besides_the_seed_is_named_beside_the_mean():
+    row = seeds_of(
+        "vgg16", 0.5, 0.52, 0.54, versions={"commit": "def", "keras": "4"}, hardware="another", onednn=False, xla=True,
+        initial_weights="imagenet", parameters=8, sources="another hash",
+    )  # fmt: skip
+    differs = (
+        "commit abc, def; keras 3, 4; hardware a machine, another; oneDNN on, off; XLA off, on; "
+        "initial weights random, imagenet; parameters 7, 8"
+    )
+    board = leaderboard(make_evaluations(row))
+    assert board.differs[0] == differs
+    text = report(make_evaluations(row))
+    assert f"95% CI 47.03 to 56.97; they also differ in {differs} " in text
+    assert f"Besides the seed, these trainings differ in {differs}." in text
+    assert differs in write_markdown(board)
+
+
+def test_older_versions_are_listed_and_in_no_mean():
+    older = make_evaluation("vgg16", "2025-01-01", accuracy=0.1)
+    evaluations = make_evaluations(make_row(make_evaluation("vgg16"), older=(older,)))
+    assert leaderboard(evaluations).seeds[0] == 1
+    assert "2025-01-01 (older, in no mean) 0 91.00% 10.00%" in report(evaluations)
+
+
+def recipe_row(name, accuracy, recipe, **changes):
+    record = make_record(architecture=name.split("-")[0], recipe=recipe, **changes)
+    return make_row(make_evaluation(version=name, record=record, val_accuracy=accuracy), name=name)
+
+
+def test_rows_of_one_architecture_say_how_their_recipes_differ():
+    """An option that an older record does not have is at its default."""
+    rows = [
+        recipe_row("vgg16-0123", 0.9, {"epochs": 30}),
+        recipe_row(
+            "vgg16-9876", 0.4, {"epochs": 3, "examples": 640, "seed": 1, "cutout": 0}, fingerprint="fedcba987654"
+        ),
+        recipe_row("vgg19", 0.3, {"epochs": 5}),
+    ]
+    evaluations = make_evaluations(
+        *rows, pairs=[make_pair("vgg16-0123", "vgg16-9876"), make_pair("vgg16-0123", "vgg19")]
+    )
+    board = leaderboard(evaluations)
+    assert list(board.recipe) == [
+        "examples null, epochs 30, network 0f1e2d3c", "examples 640, epochs 3, network fedcba98", "",
+    ]  # fmt: skip
+    assert "vgg16-9876 examples 640, epochs 3, network fedcba98 40.00%" in report(evaluations)
+    assert "| `vgg16-9876` (examples 640, epochs 3, network fedcba98) | 40.00% |" in write_markdown(board)
 
 
 def test_pairs_and_markdown_tables():
@@ -102,7 +228,12 @@ def test_pairs_and_markdown_tables():
     )
     assert list_pairs(evaluations).iloc[0].to_dict() == evaluations.pairs[0].model_dump()
     assert list(list_pairs(make_evaluations(make_evaluation())).columns) == list(make_pair("a", "b").model_dump())
-    lines = write_markdown(rank(evaluations)).splitlines()
+    lines = write_markdown(leaderboard(evaluations)).splitlines()
+    assert (
+        lines[0]
+        == "| | validation | test (95% CI) | test, views averaged | log loss | parameters | latency | training |"
+    )
+    assert lines[1] == "|---|---|---|---|---|---|---|---|"
     assert lines[2] == "| `vgg16` | 91.00% | 90.00% (88.00 to 92.00) |  | 0.300 | 7 | 1.5 ms | 2 min |"
     assert lines[3].startswith("| `vgg19` ≈ |")
 
@@ -115,15 +246,108 @@ def test_report_of_another_number_of_classes(classes):
     for draw in (figures.per_class, figures.calibration, figures.pairwise, figures.overlaid_curves):
         if draw is not figures.overlaid_curves:
             draw(evaluations).draw_without_rendering()
-    axis = figures.confusion_matrix(models[0]).axes[0]
+    axis = figures.confusion_matrix(evaluations.rows[0]).axes[0]
     assert [label.get_text() for label in axis.get_xticklabels()] == names
-    page = write_report(rank(evaluations), evaluations, {}, None, *[None] * 7)
-    assert "vgg16 has the best validation accuracy of 2 models" in page
+    assert "vgg16 has the best validation accuracy of 2 models" in report(evaluations)
+
+
+def test_other_class_names_are_refused():
+    evaluations = make_evaluations(make_evaluation())
+    message = "The latest evaluation has other class names than class_names: class 9 is posts, not cats"
+    for report_on in (rank, lambda *given: write_report(*given, {}, None, *[None] * len(DRAWN))):
+        with pytest.raises(InputError, match=message):
+            report_on(evaluations, [*CLASS_NAMES[:-1], "cats"])
+
+
+def as_svg(figure):
+    """Return a figure as its dataset loads it."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_svg(figure, Path(folder) / "figure.svg")
+        return (Path(folder) / "figure.svg").read_text()
+
+
+def portrait(row):
+    figure = Figure()
+    figure.set_label(row.first.identity)
+    return figure
+
+
+def test_figures_of_other_evaluations_or_models_are_left_out(caplog):
+    """An evaluation that was killed before its portraits leaves older ones, and so does a partial report."""
+    pairs = [make_pair("vgg16", "vgg19")]
+    evaluations, earlier = (
+        make_evaluations(make_evaluation("vgg16", accuracy=accuracy), make_evaluation("vgg19"), pairs=pairs)
+        for accuracy in (0.9, 0.89)
+    )
+
+    def draw(current, earlier):
+        of_one, of_other = current.rows[0].first.identity, earlier.rows[1].first.identity
+        portraits = {}
+        for name, label in (
+            ("vgg16_mistakes", of_one),
+            ("vgg16_confusion_matrix", "another"),
+            ("vgg19_mistakes", of_other),
+        ):
+            figure = Figure()
+            figure.set_label(label)
+            portraits[name] = as_svg(figure)
+        board, calibration = leaderboard(earlier), labelled(figures.calibration)(current)
+        return portraits, [as_svg(labelled(figures.comparison)(board)), None, None, as_svg(calibration), *[None] * 3]
+
+    portraits, drawn = draw(evaluations, earlier)
+    page = write_report(evaluations, CLASS_NAMES, portraits, None, *drawn)
+    shown = set(re.findall(r'alt="([^"]+)"', page))
+    assert shown == {"Mistakes of vgg16", "Mistakes of vgg19", "Accuracy against confidence, for each model"}
+    (warning,) = caplog.messages
+    assert warning.startswith("The report lacks figures, because an earlier or interrupted run has left none, or those")
+    assert ": comparison, vgg16_confusion_matrix, vgg19_confusion_matrix. To draw them: kedro run --pipel" in warning
+    missing = "The latest evaluation has not drawn the confusion matrix and the mistakes of this model."
+    assert page.count(missing) == 2
+    assert missing not in report(evaluations, {f"{row.name}_{kind}": as_svg(portrait(row)) for row in evaluations.rows
+                                               for kind in ("mistakes", "confusion_matrix")})  # fmt: skip
+
+
+def corrupted(*models, **changes):
+    """Return a table of robustness, of models by name and identity."""
+    lines = [
+        {"name": name, "identity": identity, "corruption": corruption, "severity": severity,
+         "accuracy": 0.5 + place / 10, "clean_accuracy": 0.9, "images": 40, **changes}
+        for place, (name, identity) in enumerate(models)
+        for corruption in ("blur", "noise")
+        for severity in (1, 2)
+    ]  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def test_robustness_is_joined_by_the_identity_of_the_model(caplog):
+    """A row may have had another name, and its architecture another version."""
+    evaluations = make_evaluations(
+        make_evaluation("vgg16"), make_evaluation("vgg19"), pairs=[make_pair("vgg16", "vgg19", significant=False)]
+    )
+    table = corrupted(
+        ("vgg16-0123", "vgg16 2026-01-01"), ("vgg19", "vgg19 2025-01-01"), ("resnet50", "resnet50 2026-01-01")
+    )
+    (figure,) = draw_robustness(table, evaluations)
+    text = report(evaluations, robustness=table, drawn=[*[None] * 6, as_svg(figure)])
+    assert "vgg16 90.00% 50.00%" in text
+    assert "On 40 random test images" in text
+    assert "Not evaluated on corrupted images: vgg19." in text
+    assert "resnet50" not in text
+    assert "robustness" not in caplog.text
+
+    later = corrupted(("vgg16", "vgg16 2026-01-01"), clean_accuracy=0.8)  # evaluated again, but not drawn
+    page = write_report(evaluations, CLASS_NAMES, {}, later, *[None] * 6, as_svg(figure))
+    assert "Test accuracy over the severity" not in page
+    assert "80.00%" in page
+    assert "or data: robustness, " in caplog.text
+    for nothing in (None, corrupted(("vgg19", "vgg19 2025-01-01"))):
+        assert list(draw_robustness(nothing, evaluations)) == []
+        assert "Robustness" not in report(evaluations, robustness=nothing, drawn=[*[None] * 6, as_svg(figure)])
 
 
 def test_confusion_matrix_names_every_class():
     evaluation = make_evaluation(class_names=["a", "b", "c"], confusion=[[1, 0, 0], [1, 1, 0], [1, 0, 0]])
-    axis = figures.confusion_matrix(evaluation).axes[0]
+    axis = figures.confusion_matrix(make_row(evaluation)).axes[0]
     assert [label.get_text() for label in axis.get_xticklabels()] == ["a", "b", "c"]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b", "c"]
     assert [text.get_text() for text in axis.texts] == list("100110100")
@@ -136,7 +360,7 @@ def test_names_in_the_figures_do_not_overlap(count):
         make_evaluation(name, costs=COSTS.model_copy(update={"latency_ms": place + 1.0}))
         for place, name in enumerate(names)
     ]
-    board = rank(make_evaluations(*models))
+    board = leaderboard(make_evaluations(*models))
     figure = figures.comparison(board)
     figure.draw_without_rendering()
     check_apart(figure.axes[0].get_yticklabels(), names)
@@ -193,10 +417,9 @@ def make_models(root, statistics, images, names, seed=0):
         record = make_record(
             architecture=name, data_version=current.data_version, digests=digests, epochs=epochs, best_epoch=epochs,
             parameters=int(10 ** (5 + place / 10)), training_seconds=60.0 * (place + 1), history=history,
-            training_examples=images,
+            training_examples=images, training_digest=digests["train"],
         )  # fmt: skip
-        predictions = Predictions(predict("train"), predict("val"), predict("test"))
-        store.save(name, VERSION, predictions)
+        predictions = Predictions(f"{name} {VERSION}", predict("train"), predict("val"), predict("test"))
         costs = Costs(
             flops=10**7 * (place + 1),
             latency_ms=1.5 * 1.2**place,
@@ -205,14 +428,16 @@ def make_models(root, statistics, images, names, seed=0):
         )
         metrics = score(predictions, *splits.values(), CLASS_NAMES, trained_on_val=False)
         evaluation = make_evaluation(version=VERSION, record=record, costs=costs)
+        store.save(evaluation, predictions)
         evaluations.append(evaluation.model_copy(update={"metrics": metrics, "megabytes": 10 ** (place / 10)}))
     evaluations.sort(key=lambda each: -each.metrics.val_accuracy)
-    pairs = compare_pairs(evaluations, store, splits["test"])
+    rows = [make_row(each) for each in evaluations]
+    pairs = compare_pairs(rows, store, splits["test"])
     version = Version(None, VERSION)
     EvaluationsDataset(filepath=str(root / "08_reporting/evaluations.json"), version=version).save(
-        make_evaluations(*evaluations, pairs=pairs)
+        make_evaluations(*rows, pairs=pairs)
     )
-    portraits = {f"{each.architecture}_confusion_matrix": figures.confusion_matrix(each) for each in evaluations}
+    portraits = {f"{row.name}_confusion_matrix": figures.confusion_matrix(row) for row in rows}
     FiguresDataset(filepath=str(root / "08_reporting/portraits"), version=version).save(portraits)
 
 
@@ -233,5 +458,5 @@ def test_all_architectures_within_a_minute(tmp_path, statistics, capsys):
     assert peak < 2
     board = pd.read_csv(latest(tmp_path, "leaderboard.csv"))
     assert list(board["rank"]) == list(range(1, 22))
-    first = json.loads(latest(tmp_path, "evaluations.json").read_text())["models"][0]["record"]["architecture"]
+    first = json.loads(latest(tmp_path, "evaluations.json").read_text())["rows"][0]["name"]
     assert first == board.architecture[0]

@@ -1,57 +1,150 @@
-"""Which models a pipeline uses: those trained on the current data, or the best of them."""
+"""Which models a pipeline uses: those trained on the current data, row by row, or the best of them."""
 
 import logging
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import pandas as pd
 from pydantic import AfterValidator
 
 from cifar10.architectures import ARCHITECTURES
-from cifar10.contracts import Statistics, TrainedModel
+from cifar10.contracts import Record, Statistics, TrainedModel, check_class_names
 from cifar10.datasets.model import Models
 from cifar10.errors import InputError, did_you_mean
 
 logger = logging.getLogger(__name__)
 
 WINNER = "winner"
+DIGITS = 4  # of a hash in the name of a row; more where these do not tell the rows apart
+MANY = 3  # versions that a log line names one by one
+OTHER_DATA, OTHER_NAMES, OLDER = (  # reasons to leave a version out
+    "trained on other data",
+    "trained with other class names than class_names",
+    "older, of the same recipe and seed",
+)
 
 
-def trained_on_current_data(
-    models: Iterable[TrainedModel | None], architectures: Iterable[str], statistics: Statistics, pipeline: str
-) -> list[TrainedModel]:
-    """Return the models that were trained on the current data, and log which ones are left out.
+class ModelRow(NamedTuple):
+    """The models of one row of the leaderboard; the fields are those of `contracts.Row`."""
+
+    name: str
+    seeds: list[TrainedModel]
+    older: list[TrainedModel]
+
+
+def current_rows(
+    trained: Iterable[TrainedModel | None],
+    architectures: Iterable[str],
+    models: Models,
+    statistics: Statistics,
+    class_names: list[str],
+    pipeline: str,
+    *,
+    older: bool = False,
+) -> list[ModelRow]:
+    """Return the models that were trained on the current data, and log which versions are left out, and why.
 
     Args:
-        models: one per architecture; None where it has not been trained.
+        trained: one model per architecture; None where it has not been trained. One that was asked for with
+            `--load-versions` is the only version that is taken of its architecture.
         architectures: in the same order.
+        models: all versions of all models.
         statistics: of the current data.
+        class_names: the current ones.
         pipeline: that asks, for the message.
+        older: whether to return all versions of a seed, and not the newest alone.
 
     Raises:
         InputError: there is no such model.
     """
-    found, untrained = [], []
-    for name, model in zip(architectures, models, strict=True):
+    rows: list[ModelRow] = []
+    untrained: list[str] = []
+    renamed: list[TrainedModel] = []
+    for name, model in zip(architectures, trained, strict=True):
         if model is None:
             untrained.append(name)
-        elif model.record.data_version != statistics.data_version:
-            logger.info(
-                "%s: left out, because it was trained on data %s, and the current data are %s",
-                name,
-                model.record.data_version[:12],
-                statistics.data_version[:12],
-            )
-        else:
-            found.append(model)
-    if not found:
-        raise InputError(
-            "No model has been trained on the current data. Train one, with the same --env and --params, for example: "
-            f"kedro run --pipelines=train_simple_cnn,{pipeline}"
-        )
+            continue
+        versions = [model] if model.pinned else [models.load(name, version) for version in models.versions(name)]
+        current: list[TrainedModel] = []
+        left_out: dict[str, list[TrainedModel]] = {OTHER_DATA: [], OTHER_NAMES: [], OLDER: []}
+        for each in versions:
+            if each.record.data_version != statistics.data_version:
+                left_out[OTHER_DATA].append(each)
+            elif each.record.class_names != class_names:
+                left_out[OTHER_NAMES].append(each)
+            else:
+                current.append(each)
+        of_one = _group(current)
+        if not older:
+            left_out[OLDER] = [each for row in of_one for each in row.older]
+            of_one = [row._replace(older=[]) for row in of_one]
+        rows += of_one
+        renamed += left_out[OTHER_NAMES]
+        _log_versions(name, of_one, left_out, pinned=model.pinned)
     if untrained:
         logger.info("Left out, because not trained yet (kedro run --pipelines=train_NAME): %s", ", ".join(untrained))
-    return found
+    if rows:
+        return rows
+    for model in renamed:
+        check_class_names(
+            f"{model.record.architecture}, version {model.version},", model.record.class_names, class_names
+        )
+    raise InputError(
+        "No model has been trained on the current data. Train one, with the same --env and --params, for example: "
+        f"kedro run --pipelines=train_simple_cnn,{pipeline}"
+    )
+
+
+def _group(models: list[TrainedModel]) -> list[ModelRow]:
+    """Return the rows that versions of one architecture form, which are given with the oldest first."""
+    groups: dict[tuple, list[TrainedModel]] = {}
+    for model in models:
+        groups.setdefault(model.record.group, []).append(model)
+    rows = []
+    for name, group in zip(_names([each[0].record for each in groups.values()]), groups.values(), strict=True):
+        newest = {each.record.seed: each for each in group}
+        older = [each for each in group if each is not newest[each.record.seed]]
+        rows.append(ModelRow(name, [newest[seed] for seed in sorted(newest)], older))
+    return rows
+
+
+def _names(records: list[Record]) -> list[str]:
+    """Name the rows of one architecture: by it, and by as much of `Record.group` as tells them apart."""
+    names = [each.architecture for each in records]
+    for part in (
+        _prefixes([each.recipe_hash for each in records]),
+        [each.compute_dtype for each in records],
+        [f"engine{each.engine_version}" for each in records],
+        _prefixes([each.fingerprint for each in records]),
+    ):
+        longer = [f"{name}-{each}" for name, each in zip(names, part, strict=True)]
+        if len(set(longer)) > len(set(names)):
+            names = longer
+    return names
+
+
+def _prefixes(hashes: list[str]) -> list[str]:
+    """Return the first digits of hashes, as many as tell different ones apart."""
+    longest = max(map(len, hashes), default=DIGITS)
+    digits = next(
+        (n for n in range(DIGITS, longest) if len({each[:n] for each in hashes}) == len(set(hashes))), longest
+    )
+    return [each[:digits] for each in hashes]
+
+
+def _log_versions(name: str, rows: list[ModelRow], left_out: dict[str, list[TrainedModel]], *, pinned: bool) -> None:
+    """Log which versions of an architecture are taken, and which are left out, and why."""
+    taken = [f"{each.version} (seed {each.record.seed})" for row in rows for each in (*row.seeds, *row.older)]
+    line = f"version{'s' * (len(taken) > 1)} {', '.join(taken)}" if taken else "no version"
+    if pinned:
+        line += ", as --load-versions asks"
+    for reason, models in left_out.items():
+        versions = [each.version for each in models]
+        if len(versions) > MANY:
+            versions = [f"{len(versions)} versions from {versions[0]} to {versions[-1]}"]
+        if versions:
+            line += f"; left out: {', '.join(versions)} ({reason})"
+    logger.info("%s: %s", name, line)
 
 
 def _winner_or_known(name: str) -> str:
@@ -64,27 +157,62 @@ def _winner_or_known(name: str) -> str:
 WinnerOrKnown = Annotated[str, AfterValidator(_winner_or_known)]  # the type of a parameter
 
 
-def choose(models: Models, leaderboard: pd.DataFrame | None, architecture: str, parameter: str) -> TrainedModel:
-    """Return the winner in the version that the leaderboard names, or the latest version of another architecture.
+def choose(
+    models: Models,
+    leaderboard: pd.DataFrame | None,
+    statistics: Statistics | None,
+    class_names: list[str],
+    architecture: str,
+    parameter: str,
+) -> TrainedModel:
+    """Return the model of the lowest seed of the best row of the leaderboard, of any architecture or of that one.
+
+    An architecture that has no rank on the current data is taken in its newest version.
 
     Args:
         models: to choose from.
-        leaderboard: its first row is the winner.
+        leaderboard: the best row first.
+        statistics: of the current data; None if there are none.
+        class_names: the current ones.
         architecture: a name, or `winner`.
         parameter: the name under which the user sets it, for the message.
 
     Raises:
-        InputError: there is no leaderboard, or no such model.
+        InputError: there is no such row or model, its version has been deleted, or its class names are others.
     """
-    if architecture != WINNER:
-        return models.load(architecture)
-    ranked = ranked_rows(leaderboard)
-    if not ranked:
+    rows = ranked_rows(leaderboard)
+    current = [row for row in rows if statistics is None or row["data_version"] == statistics.data_version]
+    row = next((row for row in current if architecture in (WINNER, row["architecture"])), None)
+    if row:
+        model, why = _load(models, row), f"rank {row['rank']} of the leaderboard"
+    elif architecture != WINNER:
+        model, why = models.load(architecture), "the newest version, because none has a rank"
+    else:
+        problem = "There is no leaderboard yet"
+        if leaderboard is not None:
+            problem = (
+                "The leaderboard is of other data than the current ones" if rows else "The leaderboard ranks no model"
+            )
         raise InputError(
-            "There is no leaderboard yet, and so no winner. Create one (kedro run --pipelines=evaluation,reporting, "
+            f"{problem}, and so there is no winner. Create one (kedro run --pipelines=evaluation,reporting, "
             f"with the same --env and --params), or name a trained architecture with --params={parameter}=NAME"
         )
-    return models.load(ranked[0]["architecture"], str(ranked[0]["model_version"]))
+    check_class_names(f"{model.record.architecture}, version {model.version},", model.record.class_names, class_names)
+    logger.info("Using %s, version %s: %s", model.record.architecture, model.version, why)
+    return model
+
+
+def _load(models: Models, row: dict[str, Any]) -> TrainedModel:
+    """Load the model of a row of the leaderboard, unless it is not there any more, or is another one."""
+    name, version = row["architecture"], row["model_version"]
+    model = models.load(name, version) if version in models.versions(name) else None
+    if model is None or model.identity != row["identity"]:
+        raise InputError(
+            f"The leaderboard has {name} in version {version}, which has been "
+            f"{'deleted' if model is None else 'replaced or damaged'}. Rank the models that are there: "
+            "kedro run --pipelines=evaluation,reporting (with the same --env and --params)"
+        )
+    return model
 
 
 def ranked_rows(leaderboard: pd.DataFrame | None) -> list[dict[str, Any]]:

@@ -16,14 +16,18 @@ from cifar10.contracts import (
     Examples,
     Pair,
     Predictions,
+    Record,
+    Row,
     Statistics,
     TrainedModel,
     verify,
 )
 from cifar10.datasets.arrays import PredictionStore
 from cifar10.datasets.model import Models
+from cifar10.errors import InputError
 from cifar10.pipelines.evaluation.scoring import score
-from cifar10.pipelines.selection import trained_on_current_data
+from cifar10.pipelines.selection import current_rows
+from cifar10.training.subset import training_images
 
 if TYPE_CHECKING:
     import keras
@@ -50,7 +54,9 @@ def evaluator(architectures: list[str]) -> Callable:
         predictions: PredictionStore,
         *trained: TrainedModel | None,
     ) -> Evaluations:
-        """Evaluate each model that has been trained on the current data, and compare each with each other one.
+        """Evaluate the models that were trained on the current data, and compare each row with each other one.
+
+        Predictions are saved model by model and used again, so that an evaluation that was killed resumes.
 
         Args:
             statistics: of the current data.
@@ -59,7 +65,7 @@ def evaluator(architectures: list[str]) -> Callable:
             test_examples: the test split, which decides nothing.
             class_names: in the order of the labels.
             test_time_augmentation: a key of `VIEWS`, or `none`.
-            evaluate_versions: `latest`, or `all` for versions that differ in the seed alone, too.
+            evaluate_versions: `recipes` for the newest version of each recipe and seed, or `all`.
             models: all versions of all models.
             predictions: where the predictions are stored.
             trained: one model per architecture; None where it has not been trained.
@@ -68,58 +74,102 @@ def evaluator(architectures: list[str]) -> Callable:
             InputError: there is no such model, or the images have changed since preprocessing.
         """
         verify(statistics.digests, train=train, val=val, test=test_examples)
-        chosen = trained_on_current_data(trained, architectures, statistics, "evaluation")
+        older = evaluate_versions == "all"
+        chosen = current_rows(trained, architectures, models, statistics, class_names, "evaluation", older=older)
 
         def evaluate_one(model: TrainedModel) -> Evaluation:
             record, network = model.record, model.load_network()
-            logger.info("%s: evaluating version %s", record.architecture, model.version)
-            made = predict(network, record.image_size, train, val, test_examples, test_time_augmentation)
-            predictions.save(record.architecture, model.version, made)
+            seen = seen_in_training(record, train, val)
+            made = predict(model, network, seen, val, test_examples, test_time_augmentation, predictions)
             return Evaluation(
                 version=model.version,
+                identity=model.identity,
                 megabytes=model.megabytes,
                 record=record,
-                metrics=score(made, train, val, test_examples, class_names, trained_on_val=record.trained_on_val),
+                metrics=score(made, seen, val, test_examples, class_names, trained_on_val=record.trained_on_val),
                 costs=measure_costs(network, record.image_size, test_examples),
             )
 
-        evaluated = sorted(map(evaluate_one, chosen), key=_rank)
-        seeds = _other_seeds(models, evaluated) if evaluate_versions == "all" else []
+        rows = [
+            Row(name=row.name, seeds=list(map(evaluate_one, row.seeds)), older=list(map(evaluate_one, row.older)))
+            for row in chosen
+        ]
+        rows.sort(key=_rank)
         return Evaluations(
             data_version=statistics.data_version,
             class_names=class_names,
-            models=evaluated,
-            other_seeds=[evaluate_one(model) for model in seeds],
-            pairs=compare_pairs(evaluated, predictions, test_examples),
+            rows=rows,
+            pairs=compare_pairs(rows, predictions, test_examples),
         )
 
     return evaluate
 
 
+def seen_in_training(record: Record, train: Examples, val: Examples) -> Examples:
+    """Return the images on which a model was trained.
+
+    Raises:
+        InputError: they cannot be told any more, because this version of the project selects others.
+    """
+    recipe = record.recipe
+    seen, _ = training_images(
+        record.architecture, train, val, train_on=recipe["train_on"], examples=recipe["examples"], seed=record.seed
+    )
+    if seen.digest != record.training_digest:
+        raise InputError(
+            f"{record.architecture}, seed {record.seed}: the images on which it was trained are not those that its "
+            "recipe selects now, so its train accuracy cannot be computed. Train it again, or move this version away."
+        )
+    return seen
+
+
 def predict(
+    model: TrainedModel,
     network: "keras.Model",
-    image_size: int,
-    train: Examples,
+    seen: Examples,
     val: Examples,
     test_examples: Examples,
     test_time_augmentation: str,
+    store: PredictionStore,
 ) -> Predictions:
-    """Predict all splits; with `test_time_augmentation` (a key of `VIEWS`), averaged over views, too."""
+    """Return the predictions of a model: those that are stored, and otherwise new ones, which are then stored.
+
+    Args:
+        model: whose predictions they are.
+        network: of the model.
+        seen: the images on which it was trained.
+        val: the val split.
+        test_examples: the test split.
+        test_time_augmentation: a key of `VIEWS`, to average over views, too; or `none`.
+        store: of the predictions of all models.
+    """
     from cifar10.compute.inference import averaged, infer
 
-    on_train, on_val, on_test = (
-        infer(network, split.images, image_size, f"{network.name}, predicting {name} images")
-        for name, split in (("train", train), ("val", val), ("test", test_examples))
-    )
-    predictions = Predictions(on_train, on_val, on_test)
-    if test_time_augmentation == "none":
-        return predictions
-    progress = f"{network.name}, predicting further views"
-    return predictions._replace(
-        views=test_time_augmentation,
-        val_averaged=averaged(network, val.images, on_val, test_time_augmentation, image_size, progress),
-        test_averaged=averaged(network, test_examples.images, on_test, test_time_augmentation, image_size, progress),
-    )
+    name, size, views = model.record.architecture, model.record.image_size, test_time_augmentation
+    predictions = store.find(model)
+    reused = ["predictions"] if predictions else []
+    if predictions is None:
+        logger.info("%s: predicting with version %s", name, model.version)
+        on_seen, on_val, on_test = (
+            infer(network, split.images, size, f"{name}, predicting {kind} images")
+            for kind, split in (("train", seen), ("val", val), ("test", test_examples))
+        )
+        predictions = Predictions(model.identity, on_seen, on_val, on_test)
+        store.save(model, predictions)
+    if views != "none" and predictions.views == views:
+        reused.append(f"views ({views})")
+    elif views != "none":
+        logger.info("%s: predicting further views with version %s", name, model.version)
+        progress = f"{name}, predicting further views"
+        predictions = predictions._replace(
+            views=views,
+            val_averaged=averaged(network, val.images, predictions.val, views, size, progress),
+            test_averaged=averaged(network, test_examples.images, predictions.test, views, size, progress),
+        )
+        store.save(model, predictions)
+    if reused:
+        logger.info("%s: reusing the %s of version %s", name, " and ".join(reused), model.version)
+    return predictions if views != "none" else predictions._replace(views="none", val_averaged=None, test_averaged=None)
 
 
 def measure_costs(network: "keras.Model", image_size: int, test_examples: Examples) -> Costs:
@@ -138,12 +188,9 @@ def measure_costs(network: "keras.Model", image_size: int, test_examples: Exampl
     )
 
 
-def compare_pairs(evaluations: list[Evaluation], predictions: PredictionStore, test_examples: Examples) -> list[Pair]:
-    """Compare each model with each other one on the test images, by McNemar's exact test with Holm's correction."""
-    correct = {}
-    for each in evaluations:
-        probabilities = predictions.load(each.architecture, each.version).test
-        correct[each.architecture] = probabilities.argmax(axis=1) == test_examples.labels
+def compare_pairs(rows: list[Row], predictions: PredictionStore, test_examples: Examples) -> list[Pair]:
+    """Compare each row with each other one on the test images, by McNemar's exact test with Holm's correction."""
+    correct = {row.name: predictions.load(row.first).test.argmax(axis=1) == test_examples.labels for row in rows}
     pairs = list(itertools.combinations(correct, 2))
     compared = [metrics.compare(correct[first], correct[second]) for first, second in pairs]
     corrected = metrics.holm([each.p_value for each in compared])
@@ -167,19 +214,23 @@ def compare_pairs(evaluations: list[Evaluation], predictions: PredictionStore, t
 def explain(
     evaluations: Evaluations, models: Models, predictions: PredictionStore, test_examples: Examples
 ) -> dict[str, Figure]:
-    """Draw each model's confusion matrix, and its mistakes with Grad-CAM: two figures per architecture."""
-    drawn = {}
-    for each in evaluations.models:
-        name = each.architecture
-        model, test = models.load(name, each.version), predictions.load(name, each.version).test
-        drawn[f"{name}_confusion_matrix"] = figures.confusion_matrix(each)
-        drawn[f"{name}_mistakes"] = draw_mistakes(model, test, test_examples, evaluations.class_names)
+    """Draw the confusion matrix of each row, and its mistakes with Grad-CAM: two figures per row.
+
+    Each figure is labelled with the identity of its model, so that the report can tell which model it shows.
+    """
+    drawn: dict[str, Figure] = {}
+    for row in evaluations.rows:
+        verify(row.first.record.digests, test=test_examples)
+        model = models.load(row.architecture, row.first.version)
+        confusion_matrix = figures.confusion_matrix(row)
+        confusion_matrix.set_label(row.first.identity)
+        mistakes = draw_mistakes(row.title, model, predictions.load(model).test, test_examples)
+        mistakes.set_label(model.identity)
+        drawn |= {f"{row.name}_confusion_matrix": confusion_matrix, f"{row.name}_mistakes": mistakes}
     return drawn
 
 
-def draw_mistakes(
-    model: TrainedModel, probabilities: np.ndarray, test_examples: Examples, class_names: list[str]
-) -> Figure:
+def draw_mistakes(title: str, model: TrainedModel, probabilities: np.ndarray, test_examples: Examples) -> Figure:
     """Draw the most confident mistakes, some correct predictions, and the classes that are confused most often.
 
     Under the images of the first two: Grad-CAM of the predicted class.
@@ -187,28 +238,29 @@ def draw_mistakes(
     from cifar10.compute.inference import grad_cam
 
     network, images, truth = model.load_network(), test_examples.images, test_examples.labels
+    class_names = model.record.class_names
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = predicted != truth
     worst = np.argsort(-confidence * wrong, kind="stable")[: min(COLUMNS, wrong.sum())]
     per_class = [np.flatnonzero(~wrong & (truth == label)) for label in range(len(class_names))]
     correct = np.array([places[0] for places in per_class if len(places)][:COLUMNS], dtype=int)
 
-    rows: dict[str, list[tuple[np.ndarray, np.ndarray | None, str]]] = {}
+    sections: dict[str, list[tuple[np.ndarray, np.ndarray | None, str]]] = {}
     headings = ("Most confident mistakes, with Grad-CAM", "Correct predictions, with Grad-CAM")
     for heading, chosen in zip(headings, (worst, correct), strict=True):
         if len(chosen):
             maps = grad_cam(network, images[chosen], predicted[chosen])
-            rows[heading] = [
+            sections[heading] = [
                 (images[place], heat, _caption(class_names, truth[place], predicted[place], confidence[place]))
                 for place, heat in zip(chosen, maps, strict=True)
             ]
     for true, taken, count in _most_confused(truth, predicted, len(class_names)):
         places = np.flatnonzero((truth == true) & (predicted == taken))
         ordered = places[np.argsort(-confidence[places], kind="stable")][:COLUMNS]
-        rows[f"{class_names[true]} predicted as {class_names[taken]}, {count} times"] = [
+        sections[f"{class_names[true]} predicted as {class_names[taken]}, {count} times"] = [
             (images[place], None, f"{confidence[place]:.0%}") for place in ordered
         ]
-    return figures.mistakes(f"{model.record.architecture}, test images", rows, columns=COLUMNS)
+    return figures.mistakes(f"{title}, test images", sections, columns=COLUMNS)
 
 
 def _most_confused(truth: np.ndarray, predicted: np.ndarray, classes: int) -> list[tuple[int, int, int]]:
@@ -227,22 +279,7 @@ def _caption(class_names: list[str], true: int, predicted: int, confidence: floa
     return f"{class_names[true]}, predicted\n{class_names[predicted]}, {confidence:.0%}"
 
 
-def _rank(evaluation: Evaluation) -> tuple[bool, float, str]:
-    """Order by validation accuracy; models without one, which were trained on the val split, come last."""
-    accuracy = evaluation.metrics.val_accuracy
-    return accuracy is None, -(accuracy or 0.0), evaluation.architecture
-
-
-def _other_seeds(models: Models, evaluated: list[Evaluation]) -> list[TrainedModel]:
-    """Return the versions that differ from an evaluated one in the seed alone, the latest of each seed."""
-    others: list[TrainedModel] = []
-    for each in evaluated:
-        latest = {}
-        for version in models.versions(each.architecture):
-            model = models.load(each.architecture, version)
-            record = model.record
-            if (record.recipe_hash, record.data_version) == (each.record.recipe_hash, each.record.data_version):
-                latest[record.seed] = model
-        latest.pop(each.record.seed, None)
-        others += latest.values()
-    return others
+def _rank(row: Row) -> tuple[bool, float, str]:
+    """Order by validation accuracy; rows without one, which were trained on the val split, come last."""
+    accuracy = row.val_accuracy
+    return accuracy is None, -(accuracy or 0.0), row.name

@@ -20,8 +20,8 @@ def score(
     """Compute all metrics of a model.
 
     Args:
-        predictions: of the model, on the three splits.
-        train: the train split.
+        predictions: of the model.
+        train: the images on which it was trained.
         val: the val split, on which the temperature is fitted.
         test: the test split.
         class_names: in the order of the labels.

@@ -19,6 +19,7 @@ from keras import layers
 
 from cifar10.compute.device import cores
 from cifar10.compute.layers import walk_layers
+from cifar10.compute.portable import save
 from cifar10.errors import InputError
 
 Files = dict[str, bytes]  # path inside the export -> content
@@ -117,7 +118,7 @@ def _convertible(network: keras.Model) -> keras.Model:
 
 def _to_keras(network: keras.Model, folder: Path) -> bytes:
     path = folder / FORMATS[KERAS]
-    network.save(path)
+    save(network, path)
     return path.read_bytes()
 
 

@@ -15,11 +15,21 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from cifar10.architectures.descriptions import describe
-from cifar10.contracts import Evaluation, Evaluations, Examples, Export, Metrics, Record, TrainedModel, verify
+from cifar10.contracts import (
+    Evaluation,
+    Evaluations,
+    Examples,
+    Export,
+    Metrics,
+    Record,
+    Statistics,
+    TrainedModel,
+    verify,
+)
 from cifar10.datasets.model import Models
 from cifar10.errors import InputError
 from cifar10.metrics import accuracy, apply_temperature
-from cifar10.pipelines.selection import WinnerOrKnown, choose
+from cifar10.pipelines.selection import WinnerOrKnown, choose, ranked_rows
 
 logger = logging.getLogger(__name__)
 
@@ -43,23 +53,33 @@ class ExportOptions(BaseModel):
 
 
 def choose_for_export(
-    models: Models, leaderboard: pd.DataFrame | None, evaluations: Evaluations, export: dict[str, Any]
+    models: Models,
+    leaderboard: pd.DataFrame | None,
+    evaluations: Evaluations,
+    statistics: Statistics,
+    class_names: list[str],
+    export: dict[str, Any],
 ) -> tuple[TrainedModel, Evaluation]:
     """Return the winner, or the architecture that is asked for, and its evaluation.
 
     Raises:
-        InputError: there is no such model, or this version of it has not been evaluated.
+        InputError: there is no such model, its class names are not the current ones, it has not been evaluated, or the
+            leaderboard is not that of the latest evaluation.
     """
     options = ExportOptions.model_validate(export)
-    model = choose(models, leaderboard, options.architecture, "export.architecture")
-    name = model.record.architecture
-    for evaluation in evaluations.models:
-        if (evaluation.architecture, evaluation.version) == (name, model.version):
-            logger.info("Exporting %s, version %s", name, model.version)
-            return model, evaluation
+    if any(row["evaluations"] != evaluations.digest for row in ranked_rows(leaderboard)):
+        raise InputError(
+            "The leaderboard is not of the latest evaluation, so it may have another winner. Create it again: "
+            "kedro run --pipelines=reporting (with the same --env and --params)"
+        )
+    model = choose(models, leaderboard, statistics, class_names, options.architecture, "export.architecture")
+    for row in evaluations.rows:
+        for evaluation in (*row.seeds, *row.older):
+            if evaluation.identity == model.identity:
+                return model, evaluation
     raise InputError(
-        f"{name}, version {model.version}, has not been evaluated, so its model card would have no metrics. Run "
-        "kedro run --pipelines=evaluation,reporting first (with the same --env and --params)."
+        f"{model.record.architecture}, version {model.version}, has not been evaluated, so its model card would have "
+        "no metrics. Run kedro run --pipelines=evaluation,reporting first (with the same --env and --params)."
     )
 
 
@@ -138,7 +158,6 @@ def describe_model(
     evaluation: Evaluation,
     formats: pd.DataFrame,
     probabilities: np.ndarray,
-    class_names: list[str],
     data_description: str,
 ) -> tuple[dict[str, Any], str]:
     """Return the model card as JSON values and as Markdown; `probabilities` are of validation images."""
@@ -153,10 +172,11 @@ def describe_model(
         "name": record.architecture,
         "description": describe(record.architecture),
         "model_version": model.version,
+        "identity": model.identity,
         "exported_at": datetime.now(UTC).isoformat(),
-        "class_names": class_names,
+        "class_names": record.class_names,
         "input": {"name": INPUT, "shape": [None, 32, 32, 3], "dtype": "float32", "pixels": "RGB, 0 to 255"},
-        "output": {"name": OUTPUT, "shape": [None, len(class_names)], "dtype": "float32"},
+        "output": {"name": OUTPUT, "shape": [None, len(record.class_names)], "dtype": "float32"},
         "temperature": temperature,
         "unsure_below": float(np.quantile(confidence, UNSURE_QUANTILE)),
         "unsure_share": UNSURE_QUANTILE,
@@ -167,7 +187,7 @@ def describe_model(
         "limits": _limits(record, scores, recall),
         "formats": formats.to_dict("records"),
         "measured_on": hardware(),
-        "training": record.model_dump(exclude={"history", "digests"}),
+        "training": record.model_dump(exclude={"history", "layers", "digests"}),
         "licence": _licence(record),
     }
     source = importlib.resources.files("cifar10.pipelines.export").joinpath("model_card.md.jinja").read_text("utf-8")

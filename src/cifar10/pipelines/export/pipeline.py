@@ -11,7 +11,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 nodes.choose_for_export,
-                ["models", "leaderboard", "evaluations", "params:export"],
+                ["models", "leaderboard", "evaluations", "statistics", "params:class_names", "params:export"],
                 ["exported.model", "exported.evaluation"],
                 name="choose",
             ),
@@ -29,7 +29,6 @@ def create_pipeline() -> Pipeline:
                     "exported.evaluation",
                     "export",
                     "exported.probabilities",
-                    "params:class_names",
                     "params:data_description",
                 ],
                 ["model_card", "model_card_text"],

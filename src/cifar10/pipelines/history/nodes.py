@@ -25,14 +25,16 @@ def list_runs(models: Models, all_evaluations: list[Evaluations], evaluations: E
         InputError: nothing has been trained.
     """
     scores = {
-        (each.architecture, each.version): each.metrics
+        (each.record.architecture, each.version): each
         for past in all_evaluations
-        for each in (*past.models, *past.other_seeds)
+        for row in past.rows
+        for each in (*row.seeds, *row.older)
     }
     rows = []
     for model in models.all():
         record = model.record
-        metrics = scores.get((record.architecture, model.version))
+        known = scores.get((record.architecture, model.version))
+        metrics = known.metrics if known and known.record == record else None
         rows.append(
             {
                 "architecture": record.architecture,
@@ -46,8 +48,10 @@ def list_runs(models: Models, all_evaluations: list[Evaluations], evaluations: E
                 "training_seconds": record.training_seconds,
                 "training_examples": record.training_examples,
                 "train_on": record.recipe["train_on"],
-                "compute_dtype": record.compute_dtype,
                 "recipe_hash": record.recipe_hash,
+                "fingerprint": record.fingerprint,
+                "engine_version": record.engine_version,
+                "compute_dtype": record.compute_dtype,
                 "data_version": record.data_version[:12],
                 "megabytes": round(model.megabytes, 2),
                 "commit": record.versions["commit"],

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cifar10 import figures
-from cifar10.contracts import TrainedModel
+from cifar10.contracts import Statistics, TrainedModel
 from cifar10.datasets.model import Models
 from cifar10.errors import InputError
 from cifar10.images import find_images, read_image, thumbnail, to_network_input
@@ -20,23 +20,30 @@ MAX_DRAWN = 12  # images in the figure; the table has all
 
 
 def predict_images(
-    models: Models, leaderboard: pd.DataFrame | None, class_names: list[str], image: str | None, architecture: str
+    models: Models,
+    leaderboard: pd.DataFrame | None,
+    statistics: Statistics | None,
+    class_names: list[str],
+    image: str | None,
+    architecture: str,
 ) -> tuple[pd.DataFrame, Figure]:
     """Classify an image, or each image in a folder.
 
     Args:
         models: to choose from.
         leaderboard: names the winner, and has the temperatures by which confidences are calibrated.
-        class_names: in the order of the probabilities.
+        statistics: of the current data; None if there are none.
+        class_names: the current ones, which must be those of the model.
         image: a file or a folder.
-        architecture: whose latest version to use; `winner`: the first of the leaderboard, in the version it names.
+        architecture: whose best row of the leaderboard to use, or its newest version if it has none; `winner`: the
+            first row.
 
     Returns:
         One row per image, with its name, the predicted label, its probability, and one column per class; and a figure
         of the first images.
 
     Raises:
-        InputError: no image is given, it cannot be read, or there is no such model.
+        InputError: no image is given, it cannot be read, there is no such model, or its class names are others.
     """
     from cifar10.compute.inference import infer
 
@@ -44,22 +51,17 @@ def predict_images(
         raise InputError("No image is given: kedro run --pipelines=predict --params=image=FILE_OR_FOLDER")
     files = find_images(image)
     originals = [read_image(path) for path in files]
-    model = choose(models, leaderboard, architecture, "architecture")
+    model = choose(models, leaderboard, statistics, class_names, architecture, "architecture")
     network, record = model.load_network(), model.record
-    if network.output_shape[-1] != len(class_names):
-        raise InputError(
-            f"{record.architecture} was trained on {network.output_shape[-1]} classes, but class_names has "
-            f"{len(class_names)}."
-        )
 
     inputs = np.stack([to_network_input(each) for each in originals])
     calibrated = apply_temperature(infer(network, inputs, record.image_size), _temperature(leaderboard, model))
-    table = pd.DataFrame(calibrated, columns=class_names)
+    table = pd.DataFrame(calibrated, columns=record.class_names)
     table.insert(0, "image", [path.name for path in files])
-    table.insert(1, "label", [class_names[label] for label in calibrated.argmax(axis=1)])
+    table.insert(1, "label", [record.class_names[label] for label in calibrated.argmax(axis=1)])
     table.insert(2, "probability", calibrated.max(axis=1))
     for path, row in zip(files, calibrated, strict=True):
-        best = ", ".join(f"{class_names[place]} {row[place]:.1%}" for place in np.argsort(-row)[:3])
+        best = ", ".join(f"{record.class_names[place]} {row[place]:.1%}" for place in np.argsort(-row)[:3])
         logger.info("%s: %s", path, best)
     title = f"{record.architecture}, version {model.version}"
     if len(files) > MAX_DRAWN:
@@ -69,8 +71,8 @@ def predict_images(
 
 
 def _temperature(leaderboard: pd.DataFrame | None, model: TrainedModel) -> float:
-    """Return the temperature that was fitted for this version, or 1 if there is none."""
+    """Return the temperature that was fitted for this model, or 1 if there is none."""
     for row in ranked_rows(leaderboard):
-        if (row["architecture"], str(row["model_version"])) == (model.record.architecture, model.version):
+        if row["identity"] == model.identity:
             return float(row["temperature"])
     return 1.0

@@ -2,10 +2,12 @@
 
 import base64
 import re
+from typing import Any
 
 import pandas as pd
 
 from cifar10 import figures
+from cifar10.metrics import MIN_SEEDS
 
 COLOURS = {  # of the figures -> their names in the page, which has others for dark mode
     "#000000": "ink",
@@ -42,6 +44,19 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def spread(line: dict[str, Any]) -> str:
+    """Return what qualifies the mean over the seeds of a line of the leaderboard; empty if it has only one."""
+    if line["seeds"] < 2:
+        return ""
+    interval = (
+        f"95% CI {100 * line['seeds_low']:.2f} to {100 * line['seeds_high']:.2f}"
+        if line["seeds"] >= MIN_SEEDS
+        else f"a 95% CI takes {MIN_SEEDS}"
+    )
+    differs = "" if pd.isna(line["differs"]) or not line["differs"] else f"; they also differ in {line['differs']}"
+    return f"{line['seeds']} seeds, SD {100 * line['seeds_sd']:.2f} points, {interval}{differs}"
+
+
 def listed(names: list[str]) -> str:
     """Return names as an enumeration."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
@@ -53,6 +68,12 @@ def data_uri(svg: str) -> str:
         svg = re.sub(colour, f"var(--{name})", svg, flags=re.IGNORECASE)
     svg = re.sub(r"(<svg[^>]*>)", lambda found: f"{found[1]}{STYLE}", svg, count=1)
     return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+
+
+def label(svg: str) -> str | None:
+    """Return the label with which one of the project's figures was saved as SVG."""
+    found = re.search(r"<dc:identifier>([^<]*)</dc:identifier>", svg)
+    return found[1] if found else None
 
 
 def width(svg: str) -> float:

@@ -1,8 +1,11 @@
 """Rank the evaluated models, and write the leaderboard and the report."""
 
 import datetime
+import functools
+import hashlib
 import importlib.resources
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,40 +14,63 @@ from matplotlib.figure import Figure
 
 from cifar10 import figures, metrics
 from cifar10.architectures.descriptions import describe
-from cifar10.contracts import Evaluation, Evaluations, Pair
+from cifar10.contracts import Evaluations, Pair, Record, Row, check_class_names
 from cifar10.pipelines.reporting import formatting
+from cifar10.training.recipe import RECIPES, Recipe
+
+logger = logging.getLogger(__name__)
 
 NESTED = {"classes", "confusion", "reliability", "calibrated_reliability"}  # metrics that do not fit into a table
 DRAWN = ("comparison", "trade_offs", "overlaid_curves", "calibration", "per_class", "pairs", "robustness")
 
 
-def rank(evaluations: Evaluations) -> pd.DataFrame:
-    """Return the leaderboard: one row per model, by validation accuracy. Test metrics decide nothing.
+def rank(evaluations: Evaluations, class_names: list[str]) -> pd.DataFrame:
+    """Return the leaderboard: one line per row, by mean validation accuracy. Test metrics decide nothing.
 
-    A model that was trained on the val split, too, cannot be ranked by it, and stands at the end without a rank.
-    `ties_with_first` marks models whose test accuracy does not differ significantly from that of the first. If several
-    seeds of a recipe were evaluated, `seeds` is their number, and `seeds_mean`, `seeds_sd`, `seeds_low` and
-    `seeds_high` are mean, standard deviation and 95% interval of their test accuracies.
+    A row whose models were trained on the val split, too, cannot be ranked by it, and stands at the end without a rank.
+    `ties_with_first` marks rows whose test accuracy does not differ significantly from that of the first. Metrics,
+    costs and record are those of the lowest seed. `mean_val_accuracy` is the mean over all `seeds`, which ranks;
+    `seeds_mean`, `seeds_sd`, `seeds_low` and `seeds_high` are mean, standard deviation and 95% interval of their test
+    accuracies; `differs` says what differs between them besides the seed. `recipe` says how the rows of one
+    architecture differ. `evaluations` is the digest of the evaluations.
+
+    Raises:
+        InputError: the models were trained with other class names.
     """
-    models = evaluations.models
-    first = models[0].architecture
-    ties = {pair.second for pair in evaluations.pairs if pair.first == first and not pair.significant}
-    ties |= {pair.first for pair in evaluations.pairs if pair.second == first and not pair.significant}
-    rows = []
-    for place, each in enumerate(models, start=1):
-        ranked = each.metrics.val_accuracy is not None
-        head = {
-            "rank": place if ranked else None,
-            "architecture": each.architecture,
-            "ties_with_first": each.architecture in ties,
+    check_class_names("The latest evaluation", evaluations.class_names, class_names)
+    ties, recipes = _ties(evaluations), compare_recipes(evaluations.rows)
+    lines = [
+        {
+            "rank": None if row.val_accuracy is None else place,
+            "name": row.name,
+            "architecture": row.architecture,
+            "ties_with_first": row.name in ties,
+            "recipe": recipes[row.name],
+            "mean_val_accuracy": row.val_accuracy,
+            **_of_first(row),
+            **_over_seeds(row),
+            "evaluations": evaluations.digest,
         }
-        rows.append({**head, **_row(each), **_over_seeds(each, evaluations.other_seeds)})
-    return pd.DataFrame(rows).astype({"rank": "Int64"})
+        for place, row in enumerate(evaluations.rows, start=1)
+    ]
+    return pd.DataFrame(lines).astype({"rank": "Int64"})
 
 
-def _row(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the metrics, the costs, and what identifies the model, as plain values."""
-    record = evaluation.record
+def _ties(evaluations: Evaluations) -> set[str]:
+    """Return the rows whose test accuracy does not differ significantly from that of the first."""
+    first = evaluations.rows[0].name
+    return {
+        name
+        for pair in evaluations.pairs
+        if not pair.significant and first in (pair.first, pair.second)
+        for name in {pair.first, pair.second} - {first}
+    }
+
+
+def _of_first(row: Row) -> dict[str, Any]:
+    """Return the metrics, the costs, and what identifies the model of the lowest seed, as plain values."""
+    evaluation, record = row.first, row.first.record
+    versions = {name: version for name, version in record.versions.items() if name != "commit"}
     return {
         **evaluation.metrics.model_dump(exclude=NESTED),
         **evaluation.costs.model_dump(),
@@ -58,27 +84,66 @@ def _row(evaluation: Evaluation) -> dict[str, Any]:
         "seed": record.seed,
         "train_on": record.recipe["train_on"],
         "recipe_hash": record.recipe_hash,
+        "fingerprint": record.fingerprint,
+        "engine_version": record.engine_version,
+        "compute_dtype": record.compute_dtype,
         "model_version": evaluation.version,
+        "identity": evaluation.identity,
         "data_version": record.data_version,
         "initial_weights": record.initial_weights,
         "image_size": record.image_size,
-        "compute_dtype": record.compute_dtype,
         "commit": record.versions["commit"],
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "hardware": record.hardware,
     }
 
 
-def _over_seeds(evaluation: Evaluation, others: list[Evaluation]) -> dict[str, Any]:
-    """Summarise the test accuracies of this recipe over its seeds."""
-    same = [each for each in others if each.architecture == evaluation.architecture]
-    values = [each.metrics.accuracy for each in (evaluation, *same)]
-    interval = metrics.t_interval(values)
+def _over_seeds(row: Row) -> dict[str, Any]:
+    """Summarise the test accuracies of a row over its seeds."""
+    values = [each.metrics.accuracy for each in row.seeds]
+    several, interval = len(values) > 1, metrics.t_interval(values)
     return {
         "seeds": len(values),
-        "seeds_mean": float(np.mean(values)) if interval else None,
-        "seeds_sd": float(np.std(values, ddof=1)) if interval else None,
+        "seeds_mean": float(np.mean(values)) if several else None,
+        "seeds_sd": float(np.std(values, ddof=1)) if several else None,
         "seeds_low": interval.low if interval else None,
         "seeds_high": interval.high if interval else None,
+        "seed_numbers": " ".join(str(each.record.seed) for each in row.seeds),
+        "seed_versions": " ".join(each.version for each in row.seeds),
+        "differs": differences(row),
+    }
+
+
+def differences(row: Row) -> str:
+    """Say what differs between the seeds of a row besides the seed; empty if nothing does."""
+    return "; ".join(f"{name} {', '.join(values)}" for name, values in row.differences.items())
+
+
+def compare_recipes(rows: list[Row]) -> dict[str, str]:
+    """Return the name of each row -> the options in which it differs from other rows of its architecture."""
+    texts = {}
+    for architecture in dict.fromkeys(row.architecture for row in rows):
+        options = {row.name: _options(row.first.record) for row in rows if row.architecture == architecture}
+        names = dict.fromkeys(option for values in options.values() for option in values)
+        differing = [each for each in names if len({values.get(each) for values in options.values()}) > 1]
+        for name, values in options.items():
+            texts[name] = ", ".join(f"{each} {values[each]}" for each in differing if each in values)
+    return texts
+
+
+def _options(record: Record) -> dict[str, str]:
+    """Return the recipe as text, with what else tells rows apart; an option that it lacks is at its default."""
+    defaults = {
+        name: field.default
+        for name, field in RECIPES.get(record.architecture, Recipe).model_fields.items()
+        if not field.is_required()
+    }
+    values = {name: value for name, value in {**defaults, **record.recipe}.items() if name != "seed"}
+    return {
+        **{name: "null" if value is None else str(value) for name, value in values.items()},
+        "network": record.fingerprint[:8],
+        "engine": str(record.engine_version),
+        "computed in": record.compute_dtype,
     }
 
 
@@ -89,56 +154,114 @@ def list_pairs(evaluations: Evaluations) -> pd.DataFrame:
 
 def write_markdown(leaderboard: pd.DataFrame) -> str:
     """Return the leaderboard as a Markdown table."""
-    lines = [
-        "| | validation | test (95% CI) | test, views averaged | log loss | parameters | latency | training |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    rows: Any = leaderboard.itertuples()
-    for row in rows:
-        mark = " ≈" if row.ties_with_first else ""
-        cells = [
-            f"`{row.architecture}`{mark}",
-            formatting.percent(row.val_accuracy),
-            f"{formatting.percent(row.accuracy)} ({100 * row.accuracy_low:.2f} to {100 * row.accuracy_high:.2f})",
-            formatting.percent(row.averaged_accuracy),
-            f"{row.loss:.3f}",
-            f"{row.parameters:,}",
-            f"{row.latency_ms:.1f} ms",
-            formatting.duration(row.training_seconds),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += [
+    headings = [
         "",
-        "Ranked by validation accuracy. ≈: test accuracy not significantly different from that of the first "
-        "(McNemar's exact test with Holm's correction, 5%).",
+        "validation",
+        "test (95% CI)",
+        "test, views averaged",
+        "log loss",
+        "parameters",
+        "latency",
+        "training",
     ]
-    return "\n".join(lines) + "\n"
+    if (leaderboard.seeds > 1).any():
+        headings.append("test, mean over seeds")
+    lines = [f"| {' | '.join(headings)} |".replace("|  |", "| |"), "|---" * len(headings) + "|"]
+    rows: Any = leaderboard.to_dict("records")
+    for row in rows:
+        mark = " ≈" if row["ties_with_first"] else ""
+        recipe = f" ({row['recipe']})" if row["recipe"] and not pd.isna(row["recipe"]) else ""
+        interval = f"{100 * row['accuracy_low']:.2f} to {100 * row['accuracy_high']:.2f}"
+        cells = [
+            f"`{row['name']}`{mark}{recipe}",
+            formatting.percent(row["mean_val_accuracy"]) or "n/a",
+            f"{formatting.percent(row['accuracy'])} ({interval})",
+            formatting.percent(row["averaged_accuracy"]),
+            f"{row['loss']:.3f}",
+            f"{row['parameters']:,}",
+            f"{row['latency_ms']:.1f} ms",
+            formatting.duration(row["training_seconds"]),
+            f"{formatting.percent(row['seeds_mean'])} ({formatting.spread(row)})" if row["seeds"] > 1 else "",
+        ]
+        lines.append(f"| {' | '.join(cells[: len(headings)])} |")
+    return "\n".join([*lines, "", *explain_ranks(leaderboard)]) + "\n"
 
 
-def draw_robustness(robustness: pd.DataFrame | None, leaderboard: pd.DataFrame) -> Iterator[Figure]:
-    """Draw the accuracy on corrupted images of the models in the leaderboard; yield nothing if there is none."""
-    if robustness is None:
-        return
-    table = _in_leaderboard(robustness, leaderboard)
+def explain_ranks(leaderboard: pd.DataFrame) -> list[str]:
+    """Return the sentences that explain the marks of this leaderboard."""
+    sentences = ["Ranked by validation accuracy."]
+    if (leaderboard.seeds > 1).any():
+        sentences = [
+            "Ranked by validation accuracy, averaged over the seeds of a recipe. Whatever is not called a mean is of "
+            "its lowest seed."
+        ]
+    if leaderboard["rank"].isna().any():
+        sentences.append("n/a: trained on the validation images, too, and so without a rank.")
+    if leaderboard.ties_with_first.any():
+        sentences.append(
+            "≈: test accuracy not significantly different from that of the first (McNemar's exact test with Holm's "
+            "correction, 5%)."
+        )
+    return sentences
+
+
+def labelled(draw: Callable[[Any], Figure]) -> Callable[[Any], Figure]:
+    """Make a function of the evaluations, or of their leaderboard, label its figure with their digest.
+
+    The label is saved with the figure, so that the report can tell whether it shows the same evaluations.
+    """
+
+    @functools.wraps(draw)
+    def draw_labelled(source: Any) -> Figure:
+        figure = draw(source)
+        figure.set_label(source.digest if isinstance(source, Evaluations) else source.evaluations.iloc[0])
+        return figure
+
+    return draw_labelled
+
+
+def draw_robustness(robustness: pd.DataFrame | None, evaluations: Evaluations) -> Iterator[Figure]:
+    """Draw the accuracy on corrupted images of the models that were evaluated; yield nothing if there is none."""
+    table = _of_evaluated(robustness, evaluations)
     if not table.empty:
-        yield figures.robustness(table, list(leaderboard.architecture))
+        figure = figures.robustness(table, [row.name for row in evaluations.rows])
+        figure.set_label(_digest(table))
+        yield figure
+
+
+def _of_evaluated(robustness: pd.DataFrame | None, evaluations: Evaluations) -> pd.DataFrame:
+    """Return the lines of those models that stand for a row of the evaluations, under its name."""
+    if robustness is None:
+        return pd.DataFrame(columns=["name"])
+    rows = [(row.name, row.first.identity) for row in evaluations.rows]
+    return pd.DataFrame(rows, columns=["name", "identity"]).merge(robustness.drop(columns="name"), on="identity")
+
+
+def _digest(table: pd.DataFrame) -> str:
+    """Return the first 12 digits of the SHA-256 of a table."""
+    return hashlib.sha256(table.to_csv().encode()).hexdigest()[:12]
 
 
 def write_report(
-    leaderboard: pd.DataFrame,
     evaluations: Evaluations,
+    class_names: list[str],
     portraits: dict[str, str],
     robustness: pd.DataFrame | None,
     *drawn: str | None,
 ) -> str:
     """Return one HTML page that needs no other file: the result, the evidence for it, and how it was produced.
 
+    Figures of other models or evaluations, which an interrupted or partial run has left, are left out.
+
     Args:
-        leaderboard: the ranked models.
-        evaluations: of these models.
+        evaluations: of all models.
+        class_names: the current ones.
         portraits: SVG figures of single models, `NAME_confusion_matrix` and `NAME_mistakes`.
         robustness: accuracy on corrupted images, if it has been evaluated.
         drawn: the SVG figures named in `DRAWN`, in that order.
+
+    Raises:
+        InputError: the models were trained with other class names.
     """
     import jinja2
 
@@ -147,75 +270,90 @@ def write_report(
         percent=formatting.percent,
         duration=formatting.duration,
         number=formatting.number,
+        spread=formatting.spread,
+        listed=formatting.listed,
         data_uri=formatting.data_uri,
         width=formatting.width,
     )
     source = importlib.resources.files("cifar10.pipelines.reporting").joinpath("report.html.jinja").read_text("utf-8")
+    leaderboard, corrupted = rank(evaluations, class_names), _of_evaluated(robustness, evaluations)
+    given: dict[str, str | None] = {**dict(zip(DRAWN, drawn, strict=True)), **portraits}
+    labels = dict.fromkeys(DRAWN, evaluations.digest) | {"robustness": _digest(corrupted)}
+    for row in evaluations.rows:
+        labels |= dict.fromkeys((f"{row.name}_confusion_matrix", f"{row.name}_mistakes"), row.first.identity)
+    shown = {name: svg for name, label in labels.items() if (svg := given.get(name)) and formatting.label(svg) == label}
+    expected = {name for name, svg in given.items() if svg} | (set(labels) - set(DRAWN))
+    if missing := sorted(expected & set(labels) - set(shown)):
+        logger.warning(
+            "The report lacks figures, because an earlier or interrupted run has left none, or those of other models "
+            "or data: %s. To draw them: kedro run --pipelines=evaluation,reporting (with the same --env and --params)",
+            ", ".join(missing),
+        )
     models = [
-        {
-            **row,
-            "record": each.record,
-            "description": describe(each.architecture),
-            "confusion_matrix": portraits.get(f"{each.architecture}_confusion_matrix"),
-            "mistakes": portraits.get(f"{each.architecture}_mistakes"),
-        }
-        for row, each in zip(leaderboard.to_dict("records"), evaluations.models, strict=True)
+        {**line, "row": row, "record": row.first.record, "description": describe(row.architecture)}
+        for line, row in zip(leaderboard.to_dict("records"), evaluations.rows, strict=True)
     ]
-    corrupted = [] if robustness is None else _mean_robustness(robustness, leaderboard)
-    shown = dict(zip(DRAWN, drawn, strict=True)) | ({} if corrupted else {"robustness": None})
     return environment.from_string(source).render(
-        summary=summarise(leaderboard, evaluations),
+        summary=summarise(evaluations),
         models=models,
         figures=shown,
-        robustness=corrupted,
-        views=next((row["views"] for row in models if row["views"] != "none"), None),
+        robustness=_mean_robustness(corrupted),
+        not_corrupted=[row.name for row in evaluations.rows if row.name not in set(corrupted["name"])],
+        views=next((line["views"] for line in models if line["views"] != "none"), None),
+        explanations=explain_ranks(leaderboard),
+        ranked=[row.name for row in evaluations.rows if row.val_accuracy is not None],
+        redefined=_redefined(evaluations.rows),
+        unranked=[row.name for row in evaluations.rows if row.val_accuracy is None],
         with_seeds=bool((leaderboard.seeds > 1).any()),
         test_images=int(leaderboard.test_examples.iloc[0]),
         created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 
-def summarise(leaderboard: pd.DataFrame, evaluations: Evaluations) -> str:
+def _redefined(rows: list[Row]) -> set[str]:
+    """Return the architectures whose rows do not all have the same network, as after a change of the code."""
+    networks = {(row.architecture, row.first.record.fingerprint) for row in rows}
+    names = [architecture for architecture, _ in networks]
+    return {name for name in names if names.count(name) > 1}
+
+
+def summarise(evaluations: Evaluations) -> str:
     """Say in two or three sentences which model is best, and how certain that is."""
-    ranked = leaderboard[leaderboard["rank"].notna()]
-    if ranked.empty:
+    ranked = [row for row in evaluations.rows if row.val_accuracy is not None]
+    if not ranked:
         return "No model can be ranked, because all of them were trained on the validation images, too."
-    first = ranked.iloc[0]
+    first, scores = ranked[0], ranked[0].first.metrics
     test = (
-        f"test accuracy {formatting.percent(first.accuracy)} (95% CI {100 * first.accuracy_low:.1f} to "
-        f"{100 * first.accuracy_high:.1f})"
+        f"{'test accuracy' if len(first.seeds) == 1 else f'with seed {first.first.record.seed} a test accuracy of'} "
+        f"{formatting.percent(scores.accuracy)} (95% CI {100 * scores.accuracy_low:.1f} to "
+        f"{100 * scores.accuracy_high:.1f})"
     )
     if len(ranked) == 1:
-        return f"{first.architecture} is the only ranked model: {test}."
+        return f"{first.name} is the only ranked model: {test}."
+    tied = [row.name for row in ranked[1:] if row.val_accuracy == first.val_accuracy]
+    over = "" if len(first.seeds) == 1 else f", mean over {len(first.seeds)} seeds"
     best = (
-        f"{first.architecture} has the best validation accuracy of {len(ranked)} models "
-        f"({formatting.percent(first.val_accuracy)}), and {test}."
+        f"{first.name} has the best validation accuracy of {len(ranked)} models "
+        f"({formatting.percent(first.val_accuracy)}{over}{f', as has {formatting.listed(tied)}' if tied else ''}), "
+        f"and {test}."
     )
-    ties = list(ranked.architecture[ranked.ties_with_first])
+    ties = [row.title for row in ranked if row.name in _ties(evaluations)]
     if ties:
-        return f"{best} Its test accuracy is not significantly different from that of {formatting.listed(ties)}."
-    second = ranked.iloc[1]
-    pair = next(
-        pair for pair in evaluations.pairs if {pair.first, pair.second} == {first.architecture, second.architecture}
-    )
-    sign = 1 if pair.first == first.architecture else -1
+        return f"{best} This test accuracy is not significantly different from that of {formatting.listed(ties)}."
+    second = ranked[1]
+    pair = next(pair for pair in evaluations.pairs if {pair.first, pair.second} == {first.name, second.name})
+    sign = 1 if pair.first == first.name else -1
     low, high = sorted((sign * pair.low, sign * pair.high))
     order = "ahead of" if sign * pair.difference > 0 else "behind"
     return (
         f"{best} On the test images it is {abs(100 * pair.difference):.1f} points {order} the next model, "
-        f"{second.architecture} (95% CI of the difference {100 * low:+.1f} to {100 * high:+.1f}), which is significant."
+        f"{second.title} (95% CI of the difference {100 * low:+.1f} to {100 * high:+.1f}), which is significant."
     )
 
 
-def _mean_robustness(table: pd.DataFrame, leaderboard: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the mean accuracy over all corruptions, one row per model, in the order of the leaderboard."""
-    columns = ["accuracy", "clean_accuracy", "images"]
-    means = _in_leaderboard(table, leaderboard).groupby("architecture")[columns].mean()
-    return [
-        {"architecture": name, **means.loc[name].to_dict()} for name in leaderboard.architecture if name in means.index
-    ]
-
-
-def _in_leaderboard(table: pd.DataFrame, leaderboard: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of those versions that are in the leaderboard."""
-    return table.merge(leaderboard[["architecture", "model_version"]], on=["architecture", "model_version"])
+def _mean_robustness(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the mean accuracy over all corruptions, one line per row of the evaluations, in their order."""
+    if table.empty:
+        return []
+    means = table.groupby("name", sort=False)[["accuracy", "clean_accuracy", "images"]].mean()
+    return means.reset_index().to_dict("records")  # type: ignore[return-value]

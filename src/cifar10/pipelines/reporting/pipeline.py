@@ -11,19 +11,24 @@ def create_pipeline() -> Pipeline:
     drawn = [f"figure.{name}" for name in nodes.DRAWN]
     return Pipeline(
         [
-            Node(nodes.rank, "evaluations", "leaderboard", name="rank"),
+            Node(nodes.rank, ["evaluations", "params:class_names"], "leaderboard", name="rank"),
             Node(nodes.list_pairs, "evaluations", "pairs", name="list_pairs"),
             Node(nodes.write_markdown, "leaderboard", "leaderboard_table", name="write_markdown"),
-            Node(figures.comparison, "leaderboard", "figure.comparison", name="draw_comparison"),
-            Node(figures.trade_offs, "leaderboard", "figure.trade_offs", name="draw_trade_offs"),
-            Node(figures.overlaid_curves, "evaluations", "figure.overlaid_curves", name="draw_overlaid_curves"),
-            Node(figures.calibration, "evaluations", "figure.calibration", name="draw_calibration"),
-            Node(figures.per_class, "evaluations", "figure.per_class", name="draw_per_class"),
-            Node(figures.pairwise, "evaluations", "figure.pairs", name="draw_pairs"),
-            Node(nodes.draw_robustness, ["robustness", "leaderboard"], "figure.robustness", name="draw_robustness"),
+            *(
+                Node(nodes.labelled(draw), source, f"figure.{name}", name=f"draw_{name}")
+                for name, draw, source in (
+                    ("comparison", figures.comparison, "leaderboard"),
+                    ("trade_offs", figures.trade_offs, "leaderboard"),
+                    ("overlaid_curves", figures.overlaid_curves, "evaluations"),
+                    ("calibration", figures.calibration, "evaluations"),
+                    ("per_class", figures.per_class, "evaluations"),
+                    ("pairs", figures.pairwise, "evaluations"),
+                )
+            ),
+            Node(nodes.draw_robustness, ["robustness", "evaluations"], "figure.robustness", name="draw_robustness"),
             Node(
                 nodes.write_report,
-                ["leaderboard", "evaluations", "portraits", "robustness", *drawn],
+                ["evaluations", "params:class_names", "portraits", "robustness", *drawn],
                 "report",
                 name="write_report",
             ),

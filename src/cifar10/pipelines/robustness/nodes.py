@@ -10,13 +10,14 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from cifar10.contracts import Examples, Statistics, TrainedModel, verify
+from cifar10.datasets.model import Models
 from cifar10.metrics import accuracy
 from cifar10.pipelines.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from cifar10.pipelines.selection import trained_on_current_data
+from cifar10.pipelines.selection import current_rows
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ["architecture", "model_version", "corruption", "severity", "accuracy", "clean_accuracy", "images"]
+COLUMNS = ["corruption", "severity", "accuracy", "clean_accuracy", "images"]
 
 
 class Robustness(BaseModel):
@@ -34,27 +35,31 @@ def robustness_evaluator(architectures: list[str]) -> Callable:
     def evaluate_corrupted(
         statistics: Statistics,
         test_examples: Examples,
+        class_names: list[str],
         robustness: dict[str, Any],
+        models: Models,
         *trained: TrainedModel | None,
     ) -> pd.DataFrame:
-        """Evaluate each model that has been trained on the current data, best mean accuracy first.
+        """Evaluate the models that stand for the rows of an evaluation: the best mean accuracy first.
 
         Args:
             statistics: of the current data.
             test_examples: a random subset of which is evaluated, the same for every model.
+            class_names: in the order of the labels.
             robustness: see `Robustness`.
+            models: all versions of all models.
             trained: one model per architecture; None where it has not been trained.
 
         Returns:
-            One row per model, corruption and severity.
+            One line per row, corruption and severity, with what identifies the model.
 
         Raises:
             InputError: there is no such model, or the images have changed since preprocessing.
         """
         options = Robustness.model_validate(robustness)
         verify(statistics.digests, test=test_examples)
-        models = trained_on_current_data(trained, architectures, statistics, "robustness")
-        tables = [evaluate_model(model, test_examples, options) for model in models]
+        rows = current_rows(trained, architectures, models, statistics, class_names, "robustness")
+        tables = [evaluate_model(row.seeds[0], test_examples, options).assign(name=row.name) for row in rows]
         tables.sort(key=lambda table: table.accuracy.mean(), reverse=True)
         return pd.concat(tables, ignore_index=True)
 
@@ -73,14 +78,21 @@ def evaluate_model(model: TrainedModel, test_examples: Examples, options: Robust
     def evaluate(images: np.ndarray) -> float:
         return accuracy(chosen.labels, infer(network, images, record.image_size))
 
-    clean, rows = evaluate(chosen.images), []
+    clean, lines = evaluate(chosen.images), []
     pairs = list(itertools.product(CORRUPTIONS, SEVERITIES))
     with live(f"{record.architecture}, corrupted images", len(pairs)) as show:
         for done, (corruption, severity) in enumerate(pairs, start=1):
             corrupted = evaluate(corrupt(chosen.images, corruption, severity, options.seed))
-            rows.append((record.architecture, model.version, corruption, severity, corrupted, clean, count))
+            lines.append((corruption, severity, corrupted, clean, count))
             show(done, corruption)
-    table = pd.DataFrame(rows, columns=COLUMNS)
+    table = pd.DataFrame(lines, columns=COLUMNS)
     mean = table.accuracy.mean()
     logger.info("%s: accuracy %.4f on clean images, %.4f on corrupted ones (mean)", record.architecture, clean, mean)
-    return table
+    return table.assign(
+        architecture=record.architecture,
+        model_version=model.version,
+        recipe_hash=record.recipe_hash,
+        seed=record.seed,
+        data_version=record.data_version,
+        identity=model.identity,
+    )

@@ -12,7 +12,14 @@ def create_pipeline(architectures: Iterable[str]) -> Pipeline:
     names = list(architectures)
     node = Node(
         robustness_evaluator(names),
-        ["statistics", "test_examples", "params:robustness", *(f"{name}.model" for name in names)],
+        [
+            "statistics",
+            "test_examples",
+            "params:class_names",
+            "params:robustness",
+            "models",
+            *(f"{name}.model" for name in names),
+        ],
         "robustness",
         name="evaluate_corrupted",
     )
