@@ -434,6 +434,11 @@ def test_registry_lists_every_pipeline_without_tensorflow():
             "vgg16: optimizer adam does not use weight_decay (only sgd, muon, adamw): set weight_decay=0.0, or",
         ),
         (["--params=simple_cnn.schedule=constant,simple_cnn.warmup=0.1"], "schedule constant does not use warmup"),
+        (
+            ["--params=simple_cnn.optimizer=sgd,simple_cnn.whitening_epochs=2"],
+            "simple_cnn: this network has no whitening layer; set whitening_epochs=null",
+        ),
+        (["--params=airbench94.epochs=1"], "but epochs is only 1; set whitening_epochs=1 or lower"),
         (["--params=vgg16.seed=true"], "vgg16.seed: input should be a valid integer, but it is True"),
         (["--params=vgg16_imagenet.alpha=0.5"], "vgg16_imagenet.alpha: no such parameter; valid names: "),
         (["--params=mobilenetv2_imagenet.alpha=0.4"], "with weights=imagenet, alpha must be one of (0.35, 0.5"),

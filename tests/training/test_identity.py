@@ -104,6 +104,17 @@ def test_operations_between_layers_count_with_their_constants():
     assert len({fingerprint(each) for each in (shifted(103.9), shifted(104.9), shifted(103.9, axis=1))}) == 3
 
 
+@pytest.mark.parametrize("place", range(5))
+def test_everything_that_a_training_depends_on_is_part_of_its_identity(recipe, place):
+    """The architecture, the recipe, the version of the data, the class names, and the network."""
+    given = ["simple_cnn", recipe(seed=1), "data", ["cat", "dog"], "network"]
+    other = ["batchnorm_cnn", recipe(seed=2), "other data", ["dog", "cat"], "another network"]
+    changed = [*given[:place], other[place], *given[place + 1 :]]
+    before, after = (identity.identify(*each) for each in (given, changed))
+    assert len([name for name in before if before[name] != after[name]]) == 1
+    assert before["backend"] == keras.backend.backend()
+
+
 def test_engine_version_is_part_of_the_identity(recipe, monkeypatch):
     before = identity.identify("simple_cnn", recipe(), "data", ["cat"], "network")
     monkeypatch.setattr(identity, "ENGINE_VERSION", identity.ENGINE_VERSION + 1)

@@ -215,8 +215,8 @@ def test_weights_count_by_name_and_content_wherever_they_lie(make, tmp_path):
     assert recipe.model_copy(update={"epochs": 9}).described()["weights"] == recipe.initial_weights
 
 
-def identity(recipe, data="data", names=("cat", "dog"), network="network"):
-    return identify("mobilenetv2_imagenet", recipe, data, list(names), network)
+def identity(recipe):
+    return identify("mobilenetv2_imagenet", recipe, "data", ["cat", "dog"], "network")
 
 
 @pytest.mark.parametrize(
