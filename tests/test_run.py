@@ -457,6 +457,7 @@ def test_registry_lists_every_pipeline_without_tensorflow():
             "first: kedro run --pipelines=ingestion,preprocessing,evaluation --env=demo --params=data_root=",
         ),
         (["--pipelines=ingestion_csv"], "train.csv is missing. Put train.csv and test.csv"),
+        (["--pipelines=ingestion,ingestion_csv"], "cannot run together, because both write test_examples"),
     ],
 )
 def test_mistake_ends_in_one_clear_message(tmp_path, arguments, message):
