@@ -57,24 +57,36 @@ def test_live_line_of_a_training_fits_into_100_columns(monkeypatch):
     monkeypatch.setattr(module, "DELAY_SECONDS", 0.0)
     monkeypatch.setattr(module, "SHOW_SECONDS", 0.0)
     with live("densenet121_imagenet, fine-tuning", 4000) as show:
-        progress = TrainingProgress(show, steps=200, epoch=11, epochs=20, previous=[252.0])
+        progress = TrainingProgress(show, steps=200, costs=[1.0] * 20, previous=[252.0] * 11)
         progress.on_train_batch_end(30, {"loss": 1.0, "accuracy": 0.5})
     lines = [line.rstrip() for line in terminal.getvalue().split("\r") if "epoch" in line]
     assert re.search(r"epoch 12/20 16%, loss 1\.000, accuracy 0\.500, \d+ s/epoch, done \d\d:\d\d$", lines[-1])
 
 
-@pytest.mark.parametrize("previous", [[], [80.0, 40.0]])
-def test_training_says_how_long_it_will_take(monkeypatch, previous):
+@pytest.mark.parametrize(
+    ("costs", "previous", "expected"),
+    [
+        # Ten seconds for half an epoch: twenty per epoch, of which two and a half are left.
+        ([1.0] * 3, [], (5, "epoch 1/3 50%, loss 1.000, accuracy 0.500, 20 s/epoch, done 50 s")),
+        ([1.0] * 5, [80.0, 40.0], (25, "epoch 3/5 50%, loss 1.000, accuracy 0.500, 20 s/epoch, done 50 s")),
+        # After two epochs at a quarter of the cost, and in the first of three whole ones.
+        (
+            [0.25, 0.25, 1.0, 1.0, 1.0],
+            [8.0, 4.0],
+            (25, "epoch 3/5 50%, loss 1.000, accuracy 0.500, 16 s/epoch, done 38 s"),
+        ),
+    ],
+)
+def test_training_says_how_long_it_will_take(monkeypatch, costs, previous, expected):
     now, shown = 100.0, []
     monkeypatch.setattr(module.time, "monotonic", lambda: now)
     monkeypatch.setattr(module.time, "time", lambda: 0.0)
     monkeypatch.setattr(module.time, "localtime", lambda seconds: seconds)
     monkeypatch.setattr(module.time, "strftime", lambda form, seconds: f"{seconds:.0f} s")
-    progress = TrainingProgress(lambda *given: shown.append(given), steps=10, epoch=2, epochs=5, previous=previous)
+    progress = TrainingProgress(lambda *given: shown.append(given), steps=10, costs=costs, previous=previous)
     now = 110.0
     progress.on_train_batch_end(4, {"loss": 1.0, "accuracy": 0.5})
-    # Ten seconds for half an epoch: twenty per epoch, of which two and a half are left.
-    assert shown == [(25, "epoch 3/5 50%, loss 1.000, accuracy 0.500, 20 s/epoch, done 50 s")]
+    assert shown == [expected]
 
 
 def test_prediction_shows_every_batch():

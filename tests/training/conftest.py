@@ -13,6 +13,17 @@ def blocks():
 
 
 @pytest.fixture(scope="session")
+def blocks_of(blocks):
+    """Return the recipes that an environment changes, as Kedro merges them."""
+
+    def load(env):
+        changed = yaml.safe_load((PROJECT / f"conf/{env}/parameters.yml").read_text())
+        return {name: {**blocks[name], **block} for name, block in changed.items() if not name.startswith("_")}
+
+    return load
+
+
+@pytest.fixture(scope="session")
 def recipe(blocks):
     """Make a recipe without augmentation from the common one and what differs."""
 

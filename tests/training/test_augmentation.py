@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from cifar10.training.augmentation import Augmentation, _bilinear, flip_half
+from cifar10.training.augmentation import Augmentation, _bilinear, flip_half, reduce_size
 
 FILL = (10.0, 20.0, 30.0)
 
@@ -120,6 +120,15 @@ def test_all_options_together_compile(images, recipe):
     layer = Augmentation(recipe(flip="random", shift=4, cutout=8, rotation=15, zoom=0.1), FILL)
     model = keras.Sequential([keras.Input((32, 32, 3)), layer, keras.layers.GlobalAveragePooling2D()])
     assert np.isfinite(model.predict(images, verbose=0)).all()
+
+
+@pytest.mark.parametrize("size", [8, 16, 24, 25, 31, 32])
+def test_reduced_pixel_is_the_mean_of_the_area_it_covers(size):
+    image = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
+    reduced = keras.ops.convert_to_numpy(reduce_size(keras.ops.convert_to_tensor(image), size))
+    enlarged = image.repeat(size, axis=1).repeat(size, axis=2)  # of which 32x32 pixels make one
+    expected = enlarged.reshape(2, size, 32, size, 32, 3).mean(axis=(2, 4))
+    np.testing.assert_allclose(reduced, expected, rtol=1e-4)
 
 
 def test_same_seed_gives_the_same_images_and_each_call_new_ones(images, recipe):

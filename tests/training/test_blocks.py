@@ -12,9 +12,10 @@ from cifar10.training.cost import recipe_flops
 from cifar10.training.identity import fingerprint
 from cifar10.training.optimizers import make_optimizer
 from cifar10.training.recipe import RECIPES, TransferRecipe
-from cifar10.training.transfer import unfreeze
+from cifar10.training.transfer import split, unfreeze
 from tests.helpers import PROJECT
 
+CANNOT_BE_CUT = {"nasnetmobile_imagenet"}  # its cells take the outputs of two cells before them
 TRAIN_IMAGES = 45_000  # of CIFAR-10 with the default split
 # Checkpoints are found, and models compared, by these. One changes with its network, and is then updated here; never
 # with the version of Keras, or with the function that makes them.
@@ -54,13 +55,26 @@ def block(request, blocks, statistics):
     return name, recipe, build(name, 10, statistics, **options)
 
 
-def test_comment_states_the_cost_that_the_log_states(block):
+@pytest.mark.parametrize("env", ["base", "long"])
+def test_comment_states_the_cost_that_the_log_states(block, blocks_of, env):
     name, recipe, network = block
     text = (PROJECT / "conf/base/parameters_architectures.yml").read_text()
-    comment = text.split(f"\n{name}:\n")[0].rsplit("\n\n", 1)[-1].replace("\n# ", " ")
+    if env == "long":
+        if name not in blocks_of(env):
+            pytest.skip("it has no long recipe")
+        recipe = RECIPES[name](**blocks_of(env)[name])
+        text = (PROJECT / "conf/long/parameters.yml").read_text()
+    comment = re.split(rf"\n{name}:", text)[0].rsplit("\n\n", 1)[-1].replace("\n# ", " ")
     (stated,) = re.findall(r"([\d.]+) PFLOP", comment)
     digits = len(stated.replace(".", "").lstrip("0"))
     assert float(f"{recipe_flops(network, recipe, TRAIN_IMAGES) / 1e15:.{digits}g}") == float(stated)
+
+
+def test_cache_is_possible_where_a_single_tensor_enters_the_trained_layers(block):
+    name, recipe, network = block
+    if not isinstance(recipe, TransferRecipe):
+        pytest.skip("it has no frozen layers")
+    assert (split(network, recipe.unfreeze) is not None) == (name not in CANNOT_BE_CUT)
 
 
 def test_fingerprint_is_that_of_saved_models(block):

@@ -44,6 +44,7 @@ CHANGES = {
     "plateau_factor": 0.1,
     "early_stopping": 2,
     "label_smoothing": 0.1,
+    "resolutions": [16, 24],
     "examples": 100,
     "seed": 1,
     "train_on": "all",
@@ -67,6 +68,7 @@ CHANGES = {
     "head_learning_rate": 0.02,
     "feature_copies": 2,
     "unfreeze": 1,
+    "cache_gb": 1.5,
 }
 CHANGES_TOGETHER = {"plateau_patience": {"schedule": "plateau"}, "plateau_factor": {"schedule": "plateau"}}
 HASHES = {
@@ -74,15 +76,15 @@ HASHES = {
     "batchnorm_cnn": "7deb923758f0",
     "deep_cnn": "23f94bcae0ad",
     "airbench94": "29f0acb26fa1",
-    "vgg16": "c073142d87f9",
-    "vgg19": "c073142d87f9",
-    "resnet50": "0e30659a5c34",
-    "resnet101": "0e30659a5c34",
-    "googlenet": "0e30659a5c34",
-    "densenet121": "0e30659a5c34",
-    "efficientnetb0": "b23bd7993c15",
-    "nasnetmobile": "b0b15fb67d47",
-    "mobilenetv2": "6f3370f7617b",
+    "vgg16": "09953e951077",
+    "vgg19": "e8fe7d71d5fc",
+    "resnet50": "8700c45226ad",
+    "resnet101": "cc8dc34ae920",
+    "googlenet": "8700c45226ad",
+    "densenet121": "8700c45226ad",
+    "efficientnetb0": "0fe81e14336f",
+    "nasnetmobile": "5650f7ccca7d",
+    "mobilenetv2": "79ebc9335081",
     "vgg16_imagenet": "e536d743f9b9",
     "vgg19_imagenet": "241b41ae8cf2",
     "resnet50_imagenet": "e625e8566bce",
@@ -92,12 +94,25 @@ HASHES = {
     "nasnetmobile_imagenet": "000a6d9e88c3",
     "mobilenetv2_imagenet": "c6cdaef4bc22",
 }
+LONG_HASHES = {
+    "vgg16": "c073142d87f9",
+    "vgg19": "c073142d87f9",
+    "resnet50": "0e30659a5c34",
+    "resnet101": "0e30659a5c34",
+    "googlenet": "0e30659a5c34",
+    "densenet121": "0e30659a5c34",
+    "efficientnetb0": "b23bd7993c15",
+    "nasnetmobile": "b0b15fb67d47",
+    "mobilenetv2": "6f3370f7617b",
+}
+NOTEBOOK_HASHES = {"mobilenetv2_imagenet": "152683219115"}
 
 
 class EveryOption(MobileNetTransferRecipe):
     """A recipe that accepts all options."""
 
     WHITENS = True
+    REDUCES = True
 
 
 def using(kind, name):
@@ -142,11 +157,29 @@ def test_batchnorm_cnn_is_trained_as_agreed(blocks):
         ({"optimizer": "sgd", "whitening_epochs": 1}, "no whitening layer; set whitening_epochs=null"),
         ({"schedule": "constant", "warmup": 0.1}, "schedule constant does not use warmup"),
         ({"seed": True}, "valid integer"),
+        ({"epochs": 2, "resolutions": [16, 24]}, "the last must be at 32 pixels: give at most 1 of them"),
+        ({"resolutions": "16 2x4"}, "2x4 is not a number of pixels; give one for each epoch, separated by spaces"),
+        ({"resolutions": 7}, "greater than or equal to 8"),
+        ({"resolutions": []}, "at least 1 item"),
     ],
 )
 def test_inconsistent_recipes_are_refused(recipe, changes, message):
     with pytest.raises(ValidationError, match=message):
         recipe(**changes)
+
+
+@pytest.mark.parametrize("given", ["16 16 24", [16, 16, 24]])
+def test_resolutions_are_numbers_separated_by_spaces(recipe, given):
+    assert recipe(resolutions=given).hash == recipe(resolutions=[16, 16, 24]).hash
+    assert recipe(resolutions=given).resolutions == [16, 16, 24]
+
+
+def test_what_needs_images_as_they_are_is_refused_with_imagenet_weights():
+    with pytest.raises(ValidationError, match="resolutions are for networks trained from scratch"):
+        MobileNetTransferRecipe(**{**TRANSFER, "resolutions": 16})
+    for option in ("mixup", "cutmix"):
+        with pytest.raises(ValidationError, match="cache_gb leaves none to mix; set one of them"):
+            MobileNetTransferRecipe(**{**TRANSFER, option: 0.2, "cache_gb": 1})
 
 
 def test_whitening_ends_with_the_training(blocks):
@@ -239,6 +272,12 @@ def test_hashes_are_those_of_saved_models(blocks):
     It changes with a value in `conf/base`, and is then updated here; never with a new option or its default.
     """
     assert {name: RECIPES[name].model_validate(blocks[name]).hash for name in ARCHITECTURES} == HASHES
+
+
+def test_hashes_of_other_environments_are_those_of_saved_models(blocks_of):
+    """The long recipes were those of `conf/base` before."""
+    for env, hashes in (("long", LONG_HASHES), ("notebook", NOTEBOOK_HASHES)):
+        assert {name: RECIPES[name].model_validate(block).hash for name, block in blocks_of(env).items()} == hashes
 
 
 @pytest.mark.parametrize(("name", "augments"), [("flip", True), ("shift", True), ("cutout", True), ("rotation", True),

@@ -4,6 +4,7 @@ import logging
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
 from cifar10.architectures import build
@@ -19,7 +20,7 @@ from cifar10.training.model import TrainingModel
 from cifar10.training.phase import optimise
 from cifar10.training.progress import Progress
 from cifar10.training.recipe import RECIPES
-from cifar10.training.transfer import fine_tune, head, train_head
+from cifar10.training.transfer import fine_tune, head, make_cache, split, train_backbone, train_head
 from tests.helpers import CLASS_NAMES
 
 NAME = "mobilenetv2_imagenet"
@@ -206,6 +207,134 @@ def test_fine_tuning_without_improvement_is_undone(splits, statistics, transfer_
     assert len(history) == 41
     accuracy = (trained.load_network().predict(splits[1].images, verbose=0).argmax(axis=1) == splits[1].labels).mean()
     assert record.val_accuracy == pytest.approx(accuracy, abs=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 20, 100])
+def test_parts_together_are_the_network(network, splits, count):
+    images = splits[0].images[:4].astype("float32")
+    parts = split(network, count)
+    middle = parts.frozen(images)
+    np.testing.assert_allclose(parts.trained(middle), network(images), rtol=1e-3, atol=1e-3)
+    features = keras.Model(network.input, network.get_layer("features").output)
+    np.testing.assert_allclose(parts.features(middle), features(images), rtol=1e-3, atol=1e-3)
+    backbone = network.get_layer("backbone")
+    last = {id(weight) for layer in backbone.layers[-count:] for weight in layer.weights}
+    assert not last & {id(weight) for weight in parts.frozen.weights}
+    assert last <= {id(weight) for weight in parts.trained.weights}
+
+
+def test_a_shortcut_around_the_first_trained_layer_cannot_be_cut(network, splits, transfer_recipe, start, caplog):
+    """The last 14 layers begin inside a block, whose input they add to its output."""
+    caplog.set_level(logging.INFO, "cifar10")
+    assert split(network, 14) is None
+    assert split(network, len(network.get_layer("backbone").layers)) is None  # nothing is frozen
+    recipe = transfer_recipe(unfreeze=14, cache_gb=1.0)
+    assert make_cache(*splits, NoAugmentation(), recipe, start(network)) is None
+    assert "cache_gb is not used, because its trained layers have no single input" in caplog.text
+
+
+def test_cache_has_each_copy_augmented_anew_and_val_images_as_they_are(network, splits, transfer_recipe, start):
+    recipe = transfer_recipe(feature_copies=2, flip="random", shift=4, cache_gb=1.0)
+    progress = start(network)
+    progress.checkpoints.folder.mkdir()
+    cache = make_cache(*splits, Augmentation(recipe, (0.0, 0.0, 0.0)), recipe, progress)
+    plain_train, plain_val = (np.asarray(cache.parts.frozen(each.images.astype("float32"))) for each in splits)
+    assert cache.train.shape == (2, *plain_train.shape)
+    assert isinstance(cache.train, np.memmap)
+    for one, other in ((*cache.train,), (cache.train[0], plain_train), (cache.train[1], plain_train)):
+        assert (abs(one - other).max(axis=(1, 2, 3)) > 1e-2).mean() > 0.9
+    np.testing.assert_allclose(cache.val, plain_val, rtol=2e-3, atol=1e-2)
+
+
+def test_cache_that_would_be_too_large_is_not_made(network, splits, transfer_recipe, start, caplog):
+    caplog.set_level(logging.INFO, "cifar10")
+    progress = start(network)
+    assert make_cache(*splits, NoAugmentation(), transfer_recipe(cache_gb=1e-6), progress) is None
+    assert "cache_gb is not used, because 0.0 GB would be needed" in caplog.text
+    assert not list(progress.checkpoints.folder.rglob("*.npy"))
+
+
+def test_each_epoch_trains_on_the_next_copy(network, splits, transfer_recipe, start, monkeypatch):
+    seen = []
+
+    def record(model, *_, **__):
+        for epoch in range(3):
+            model.start_epoch(epoch)
+            seen.append(np.asarray(model.train_inputs))
+
+    monkeypatch.setattr("cifar10.training.transfer.optimise", record)
+    recipe = transfer_recipe(feature_copies=2, flip="random", shift=4, cache_gb=1.0)
+    progress = start(network)
+    progress.history.append({"val_accuracy": 0.5, "phase": "fine-tuning"})
+    progress.best_epoch = 1
+    cache = make_cache(*splits, Augmentation(recipe, (0.0, 0.0, 0.0)), recipe, progress)
+    fine_tune(*splits, NoAugmentation(), recipe, progress, cache)
+    assert [each.dtype for each in seen] == ["float16"] * 3
+    np.testing.assert_array_equal(seen, [cache.train[0], cache.train[1], cache.train[0]])
+
+
+def test_training_with_a_cache_is_the_one_without_it(splits, statistics, transfer_recipe, tmp_path):
+    """Up to the rounding to float16, where every epoch sees the same images."""
+    options = {"flip": "none", "shift": 0, "head_dropout": 0.0, "epochs": 2, "learning_rate": 0.0001}
+    histories = []
+    for cache_gb in (None, 1.0):
+        recipe = transfer_recipe(**options, cache_gb=cache_gb)
+        checkpoints = Checkpoints(tmp_path / f"{cache_gb}")
+        histories.append(fit(NAME, *splits, statistics, CLASS_NAMES, recipe, checkpoints)[1])
+    np.testing.assert_allclose(histories[1].loss, histories[0].loss, rtol=0.02)
+    np.testing.assert_allclose(histories[1].val_loss, histories[0].val_loss, rtol=0.02)
+
+
+def test_interrupted_training_with_a_cache_ends_like_an_uninterrupted_one(
+    splits, statistics, transfer_recipe, tmp_path, monkeypatch
+):
+    """Even if the cache is damaged in between."""
+    recipe = transfer_recipe(cache_gb=1.0, flip="random", shift=2, feature_copies=2, epochs=3)
+    trained, history = fit(NAME, *splits, statistics, CLASS_NAMES, recipe, Checkpoints(tmp_path / "whole"))
+    checkpoints, add = Checkpoints(tmp_path / "parts"), Progress.add
+    for epochs in (1, 4):
+        with monkeypatch.context() as context:
+
+            def add_and_stop(progress, row, variables, last=epochs):
+                add(progress, row, variables)
+                if len(progress.history) == last:
+                    raise KeyboardInterrupt
+
+            context.setattr(Progress, "add", add_and_stop)
+            with pytest.raises(KeyboardInterrupt):
+                fit(NAME, *splits, statistics, CLASS_NAMES, recipe, checkpoints)
+    (path,) = tmp_path.glob("parts/*/frozen_train.npy")
+    path.write_bytes(path.read_bytes()[:1000])
+    resumed, same_history = fit(NAME, *splits, statistics, CLASS_NAMES, recipe, checkpoints)
+    exact = keras.distribution.list_devices()[0].startswith("cpu")
+    timed = ["seconds", "joules"]
+    pd.testing.assert_frame_equal(same_history.drop(columns=timed), history.drop(columns=timed), check_exact=exact)
+    for one, other in zip(*(each.load_network().get_weights() for each in (trained, resumed)), strict=True):
+        np.testing.assert_allclose(other, one, rtol=0 if exact else 1e-3)
+
+
+@pytest.mark.slow
+def test_cache_is_faster_than_the_frozen_layers_in_each_epoch(
+    small_mobilenet, statistics, transfer_recipe, tmp_path, capsys
+):
+    """Both run both phases as the block does, for its ten epochs of the last 20 layers at 224 pixels, in turn."""
+    train = read_batches(DrawnBatchesDataset(train=1000, test=100, seed=2).load(), CLASS_NAMES)[0]
+    val = Examples(train.images[:100], train.labels[:100])
+    seconds = {"once": [], "each epoch": []}
+    for number in range(3):
+        for way, cache_gb in (("once", 4.0), ("each epoch", None)):
+            recipe = transfer_recipe(
+                image_size=224, alpha=1.0, epochs=10, flip="random", feature_copies=2, cache_gb=cache_gb
+            )
+            progress = Progress(small_mobilenet(recipe), Checkpoints(tmp_path / f"{number}{way}"), IDENTITY, FACTS)
+            train_backbone(train, val, Augmentation(recipe, (0.0, 0.0, 0.0)), recipe, progress)
+            seconds[way].append(sum(row["seconds"] for row in progress.history))
+    ratios = np.divide(seconds["each epoch"], seconds["once"])
+    with capsys.disabled():
+        print(f"\nfrozen layers once: {np.median(seconds['once']):.1f} s; in each epoch: "
+              f"{np.median(seconds['each epoch']):.1f} s; {np.median(ratios):.1f} times faster "
+              f"({ratios.min():.1f} to {ratios.max():.1f})")  # fmt: skip
+    assert np.median(ratios) > 2
 
 
 @pytest.mark.slow

@@ -1,9 +1,11 @@
-"""Visit the layers of a network."""
+"""Visit the layers of a network, and apply them to images of another size."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import keras
 from keras import layers
+
+from cifar10.errors import InputError
 
 
 def walk_layers(network: keras.Model) -> Iterator[keras.Layer]:
@@ -29,3 +31,27 @@ def matrices(network: keras.Model) -> dict[str, int]:
         elif isinstance(layer, layers.Dense) and layer.name != "logits":
             found[layer.kernel.path] = 1
     return found
+
+
+def at_resolution(
+    network: keras.Model, size: int, layer: Callable[[keras.Operation], keras.Operation] = lambda layer: layer
+) -> keras.Model:
+    """Return the network for images of another size.
+
+    Args:
+        network: for images of 32 pixels.
+        size: side of the images in pixels.
+        layer: from a layer of the network to its counterpart; by default the same layer, with the same weights.
+
+    Raises:
+        InputError: pooling leaves nothing of images of that size, or a dense layer needs others.
+    """
+    inputs = keras.Input((size, size, network.input_shape[-1]))
+    functional = keras.Model(network.inputs[0], network.outputs[0], name=network.name)  # it may be sequential
+    try:
+        return keras.models.clone_model(functional, input_tensors=inputs, clone_function=layer)
+    except ValueError as error:
+        raise InputError(
+            f"{network.name}: it cannot be trained on images of {size} pixels, because its pooling or dense layers "
+            f"need more of them. Remove {size} from its resolutions, or set {network.name}.resolutions=null."
+        ) from error

@@ -77,30 +77,29 @@ class PredictionProgress(keras.callbacks.Callback):
 class TrainingProgress(keras.callbacks.Callback):
     """Show how far an epoch and the whole phase are, and when the phase will be done."""
 
-    def __init__(self, show: Show, steps: int, epoch: int, epochs: int, previous: list[float]) -> None:
+    def __init__(self, show: Show, steps: int, costs: list[float], previous: list[float]) -> None:
         """Store the place of this epoch in its phase.
 
         Args:
             show: shows the steps done in the phase.
             steps: per epoch.
-            epoch: from 0.
-            epochs: of the phase, at most.
+            costs: of each epoch of the phase, in any unit.
             previous: seconds of the epochs before, with validation.
         """
         super().__init__()
-        self.show, self.steps, self.epoch, self.epochs, self.previous = show, steps, epoch, epochs, previous
+        self.show, self.steps, self.costs, self.previous = show, steps, costs, previous
         self.started = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Show that this step is done."""
-        share = (batch + 1) / self.steps
+        share, epoch = (batch + 1) / self.steps, len(self.previous)
         elapsed = time.monotonic() - self.started
         # The first epochs of a process compile, so the shortest so far is closest to those that come.
-        seconds = min([*self.previous, elapsed / share]) if self.previous else elapsed / share
-        left = max(seconds * (self.epochs - self.epoch) - elapsed, 0.0)
+        rates = [seconds / cost for seconds, cost in zip([*self.previous, elapsed / share], self.costs, strict=False)]
+        left = max(min(rates) * sum(self.costs[epoch:]) - elapsed, 0.0)
         done_at = time.strftime("%H:%M", time.localtime(time.time() + left))
         details = (
-            f"epoch {self.epoch + 1}/{self.epochs} {share:.0%}, loss {logs['loss']:.3f}, accuracy "
-            f"{logs['accuracy']:.3f}, {seconds:.0f} s/epoch, done {done_at}"
+            f"epoch {epoch + 1}/{len(self.costs)} {share:.0%}, loss {logs['loss']:.3f}, accuracy "
+            f"{logs['accuracy']:.3f}, {min(rates) * self.costs[epoch]:.0f} s/epoch, done {done_at}"
         )
-        self.show(self.epoch * self.steps + batch + 1, details)
+        self.show(epoch * self.steps + batch + 1, details)

@@ -123,6 +123,15 @@ def make_mixing(recipe: Recipe) -> Mixing | None:
     return Mixing(recipe) if recipe.mixup or recipe.cutmix else None
 
 
+def reduce_size(images: Any, size: int) -> Any:
+    """Reduce images, float32 (n, 32, 32, c), to (n, size, size, c); each pixel is the mean of the area it covers."""
+    # Two matrix products, because TensorFlow has no resizing with averages that XLA compiles.
+    ends = np.minimum.outer(np.arange(1, size + 1) * SIZE / size, np.arange(1, SIZE + 1))
+    starts = np.maximum.outer(np.arange(size) * SIZE / size, np.arange(SIZE))
+    weights = ops.convert_to_tensor((np.maximum(ends - starts, 0) * size / SIZE).astype("float32"))
+    return ops.einsum("ri,sj,nijc->nrsc", weights, weights, images)
+
+
 def flip_half(images: np.ndarray, seed: int) -> np.ndarray:
     """Return a copy of the images with a random half of them flipped horizontally."""
     flipped = np.random.default_rng(seed).random(len(images)) < 0.5

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -112,6 +112,28 @@ class Checkpoints:
             np.savez(file, allow_pickle=False, **arrays)
         for old in sorted(folder.glob(PATTERN))[:-KEPT]:
             old.unlink(missing_ok=True)
+
+    def cached(self, identity: dict[str, Any], name: str, compute: Callable[[Path], None]) -> np.ndarray:
+        """Return an array that this training computes once, mapped from disk; it is deleted with the checkpoints.
+
+        Args:
+            identity: of the training.
+            name: of the array.
+            compute: writes it to a path, as an .npy file.
+
+        Raises:
+            InputError: the disk is full, or the folder is not writable.
+        """
+        path = self._folder_of(identity) / f"{name}.npy"
+        try:
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError:
+            pass
+        except Exception as error:  # NumPy raises many kinds for a damaged file
+            logger.warning("%s: %s is damaged (%s), computing it again", identity["architecture"], path, error)
+        with atomic(path) as unfinished:
+            compute(unfinished)
+        return np.load(path, mmap_mode="r", allow_pickle=False)
 
     def clear(self, identity: dict[str, Any]) -> None:
         """Delete the checkpoints of this finished training, unless another run holds its lock."""

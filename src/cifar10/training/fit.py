@@ -24,7 +24,7 @@ from cifar10.training.phase import optimise
 from cifar10.training.progress import Progress
 from cifar10.training.recipe import Recipe, TransferRecipe
 from cifar10.training.subset import training_images
-from cifar10.training.transfer import FINE_TUNING, fine_tune, train_head
+from cifar10.training.transfer import train_backbone
 
 logger = logging.getLogger(__name__)
 
@@ -145,15 +145,13 @@ def _run_phases(
     if recipe.flip == "alternating":
         train = Examples(flip_half(train.images, recipe.seed), train.labels)
     augmentation = Augmentation(recipe, fill=statistics.mean)
-    if not isinstance(recipe, TransferRecipe):
-        model = TrainingModel(progress.network, train.images, val.images, augmentation, make_mixing(recipe))
-        targets, val_targets = (one_hot(split.labels, num_classes) for split in (train, val))
-        optimise(model, targets, val_targets, recipe, progress, phase="training")
+    if isinstance(recipe, TransferRecipe):
+        train_backbone(train, val, augmentation, recipe, progress)
         return
-    if not progress.of(FINE_TUNING):
-        train_head(train, val, augmentation, recipe, progress)
-    if recipe.unfreeze:
-        fine_tune(train, val, augmentation, recipe, progress)
+    mixing, resolutions = make_mixing(recipe), recipe.resolutions or []
+    model = TrainingModel(progress.network, train.images, val.images, augmentation, mixing, resolutions=resolutions)
+    targets, val_targets = (one_hot(split.labels, num_classes) for split in (train, val))
+    optimise(model, targets, val_targets, recipe, progress, phase="training")
 
 
 def _record(

@@ -1,10 +1,13 @@
 """The Keras model that is fitted: the network, fed from images on the device, with augmentation and mixing."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 from keras import ops
 
-from cifar10.training.augmentation import Augmentation, Mixing
+from cifar10.compute.layers import at_resolution
+from cifar10.training.augmentation import SIZE, Augmentation, Mixing, reduce_size
 
 
 class TrainingModel(keras.Model):
@@ -21,6 +24,9 @@ class TrainingModel(keras.Model):
         val_inputs: np.ndarray,
         augmentation: Augmentation | None = None,
         mixing: Mixing | None = None,
+        *,
+        resolutions: Sequence[int] = (),
+        copies: np.ndarray | None = None,
     ) -> None:
         """Put the inputs on the device.
 
@@ -30,11 +36,21 @@ class TrainingModel(keras.Model):
             val_inputs: what `evaluate` uses, of the same kind.
             augmentation: of the train inputs; None leaves them unchanged.
             mixing: of the train inputs, after augmentation; None leaves them unmixed.
+            resolutions: the side in pixels to which images are reduced in each of the first epochs of `fit`, as the
+                last step. A network for each size is made of the same layers, so that every shape is static.
+            copies: of the train inputs, (k, n, ...), of which each epoch of `fit` uses the next; None: always the same.
+
+        Raises:
+            InputError: the network cannot be trained at one of the resolutions.
         """
         super().__init__(name=f"{network.name}_training")
         self.network = network
         self.augmentation = augmentation
         self.mixing = mixing
+        self.resolutions = tuple(resolutions)
+        self.resolution = SIZE
+        self.reduced = [at_resolution(network, size) for size in sorted({*resolutions} - {SIZE})]
+        self.copies = copies
         # Keras's `int` has 64 bits on TensorFlow, where 32-bit variables stay on the host, out of XLA's reach.
         self.steps = self.add_weight(shape=(), initializer="zeros", dtype="int", trainable=False, name="steps")
         # The first step, from 1, whose loss was not finite; 0: none.
@@ -48,6 +64,24 @@ class TrainingModel(keras.Model):
         data = {id(self.train_inputs), id(self.val_inputs)}
         return [variable for variable in self.variables if id(variable) not in data]
 
+    def start_epoch(self, epoch: int) -> None:
+        """Prepare the images of an epoch, counted from 0: their flip, resolution and copy."""
+        if self.augmentation:
+            self.augmentation.epoch.assign(epoch)
+        if self.copies is not None:
+            self.train_inputs.assign(self.copies[epoch % len(self.copies)])
+        self.set_resolution(self.resolution_in(epoch))
+
+    def resolution_in(self, epoch: int) -> int:
+        """Return the side in pixels at which an epoch, counted from 0, trains."""
+        return self.resolutions[epoch] if epoch < len(self.resolutions) else SIZE
+
+    def set_resolution(self, size: int) -> None:
+        """Train at that side in pixels from now on, one of the resolutions or 32."""
+        if size != self.resolution:
+            self.resolution = size
+            self.train_function = None  # `fit` then traces another one
+
     def build(self, input_shape):
         """Do nothing: the network comes built, and no other weights depend on the input."""
         self.built = True
@@ -60,7 +94,11 @@ class TrainingModel(keras.Model):
             inputs = self.augmentation(inputs)
         if training and self.mixing:
             inputs = self.mixing(inputs)
-        return self.network(ops.cast(inputs, "float32"), training=training)
+        inputs, network = ops.cast(inputs, "float32"), self.network
+        if training and self.resolution != SIZE:
+            inputs = reduce_size(inputs, self.resolution)
+            network = next(each for each in self.reduced if each.input_shape[1] == self.resolution)
+        return network(inputs, training=training)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Return the loss against the targets, which are mixed as the images were."""

@@ -4,14 +4,27 @@ The default of an option is the value at which it is off, or has its usual setti
 checkpoint leave out options at their default, so a new option changes neither; therefore a default never changes.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+
+
+def _numbers(given: Any) -> Any:
+    """Split text at its spaces into whole numbers, because a comma ends a parameter on the command line."""
+    if not isinstance(given, str | int):
+        return given
+    words = str(given).split()
+    if wrong := [word for word in words if not word.isdecimal()]:
+        raise ValueError(f"{wrong[0]} is not a number of pixels; give one for each epoch, separated by spaces")
+    return [int(word) for word in words]
+
+
+Sides = Annotated[list[Annotated[int, Field(ge=8, le=32)]], Field(min_length=1), BeforeValidator(_numbers)]
 
 
 class AugmentationOptions(BaseModel):
@@ -58,6 +71,7 @@ class Options(AugmentationOptions, MixingOptions):
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     early_stopping: Count | None = None
     label_smoothing: Fraction = 0.0
+    resolutions: Sides | None = None
     examples: Count | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     train_on: Literal["train", "all"] = "train"

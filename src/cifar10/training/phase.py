@@ -82,7 +82,7 @@ def optimise(
                 joules=joules(counters, read_counters()),
             )
             progress.add(row, variables)
-            _log(name, row, len(rows) + 1, recipe.epochs, len(targets))
+            _log(name, row, len(rows) + 1, recipe, len(targets))
     progress.network.set_weights(progress.best_weights)
 
 
@@ -104,13 +104,12 @@ class _Epochs:
         recipe, model, epoch = self.recipe, self.model, len(rows)
         if recipe.schedule == "plateau":
             self.optimizer.learning_rate.assign(_plateau(recipe, [row["val_accuracy"] or 0.0 for row in rows]))
-        if model.augmentation:
-            model.augmentation.epoch.assign(epoch)
+        model.start_epoch(epoch)
         order = shuffled(len(self.targets), recipe.seed, epoch)
         train_batches = batches(order, self.targets[order], batch_size=recipe.batch_size)
-        ticker = TrainingProgress(
-            show, math.ceil(len(order) / recipe.batch_size), epoch, recipe.epochs, [row["seconds"] for row in rows]
-        )
+        costs = [float(model.resolution_in(each) ** 2) for each in range(recipe.epochs)]
+        steps = math.ceil(len(order) / recipe.batch_size)
+        ticker = TrainingProgress(show, steps, costs, [row["seconds"] for row in rows])
         with enough_memory(self.name, recipe.batch_size, f"batch_size, and the {self.learning_rate} with it"):
             history = model.fit(
                 train_batches,
@@ -236,16 +235,19 @@ def _tensorflow_error() -> type[Exception]:
     return tf.errors.OpError
 
 
-def _log(name: str, row: Epoch, epoch: int, epochs: int, images: int) -> None:
-    val = ""
+def _log(name: str, row: Epoch, epoch: int, recipe: Recipe, images: int) -> None:
+    val = side = ""
+    if recipe.resolutions and epoch <= len(recipe.resolutions):
+        side = f" at {recipe.resolutions[epoch - 1]} pixels"
     if row["val_accuracy"] is not None:
         val = f", val_accuracy {row['val_accuracy']:.4f}, val_loss {row['val_loss']:.4f}"
     logger.info(
-        "%s: %s, epoch %d of %d: accuracy %.4f, loss %.4f%s, %.0f s, %s images/s",
+        "%s: %s, epoch %d of %d%s: accuracy %.4f, loss %.4f%s, %.0f s, %s images/s",
         name,
         row["phase"],
         epoch,
-        epochs,
+        recipe.epochs,
+        side,
         row["accuracy"],
         row["loss"],
         val,

@@ -29,6 +29,7 @@ class Recipe(Options):
 
     BUILDER_OPTIONS: ClassVar[frozenset[str]] = frozenset()  # the options that the builder of the network takes
     WHITENS: ClassVar[bool] = False  # whether the network has a layer named `whitening`
+    REDUCES: ClassVar[bool] = True  # whether it can be trained on images of lower resolution
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -44,6 +45,13 @@ class Recipe(Options):
             raise ValueError(
                 f"whitening_epochs is {self.whitening_epochs}, but epochs is only {self.epochs}; set "
                 f"whitening_epochs={self.epochs} or lower"
+            )
+        if self.resolutions and not self.REDUCES:
+            raise ValueError("resolutions are for networks trained from scratch; set resolutions=null, and image_size")
+        if self.resolutions and len(self.resolutions) >= self.epochs:
+            raise ValueError(
+                f"resolutions are those of the first epochs, and the last must be at 32 pixels: give at most "
+                f"{self.epochs - 1} of them, or set resolutions=null"
             )
         if self.train_on == "all" and (self.schedule == "plateau" or self.early_stopping):
             raise ValueError(
@@ -100,6 +108,7 @@ class TransferRecipe(Recipe):
     """A recipe for a backbone with ImageNet weights, trained in two phases: its head, then its last layers, too."""
 
     BUILDER_OPTIONS = frozenset({"weights", "image_size", "head_units", "head_l2", "head_dropout"})
+    REDUCES = False
 
     weights: Annotated[str, Field(min_length=1)]
     image_size: Annotated[int, Field(ge=32, le=512)]
@@ -110,6 +119,15 @@ class TransferRecipe(Recipe):
     head_learning_rate: Positive
     feature_copies: Count = 1
     unfreeze: Annotated[int, Field(ge=0)] = 0
+    cache_gb: Positive | None = None
+
+    @model_validator(mode="after")
+    def _images_to_mix(self) -> Self:
+        if self.cache_gb and (self.mixup or self.cutmix):
+            raise ValueError(
+                "mixup and cutmix mix images, and cache_gb leaves none to mix; set one of them to its default"
+            )
+        return self
 
     @cached_property
     def initial_weights(self) -> str:

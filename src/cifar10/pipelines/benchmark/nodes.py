@@ -104,6 +104,9 @@ def _measure(name: str, recipe: Recipe, benchmark: Benchmark) -> dict[str, Any]:
             overhead.append(share)
             if python:
                 torch.append(torch_throughput(python, described, "train", batch_size, benchmark.seconds))
+        # Those of lower resolution are measured once, because only `hours` needs them.
+        sides = {32: statistics.median(trained)}
+        sides |= {side: ask("train", batch_size, benchmark.seconds, side)[0] for side in set(recipe.resolutions or [])}
         memory = ask("memory")
         for size in map(int, str(benchmark.inference_batch_sizes).split()):
             ours, theirs = [], []
@@ -115,7 +118,7 @@ def _measure(name: str, recipe: Recipe, benchmark: Benchmark) -> dict[str, Any]:
             if python:
                 inferred[f"torch_inference_{size}"] = statistics.median(theirs)
                 inferred[f"ratio_inference_{size}"] = _ratio(ours, theirs)
-    training = statistics.median(trained)
+    training = sides[32]
     fastest = max((speed for key, speed in inferred.items() if key.startswith("inference_")), default=3 * training)
     row = {
         "architecture": name,
@@ -130,7 +133,7 @@ def _measure(name: str, recipe: Recipe, benchmark: Benchmark) -> dict[str, Any]:
         "gflops": 3 * described.flops * training / 1e9,
         "peak_mb": memory / 1e6,
         "parameters": described.parameters,
-        "hours": _hours(recipe, training, fastest),
+        "hours": _hours(recipe, sides, fastest),
         "device": described.device,
     }
     if benchmark.torch:
@@ -145,14 +148,21 @@ def _ratio(ours: list[float], theirs: list[float]) -> float:
     return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
 
 
-def _hours(recipe: Recipe, training: float, inference: float) -> float:
-    """Return the hours of a recipe at these images per second, with validation; the epochs of a head take seconds."""
+def _hours(recipe: Recipe, training: dict[int, float], inference: float) -> float:
+    """Return the hours of a recipe, with validation; the epochs of a head take seconds.
+
+    Args:
+        recipe: whatever takes time in it.
+        training: images per second, by their side in pixels.
+        inference: images per second.
+    """
     from cifar10.pipelines.benchmark.throughput import TRAIN_IMAGES, VAL_IMAGES
 
     train, val = recipe.examples or TRAIN_IMAGES, VAL_IMAGES
     if recipe.train_on == "all":
         train, val = recipe.examples or TRAIN_IMAGES + VAL_IMAGES, 0
-    seconds = recipe.epochs * (train / training + val / inference)
+    sides = [*(recipe.resolutions or []), *[32] * recipe.epochs][: recipe.epochs]
+    seconds = sum(train / training[side] + val / inference for side in sides)
     if isinstance(recipe, TransferRecipe):
         features = (recipe.feature_copies * train + val) / inference
         seconds = features + (seconds if recipe.unfreeze else 0.0)

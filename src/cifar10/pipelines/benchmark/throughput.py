@@ -51,9 +51,10 @@ def measuring(name: str, recipe: Recipe, compute_dtype: str) -> Iterator[Callabl
     """Build the network in a process of its own, and give a function that asks that process.
 
     `ask("describe")` returns a `Description`; `ask("train", batch_size, seconds)` images per second, and the share of
-    the time outside the compiled step; `ask("infer", batch_size, seconds)` images per second, in batches that are at
-    most as large as the project uses for images of that size; `ask("memory")` the peak memory of the process on the
-    host, in bytes.
+    the time outside the compiled step (of the second phase with ImageNet weights), and with a fourth value the same for
+    images of that side in pixels; `ask("infer", batch_size, seconds)` images per second, in batches that are at most as
+    large as the project uses for images of that size; `ask("memory")` the peak memory of the process on the host, in
+    bytes.
 
     Args:
         name: the architecture.
@@ -166,7 +167,7 @@ class _Subject:
         keras.utils.set_random_seed(0)
         self.network = build(name, NUM_CLASSES, statistics, **options)
         self.compiled_for: int | None = None
-        self.step_seconds: dict[int, float] = {}  # by batch size
+        self.step_seconds: dict[tuple[int, int], float] = {}  # by batch size, and side of the images
         self.inference_seconds: dict[int, float] = {}
 
     def describe(self) -> Description:
@@ -176,23 +177,24 @@ class _Subject:
         layers = [] if isinstance(self.recipe, TransferRecipe) else graph(self.network)
         return Description(self.network.count_params(), flops(self.network), self.compute_dtype, layers, hardware())
 
-    def train(self, batch_size: int, seconds: float) -> tuple[float, float]:
+    def train(self, batch_size: int, seconds: float, side: int = 32) -> tuple[float, float]:
         from cifar10.compute.batches import batches, one_hot
 
         model = self._compiled(batch_size)
+        model.set_resolution(side)
 
         def fit(steps: int) -> float:
-            index = np.resize(np.arange(TRAIN_IMAGES, dtype="int32"), steps * batch_size)
+            index = np.resize(np.arange(len(model.train_inputs), dtype="int32"), steps * batch_size)
             given = batches(index, one_hot(index % NUM_CLASSES, NUM_CLASSES), batch_size=batch_size)
             started = time.perf_counter()
             model.fit(given, shuffle=False, verbose=0, callbacks=[clock])
             return time.perf_counter() - started
 
         clock = _clock()
-        if batch_size not in self.step_seconds:  # the first steps compile
+        if (batch_size, side) not in self.step_seconds:  # the first steps compile
             fit(WARM_UP)
-            self.step_seconds[batch_size] = fit(WARM_UP) / WARM_UP
-        steps = max(WARM_UP, round(seconds / self.step_seconds[batch_size]))
+            self.step_seconds[batch_size, side] = fit(WARM_UP) / WARM_UP
+        steps = max(WARM_UP, round(seconds / self.step_seconds[batch_size, side]))
         clock.seconds = 0.0
         whole = fit(steps)
         return steps * batch_size / whole, 1 - clock.seconds / whole
@@ -203,15 +205,24 @@ class _Subject:
         from cifar10.training.augmentation import Augmentation, make_mixing
         from cifar10.training.model import TrainingModel
         from cifar10.training.phase import compile_by
-        from cifar10.training.transfer import unfreeze
+        from cifar10.training.transfer import split, unfreeze
 
         if self.compiled_for != batch_size:
-            network = accelerate(self.network, self.compute_dtype)
+            network, parts = accelerate(self.network, self.compute_dtype), None
             if isinstance(self.recipe, TransferRecipe):
                 unfreeze(network, self.recipe.unfreeze)
-            images = np.random.default_rng(0).integers(0, 256, (TRAIN_IMAGES, 32, 32, 3), dtype=np.uint8)
-            augmentation = Augmentation(self.recipe, (125.0,) * 3)
-            self.compiled = TrainingModel(network, images, images[:1], augmentation, make_mixing(self.recipe))
+                parts = split(network, self.recipe.unfreeze) if self.recipe.cache_gb else None
+            generator = np.random.default_rng(0)
+            if parts:
+                inputs = generator.random((batch_size, *parts.trained.input_shape[1:])).astype("float16")
+                self.compiled = TrainingModel(parts.trained, inputs, inputs[:1])
+            else:
+                images = generator.integers(0, 256, (TRAIN_IMAGES, 32, 32, 3), dtype=np.uint8)
+                augmentation, mixing = Augmentation(self.recipe, (125.0,) * 3), make_mixing(self.recipe)
+                resolutions = self.recipe.resolutions or []
+                self.compiled = TrainingModel(
+                    network, images, images[:1], augmentation, mixing, resolutions=resolutions
+                )
             compile_by(self.recipe, self.compiled, TRAIN_IMAGES, self.compute_dtype)
             self.compiled_for = batch_size
         return self.compiled

@@ -1,0 +1,149 @@
+"""Training on images of lower resolution in the first epochs."""
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from cifar10.architectures import ARCHITECTURES, build
+from cifar10.compute.layers import at_resolution
+from cifar10.errors import InputError
+from cifar10.pipelines.preprocessing.nodes import measure
+from cifar10.training.accelerate import accelerate
+from cifar10.training.checkpoint import Checkpoints
+from cifar10.training.cost import recipe_flops
+from cifar10.training.fit import fit
+from cifar10.training.model import TrainingModel
+from cifar10.training.progress import Progress
+from cifar10.training.recipe import Recipe
+from tests.helpers import CLASS_NAMES
+
+TIMED = ["seconds", "joules"]  # columns of the history that differ each time
+FIXED = {  # network -> sides in pixels at which its layers do not fit, of 16, 24 and 25
+    "simple_cnn": {16, 24, 25},  # a dense layer on all pixels
+    "batchnorm_cnn": {16, 24, 25},
+    "airbench94": {16, 24},  # its last pooling sees 3x3 pixels
+    "vgg16": {16, 24, 25},  # five times halved
+    "vgg19": {16, 24, 25},
+}
+
+
+def small_network(*_, **__):
+    """Return a network that is fast to train and does not flatten, under the name of one that does."""
+    layers = keras.layers
+    stack = [
+        *(layers.Conv2D(8, 3, padding="same", use_bias=False), layers.BatchNormalization(), layers.ReLU()),
+        *(layers.MaxPooling2D(), layers.Conv2D(16, 3, padding="same"), layers.GlobalAveragePooling2D(name="features")),
+        layers.Dense(10, name="logits"),
+    ]
+    return keras.Sequential([keras.Input((32, 32, 3)), layers.Rescaling(1 / 255), *stack], name="simple_cnn")
+
+
+@pytest.fixture
+def train_small(drawn, recipe, tmp_path_factory, monkeypatch):
+    """Train that network on 300 images, except for what the arguments change."""
+    monkeypatch.setattr("cifar10.training.fit.build", small_network)
+    splits = drawn[0].take(slice(300)), drawn[0].take(slice(300, None))
+    statistics = measure(*splits, drawn[1])
+    base = {"epochs": 6, "batch_size": 32, "optimizer": "sgd", "schedule": "triangular", "learning_rate": 0.1,
+            "early_stopping": None, "shift": 2}  # fmt: skip
+
+    def make(checkpoints=None, **changes):
+        checkpoints = checkpoints or Checkpoints(tmp_path_factory.mktemp("checkpoints"))
+        return fit("simple_cnn", *splits, statistics, CLASS_NAMES, recipe(**{**base, **changes}), checkpoints)
+
+    return make
+
+
+@pytest.mark.parametrize("name", [name for name, module in ARCHITECTURES.items() if module != "imagenet"])
+def test_networks_that_fit_share_their_weights_and_others_are_refused(name, statistics):
+    network = build(name, 10, statistics)
+    for size in (16, 24, 25):
+        if size in FIXED.get(name, ()):
+            with pytest.raises(
+                InputError, match=rf"^{name}: it cannot be trained on images of {size} pixels.*Remove {size}"
+            ):
+                at_resolution(network, size)
+            continue
+        smaller = at_resolution(network, size)
+        assert smaller.input_shape == (None, size, size, 3)
+        assert [id(each) for each in smaller.variables] == [id(each) for each in network.variables]
+        assert network.get_layer("logits").output.shape == (None, 10)  # the network is as it was
+
+
+class Side(keras.layers.Layer):
+    """Returns the side of the images that it gets."""
+
+    def call(self, images):
+        return keras.ops.ones_like(images[:, 0, 0, :1]) * images.shape[1]
+
+
+def test_each_epoch_trains_at_its_resolution_and_predicts_at_32():
+    network = keras.Sequential([keras.Input((32, 32, 3)), Side(name="logits")], name="side")
+    images, index = np.zeros((4, 32, 32, 3), np.uint8), np.arange(4)
+    model = TrainingModel(network, images, images, resolutions=[16, 24, 16])
+    for epoch, side in enumerate([16, 24, 16, 32, 32]):
+        model.start_epoch(epoch)
+        assert model.resolution_in(epoch) == side
+        assert np.unique(model(index, training=True)) == [side]
+        assert np.unique(model(index)) == [32]
+
+
+def test_log_names_the_resolution(train_small, caplog):
+    caplog.set_level("INFO", "cifar10")
+    train_small(epochs=3, resolutions=[16, 24])
+    lines = [record.message for record in caplog.records if "val_accuracy" in record.message]
+    assert ["epoch 1 of 3 at 16 pixels: " in lines[0], "at 24 pixels" in lines[1], "pixels" in lines[2]] == [1, 1, 0]
+
+
+def test_history_has_the_learning_rates_of_a_training_without_them(train_small):
+    _, plain = train_small()
+    _, reduced = train_small(resolutions=[16, 16, 24])
+    assert list(plain.learning_rate) == list(reduced.learning_rate)
+    assert (plain.loss != reduced.loss).all()
+
+
+def test_interrupted_training_ends_like_an_uninterrupted_one(train_small, checkpoints, monkeypatch):
+    """Whether it stops between two epochs of one resolution or of two."""
+    changes = {"optimizer": "muon", "muon_learning_rate": 0.05, "resolutions": [16, 16, 24, 24]}
+    uninterrupted, history = train_small(**changes)
+    add = Progress.add
+    for epochs in (1, 2, 4):
+        with monkeypatch.context() as context:
+
+            def add_and_stop(progress, row, variables, last=epochs):
+                add(progress, row, variables)
+                if len(progress.history) == last:
+                    raise KeyboardInterrupt
+
+            context.setattr(Progress, "add", add_and_stop)
+            with pytest.raises(KeyboardInterrupt):
+                train_small(checkpoints, **changes)
+    resumed, same_history = train_small(checkpoints, **changes)
+    exact = keras.distribution.list_devices()[0].startswith("cpu")
+    pd.testing.assert_frame_equal(same_history.drop(columns=TIMED), history.drop(columns=TIMED), check_exact=exact)
+    weights = (each.load_network().get_weights() for each in (uninterrupted, resumed))
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_allclose(other, one, rtol=0 if exact else 1e-3)
+
+
+def test_bad_resolution_is_refused_before_anything_is_saved(train_small, monkeypatch, tmp_path, statistics):
+    monkeypatch.setattr("cifar10.training.fit.build", build)
+    with pytest.raises(InputError, match=r"^simple_cnn: .* images of 16 pixels.*simple_cnn\.resolutions=null\.$"):
+        train_small(Checkpoints(tmp_path / "checkpoints"), resolutions=[16])
+    assert not list(tmp_path.rglob("epoch_*"))
+
+
+def test_cost_counts_each_epoch_at_its_resolution(statistics):
+    """Of a network whose cost is in proportion to the pixels, but for its few operations after them."""
+    network = small_network()
+    values = {"epochs": 4, "batch_size": 8, "optimizer": "sgd", "learning_rate": 0.1, "schedule": "cosine", "seed": 0}
+    plain, reduced = (Recipe(**values, resolutions=each) for each in (None, [16, 24]))
+    costs = [recipe_flops(network, each, 1000) for each in (plain, reduced)]
+    assert costs[1] / costs[0] == pytest.approx((0.25 + 0.5625 + 2) / 4, rel=1e-3)
+
+
+def test_accelerated_network_keeps_its_fast_layers(statistics):
+    network = accelerate(build("resnet50", 10, statistics), "float32")
+    smaller = at_resolution(network, 16)
+    assert [type(layer) for layer in smaller.layers[1:]] == [type(layer) for layer in network.layers[1:]]
