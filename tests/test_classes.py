@@ -24,7 +24,7 @@ def write_csv(path, count, classes):
     table.assign(label=labels).to_csv(path, index=False)
 
 
-@pytest.mark.parametrize("classes", [3, 20])
+@pytest.mark.parametrize("classes", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_every_stage_works_with_that_number_of_classes(tmp_path, classes):
     names = [f"kind {number}" for number in range(classes)]
     write_csv(tmp_path / "01_raw/cifar10-csv/train.csv", 240, classes)

@@ -122,10 +122,9 @@ def test_older_model_is_evaluated_with_its_own_record(copy):
     assert (newer.record.seed, newer.record.epochs) == (5, 1)
     assert newer.version > before.version
 
-    for version, expected in ((first, before), (newer.version, newer)):
-        run(copy, "evaluation", load_versions={"batchnorm_cnn.model": version})
-        again = evaluations(copy)["batchnorm_cnn"]
-        assert (again.version, again.record, again.metrics) == (version, expected.record, expected.metrics)
+    run(copy, "evaluation", load_versions={"batchnorm_cnn.model": first})
+    again = evaluations(copy)["batchnorm_cnn"]
+    assert (again.version, again.record, again.metrics) == (first, before.record, before.metrics)
     table = pd.read_csv(copy / f"06_models/batchnorm_cnn_history.csv/{first}/batchnorm_cnn_history.csv")
     pd.testing.assert_frame_equal(pd.DataFrame(before.record.history).astype({"joules": float}), table)
 

@@ -44,7 +44,7 @@ CHANGES = {
     "plateau_factor": 0.1,
     "early_stopping": 2,
     "label_smoothing": 0.1,
-    "resolutions": [16, 24],
+    "resolutions": [16, 32],
     "examples": 100,
     "seed": 1,
     "train_on": "all",
@@ -78,13 +78,13 @@ HASHES = {
     "airbench94": "29f0acb26fa1",
     "vgg16": "09953e951077",
     "vgg19": "e8fe7d71d5fc",
-    "resnet50": "8700c45226ad",
-    "resnet101": "cc8dc34ae920",
-    "googlenet": "8700c45226ad",
-    "densenet121": "8700c45226ad",
-    "efficientnetb0": "0fe81e14336f",
-    "nasnetmobile": "5650f7ccca7d",
-    "mobilenetv2": "79ebc9335081",
+    "resnet50": "9cd5b7f591ed",
+    "resnet101": "fb51884e7929",
+    "googlenet": "9cd5b7f591ed",
+    "densenet121": "9cd5b7f591ed",
+    "efficientnetb0": "61f9ea2d1e63",
+    "nasnetmobile": "fb5d2b8bc3bb",
+    "mobilenetv2": "e6d954776064",
     "vgg16_imagenet": "e536d743f9b9",
     "vgg19_imagenet": "241b41ae8cf2",
     "resnet50_imagenet": "e625e8566bce",
@@ -157,8 +157,8 @@ def test_batchnorm_cnn_is_trained_as_agreed(blocks):
         ({"optimizer": "sgd", "whitening_epochs": 1}, "no whitening layer; set whitening_epochs=null"),
         ({"schedule": "constant", "warmup": 0.1}, "schedule constant does not use warmup"),
         ({"seed": True}, "valid integer"),
-        ({"epochs": 2, "resolutions": [16, 24]}, "the last must be at 32 pixels: give at most 1 of them"),
-        ({"resolutions": "16 2x4"}, "2x4 is not a number of pixels; give one for each epoch, separated by spaces"),
+        ({"resolutions": [16, 24]}, "resolutions must end with 32, at which the network predicts"),
+        ({"resolutions": "16 2x4"}, "2x4 is not a number of pixels; separate several by spaces, as in 16 24 32"),
         ({"resolutions": 7}, "greater than or equal to 8"),
         ({"resolutions": []}, "at least 1 item"),
     ],
@@ -168,15 +168,15 @@ def test_inconsistent_recipes_are_refused(recipe, changes, message):
         recipe(**changes)
 
 
-@pytest.mark.parametrize("given", ["16 16 24", [16, 16, 24]])
+@pytest.mark.parametrize("given", ["16 24 32", [16, 24, 32]])
 def test_resolutions_are_numbers_separated_by_spaces(recipe, given):
-    assert recipe(resolutions=given).hash == recipe(resolutions=[16, 16, 24]).hash
-    assert recipe(resolutions=given).resolutions == [16, 16, 24]
+    assert recipe(resolutions=given).hash == recipe(resolutions=[16, 24, 32]).hash
+    assert recipe(resolutions=given).resolutions == [16, 24, 32]
 
 
 def test_what_needs_images_as_they_are_is_refused_with_imagenet_weights():
     with pytest.raises(ValidationError, match="resolutions are for networks trained from scratch"):
-        MobileNetTransferRecipe(**{**TRANSFER, "resolutions": 16})
+        MobileNetTransferRecipe(**{**TRANSFER, "resolutions": [16, 32]})
     for option in ("mixup", "cutmix"):
         with pytest.raises(ValidationError, match="cache_gb leaves none to mix; set one of them"):
             MobileNetTransferRecipe(**{**TRANSFER, option: 0.2, "cache_gb": 1})

@@ -81,31 +81,46 @@ class Side(keras.layers.Layer):
 def test_each_epoch_trains_at_its_resolution_and_predicts_at_32():
     network = keras.Sequential([keras.Input((32, 32, 3)), Side(name="logits")], name="side")
     images, index = np.zeros((4, 32, 32, 3), np.uint8), np.arange(4)
-    model = TrainingModel(network, images, images, resolutions=[16, 24, 16])
+    model = TrainingModel(network, images, images, sides=[16, 24, 16])
     for epoch, side in enumerate([16, 24, 16, 32, 32]):
         model.start_epoch(epoch)
-        assert model.resolution_in(epoch) == side
         assert np.unique(model(index, training=True)) == [side]
         assert np.unique(model(index)) == [32]
 
 
 def test_log_names_the_resolution(train_small, caplog):
     caplog.set_level("INFO", "cifar10")
-    train_small(epochs=3, resolutions=[16, 24])
+    train_small(epochs=3, resolutions=[16, 24, 32])
     lines = [record.message for record in caplog.records if "val_accuracy" in record.message]
-    assert ["epoch 1 of 3 at 16 pixels: " in lines[0], "at 24 pixels" in lines[1], "pixels" in lines[2]] == [1, 1, 0]
+    for epoch, side in enumerate((16, 24, 32), start=1):
+        assert f"epoch {epoch} of 3 at {side} pixels: " in lines[epoch - 1]
 
 
 def test_history_has_the_learning_rates_of_a_training_without_them(train_small):
     _, plain = train_small()
-    _, reduced = train_small(resolutions=[16, 16, 24])
+    _, reduced = train_small(resolutions=[16, 24, 32])
     assert list(plain.learning_rate) == list(reduced.learning_rate)
     assert (plain.loss != reduced.loss).all()
 
 
+@pytest.mark.parametrize(
+    ("epochs", "resolutions", "expected"),
+    [
+        (3, None, [32, 32, 32]),
+        (6, [16, 24, 32], [16, 16, 24, 24, 32, 32]),
+        (5, [16, 24, 32], [16, 24, 24, 32, 32]),
+        (2, [16, 24, 32], [24, 32]),
+        (1, [16, 24, 32], [32]),
+        (4, [16, 16, 16, 32], [16, 16, 16, 32]),
+    ],
+)
+def test_resolutions_divide_the_epochs_evenly_and_the_last_is_at_32(recipe, epochs, resolutions, expected):
+    assert recipe(epochs=epochs, resolutions=resolutions).sides == expected
+
+
 def test_interrupted_training_ends_like_an_uninterrupted_one(train_small, checkpoints, monkeypatch):
     """Whether it stops between two epochs of one resolution or of two."""
-    changes = {"optimizer": "muon", "muon_learning_rate": 0.05, "resolutions": [16, 16, 24, 24]}
+    changes = {"optimizer": "muon", "muon_learning_rate": 0.05, "resolutions": [16, 24, 32]}
     uninterrupted, history = train_small(**changes)
     add = Progress.add
     for epochs in (1, 2, 4):
@@ -130,7 +145,7 @@ def test_interrupted_training_ends_like_an_uninterrupted_one(train_small, checkp
 def test_bad_resolution_is_refused_before_anything_is_saved(train_small, monkeypatch, tmp_path, statistics):
     monkeypatch.setattr("cifar10.training.fit.build", build)
     with pytest.raises(InputError, match=r"^simple_cnn: .* images of 16 pixels.*simple_cnn\.resolutions=null\.$"):
-        train_small(Checkpoints(tmp_path / "checkpoints"), resolutions=[16])
+        train_small(Checkpoints(tmp_path / "checkpoints"), resolutions=[16, 32])
     assert not list(tmp_path.rglob("epoch_*"))
 
 
@@ -138,7 +153,7 @@ def test_cost_counts_each_epoch_at_its_resolution(statistics):
     """Of a network whose cost is in proportion to the pixels, but for its few operations after them."""
     network = small_network()
     values = {"epochs": 4, "batch_size": 8, "optimizer": "sgd", "learning_rate": 0.1, "schedule": "cosine", "seed": 0}
-    plain, reduced = (Recipe(**values, resolutions=each) for each in (None, [16, 24]))
+    plain, reduced = (Recipe(**values, resolutions=each) for each in (None, [16, 24, 32, 32]))
     costs = [recipe_flops(network, each, 1000) for each in (plain, reduced)]
     assert costs[1] / costs[0] == pytest.approx((0.25 + 0.5625 + 2) / 4, rel=1e-3)
 

@@ -12,9 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from cifar10.training.options import SIZE
 from cifar10.training.recipe import Recipe
-
-SIZE = 32
 
 
 class Augmentation(keras.layers.Layer):

@@ -5,6 +5,7 @@ import keras
 from cifar10.architectures.imagenet import BACKBONE
 from cifar10.compute.flops import flops, layer_flops
 from cifar10.compute.layers import at_resolution
+from cifar10.training.options import SIZE
 from cifar10.training.recipe import Recipe, TransferRecipe
 
 
@@ -21,9 +22,8 @@ def recipe_flops(network: keras.Model, recipe: Recipe, images: int) -> float:
     """
     forward = flops(network)
     if not isinstance(recipe, TransferRecipe):
-        sides = recipe.resolutions or []
-        reduced = {side: flops(at_resolution(network, side, layer=_copy)) for side in set(sides)}
-        return images * 3 * (sum(reduced[side] for side in sides) + (recipe.epochs - len(sides)) * forward)
+        costs = {side: flops(at_resolution(network, side, layer=_copy)) for side in {*recipe.sides} - {SIZE}}
+        return images * 3 * sum(costs.get(side, forward) for side in recipe.sides)
     backbone = network.get_layer(BACKBONE)
     head = forward - flops(backbone)
     copies = images * (recipe.feature_copies if recipe.augments else 1)

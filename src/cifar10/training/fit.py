@@ -148,8 +148,8 @@ def _run_phases(
     if isinstance(recipe, TransferRecipe):
         train_backbone(train, val, augmentation, recipe, progress)
         return
-    mixing, resolutions = make_mixing(recipe), recipe.resolutions or []
-    model = TrainingModel(progress.network, train.images, val.images, augmentation, mixing, resolutions=resolutions)
+    mixing = make_mixing(recipe)
+    model = TrainingModel(progress.network, train.images, val.images, augmentation, mixing, sides=recipe.sides)
     targets, val_targets = (one_hot(split.labels, num_classes) for split in (train, val))
     optimise(model, targets, val_targets, recipe, progress, phase="training")
 

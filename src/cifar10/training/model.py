@@ -7,7 +7,8 @@ import numpy as np
 from keras import ops
 
 from cifar10.compute.layers import at_resolution
-from cifar10.training.augmentation import SIZE, Augmentation, Mixing, reduce_size
+from cifar10.training.augmentation import Augmentation, Mixing, reduce_size
+from cifar10.training.options import SIZE
 
 
 class TrainingModel(keras.Model):
@@ -25,7 +26,7 @@ class TrainingModel(keras.Model):
         augmentation: Augmentation | None = None,
         mixing: Mixing | None = None,
         *,
-        resolutions: Sequence[int] = (),
+        sides: Sequence[int] = (),
         copies: np.ndarray | None = None,
     ) -> None:
         """Put the inputs on the device.
@@ -36,20 +37,20 @@ class TrainingModel(keras.Model):
             val_inputs: what `evaluate` uses, of the same kind.
             augmentation: of the train inputs; None leaves them unchanged.
             mixing: of the train inputs, after augmentation; None leaves them unmixed.
-            resolutions: the side in pixels to which images are reduced in each of the first epochs of `fit`, as the
-                last step. A network for each size is made of the same layers, so that every shape is static.
+            sides: in pixels, to which images are reduced in each epoch of `fit` as the last step; later epochs see them
+                as they are. A network for each side is made of the same layers, so that every shape is static.
             copies: of the train inputs, (k, n, ...), of which each epoch of `fit` uses the next; None: always the same.
 
         Raises:
-            InputError: the network cannot be trained at one of the resolutions.
+            InputError: the network cannot be trained on images of one of these sides.
         """
         super().__init__(name=f"{network.name}_training")
         self.network = network
         self.augmentation = augmentation
         self.mixing = mixing
-        self.resolutions = tuple(resolutions)
-        self.resolution = SIZE
-        self.reduced = [at_resolution(network, size) for size in sorted({*resolutions} - {SIZE})]
+        self.sides = tuple(sides)
+        self.side = SIZE
+        self.reduced = [at_resolution(network, side) for side in sorted({*sides} - {SIZE})]
         self.copies = copies
         # Keras's `int` has 64 bits on TensorFlow, where 32-bit variables stay on the host, out of XLA's reach.
         self.steps = self.add_weight(shape=(), initializer="zeros", dtype="int", trainable=False, name="steps")
@@ -65,21 +66,17 @@ class TrainingModel(keras.Model):
         return [variable for variable in self.variables if id(variable) not in data]
 
     def start_epoch(self, epoch: int) -> None:
-        """Prepare the images of an epoch, counted from 0: their flip, resolution and copy."""
+        """Prepare the images of an epoch, counted from 0: their flip, side and copy."""
         if self.augmentation:
             self.augmentation.epoch.assign(epoch)
         if self.copies is not None:
             self.train_inputs.assign(self.copies[epoch % len(self.copies)])
-        self.set_resolution(self.resolution_in(epoch))
+        self.train_at(self.sides[epoch] if epoch < len(self.sides) else SIZE)
 
-    def resolution_in(self, epoch: int) -> int:
-        """Return the side in pixels at which an epoch, counted from 0, trains."""
-        return self.resolutions[epoch] if epoch < len(self.resolutions) else SIZE
-
-    def set_resolution(self, size: int) -> None:
-        """Train at that side in pixels from now on, one of the resolutions or 32."""
-        if size != self.resolution:
-            self.resolution = size
+    def train_at(self, side: int) -> None:
+        """Train on images of that side from now on, one of `sides` or 32."""
+        if side != self.side:
+            self.side = side
             self.train_function = None  # `fit` then traces another one
 
     def build(self, input_shape):
@@ -95,9 +92,9 @@ class TrainingModel(keras.Model):
         if training and self.mixing:
             inputs = self.mixing(inputs)
         inputs, network = ops.cast(inputs, "float32"), self.network
-        if training and self.resolution != SIZE:
-            inputs = reduce_size(inputs, self.resolution)
-            network = next(each for each in self.reduced if each.input_shape[1] == self.resolution)
+        if training and self.side != SIZE:
+            inputs = reduce_size(inputs, self.side)
+            network = next(each for each in self.reduced if each.input_shape[1] == self.side)
         return network(inputs, training=training)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):

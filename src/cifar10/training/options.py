@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+SIZE = 32  # of the images, in pixels on either side
+
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -20,11 +22,11 @@ def _numbers(given: Any) -> Any:
         return given
     words = str(given).split()
     if wrong := [word for word in words if not word.isdecimal()]:
-        raise ValueError(f"{wrong[0]} is not a number of pixels; give one for each epoch, separated by spaces")
+        raise ValueError(f"{wrong[0]} is not a number of pixels; separate several by spaces, as in 16 24 32")
     return [int(word) for word in words]
 
 
-Sides = Annotated[list[Annotated[int, Field(ge=8, le=32)]], Field(min_length=1), BeforeValidator(_numbers)]
+Sides = Annotated[list[Annotated[int, Field(ge=8, le=SIZE)]], Field(min_length=1), BeforeValidator(_numbers)]
 
 
 class AugmentationOptions(BaseModel):
@@ -78,6 +80,12 @@ class Options(AugmentationOptions, MixingOptions):
     compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     cpu_compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
     deterministic: bool = False
+
+    @property
+    def sides(self) -> list[int]:
+        """The side in pixels of the training images in each epoch; the last is at 32, whatever `epochs` is."""
+        parts = self.resolutions or [SIZE]
+        return [parts[-(-(epoch + 1) * len(parts) // self.epochs) - 1] for epoch in range(self.epochs)]
 
     @property
     def peak_learning_rate(self) -> float:

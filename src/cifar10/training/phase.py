@@ -107,7 +107,7 @@ class _Epochs:
         model.start_epoch(epoch)
         order = shuffled(len(self.targets), recipe.seed, epoch)
         train_batches = batches(order, self.targets[order], batch_size=recipe.batch_size)
-        costs = [float(model.resolution_in(each) ** 2) for each in range(recipe.epochs)]
+        costs = [float(side**2) for side in recipe.sides]
         steps = math.ceil(len(order) / recipe.batch_size)
         ticker = TrainingProgress(show, steps, costs, [row["seconds"] for row in rows])
         with enough_memory(self.name, recipe.batch_size, f"batch_size, and the {self.learning_rate} with it"):
@@ -237,8 +237,8 @@ def _tensorflow_error() -> type[Exception]:
 
 def _log(name: str, row: Epoch, epoch: int, recipe: Recipe, images: int) -> None:
     val = side = ""
-    if recipe.resolutions and epoch <= len(recipe.resolutions):
-        side = f" at {recipe.resolutions[epoch - 1]} pixels"
+    if recipe.resolutions:
+        side = f" at {recipe.sides[epoch - 1]} pixels"
     if row["val_accuracy"] is not None:
         val = f", val_accuracy {row['val_accuracy']:.4f}, val_loss {row['val_loss']:.4f}"
     logger.info(

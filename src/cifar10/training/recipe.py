@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from cifar10.architectures import ARCHITECTURES
 from cifar10.errors import did_you_mean
 from cifar10.training.optimizers import OPTIMIZERS
-from cifar10.training.options import AugmentationOptions, Count, Fraction, NotNegative, Options, Positive
+from cifar10.training.options import SIZE, AugmentationOptions, Count, Fraction, NotNegative, Options, Positive
 from cifar10.training.schedules import SCHEDULES
 
 
@@ -48,11 +48,8 @@ class Recipe(Options):
             )
         if self.resolutions and not self.REDUCES:
             raise ValueError("resolutions are for networks trained from scratch; set resolutions=null, and image_size")
-        if self.resolutions and len(self.resolutions) >= self.epochs:
-            raise ValueError(
-                f"resolutions are those of the first epochs, and the last must be at 32 pixels: give at most "
-                f"{self.epochs - 1} of them, or set resolutions=null"
-            )
+        if self.resolutions and self.resolutions[-1] != SIZE:
+            raise ValueError(f"resolutions must end with {SIZE}, at which the network predicts")
         if self.train_on == "all" and (self.schedule == "plateau" or self.early_stopping):
             raise ValueError(
                 "train_on=all leaves no images for validation, which schedule plateau and early_stopping need; choose "

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from cifar10.architectures import ARCHITECTURES
 from cifar10.errors import did_you_mean
+from cifar10.training.options import SIZE
 from cifar10.training.recipe import RECIPES, Recipe, TransferRecipe
 
 logger = logging.getLogger(__name__)
@@ -105,8 +106,8 @@ def _measure(name: str, recipe: Recipe, benchmark: Benchmark) -> dict[str, Any]:
             if python:
                 torch.append(torch_throughput(python, described, "train", batch_size, benchmark.seconds))
         # Those of lower resolution are measured once, because only `hours` needs them.
-        sides = {32: statistics.median(trained)}
-        sides |= {side: ask("train", batch_size, benchmark.seconds, side)[0] for side in set(recipe.resolutions or [])}
+        sides = {side: ask("train", batch_size, benchmark.seconds, side)[0] for side in {*recipe.sides} - {SIZE}}
+        sides[SIZE] = statistics.median(trained)
         memory = ask("memory")
         for size in map(int, str(benchmark.inference_batch_sizes).split()):
             ours, theirs = [], []
@@ -118,7 +119,7 @@ def _measure(name: str, recipe: Recipe, benchmark: Benchmark) -> dict[str, Any]:
             if python:
                 inferred[f"torch_inference_{size}"] = statistics.median(theirs)
                 inferred[f"ratio_inference_{size}"] = _ratio(ours, theirs)
-    training = sides[32]
+    training = sides[SIZE]
     fastest = max((speed for key, speed in inferred.items() if key.startswith("inference_")), default=3 * training)
     row = {
         "architecture": name,
@@ -161,8 +162,7 @@ def _hours(recipe: Recipe, training: dict[int, float], inference: float) -> floa
     train, val = recipe.examples or TRAIN_IMAGES, VAL_IMAGES
     if recipe.train_on == "all":
         train, val = recipe.examples or TRAIN_IMAGES + VAL_IMAGES, 0
-    sides = [*(recipe.resolutions or []), *[32] * recipe.epochs][: recipe.epochs]
-    seconds = sum(train / training[side] + val / inference for side in sides)
+    seconds = sum(train / training[side] + val / inference for side in recipe.sides)
     if isinstance(recipe, TransferRecipe):
         features = (recipe.feature_copies * train + val) / inference
         seconds = features + (seconds if recipe.unfreeze else 0.0)

@@ -181,7 +181,7 @@ class _Subject:
         from cifar10.compute.batches import batches, one_hot
 
         model = self._compiled(batch_size)
-        model.set_resolution(side)
+        model.train_at(side)
 
         def fit(steps: int) -> float:
             index = np.resize(np.arange(len(model.train_inputs), dtype="int32"), steps * batch_size)
@@ -219,10 +219,8 @@ class _Subject:
             else:
                 images = generator.integers(0, 256, (TRAIN_IMAGES, 32, 32, 3), dtype=np.uint8)
                 augmentation, mixing = Augmentation(self.recipe, (125.0,) * 3), make_mixing(self.recipe)
-                resolutions = self.recipe.resolutions or []
-                self.compiled = TrainingModel(
-                    network, images, images[:1], augmentation, mixing, resolutions=resolutions
-                )
+                sides = self.recipe.sides
+                self.compiled = TrainingModel(network, images, images[:1], augmentation, mixing, sides=sides)
             compile_by(self.recipe, self.compiled, TRAIN_IMAGES, self.compute_dtype)
             self.compiled_for = batch_size
         return self.compiled
