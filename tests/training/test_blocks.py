@@ -9,10 +9,11 @@ import pytest
 from cifar10.architectures import ARCHITECTURES, build
 from cifar10.compute.layers import matrices, walk_layers
 from cifar10.training.cost import recipe_flops
+from cifar10.training.frozen import split
 from cifar10.training.identity import fingerprint
 from cifar10.training.optimizers import make_optimizer
 from cifar10.training.recipe import RECIPES, TransferRecipe
-from cifar10.training.transfer import split, unfreeze
+from cifar10.training.transfer import unfreeze
 from tests.helpers import PROJECT
 
 CANNOT_BE_CUT = {"nasnetmobile_imagenet"}  # its cells take the outputs of two cells before them

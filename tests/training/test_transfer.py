@@ -16,11 +16,12 @@ from cifar10.pipelines.preprocessing.nodes import measure
 from cifar10.training.augmentation import Augmentation
 from cifar10.training.checkpoint import Checkpoints
 from cifar10.training.fit import fit
+from cifar10.training.frozen import head, make_cache, split
 from cifar10.training.model import TrainingModel
 from cifar10.training.phase import optimise
 from cifar10.training.progress import Progress
 from cifar10.training.recipe import RECIPES
-from cifar10.training.transfer import fine_tune, head, make_cache, split, train_backbone, train_head
+from cifar10.training.transfer import fine_tune, train_backbone, train_head
 from tests.helpers import CLASS_NAMES
 
 NAME = "mobilenetv2_imagenet"
@@ -251,6 +252,16 @@ def test_cache_that_would_be_too_large_is_not_made(network, splits, transfer_rec
     progress = start(network)
     assert make_cache(*splits, NoAugmentation(), transfer_recipe(cache_gb=1e-6), progress) is None
     assert "cache_gb is not used, because 0.0 GB would be needed" in caplog.text
+    assert not list(progress.checkpoints.folder.rglob("*.npy"))
+
+
+def test_what_float16_cannot_hold_is_refused(network, splits, transfer_recipe, start, monkeypatch):
+    monkeypatch.setattr(
+        "cifar10.training.frozen.infer", lambda model, images, size: np.full((len(images), 1, 1, 1), 1e5)
+    )
+    progress = start(network)
+    with pytest.raises(InputError, match=rf"exceeds the range of float16.* Set {NAME}\.cache_gb=null"):
+        make_cache(*splits, NoAugmentation(), transfer_recipe(cache_gb=1.0), progress)
     assert not list(progress.checkpoints.folder.rglob("*.npy"))
 
 

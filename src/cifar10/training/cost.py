@@ -26,8 +26,7 @@ def recipe_flops(network: keras.Model, recipe: Recipe, images: int) -> float:
         return images * 3 * sum(costs.get(side, forward) for side in recipe.sides)
     backbone = network.get_layer(BACKBONE)
     head = forward - flops(backbone)
-    copies = images * (recipe.feature_copies if recipe.augments else 1)
-    cost = copies * (flops(backbone) + recipe.head_epochs * 3 * head)
+    cost = images * recipe.copies * (flops(backbone) + recipe.head_epochs * 3 * head)
     if recipe.unfreeze:
         trained = head + sum(map(layer_flops, backbone.layers[-recipe.unfreeze :]))
         cost += images * recipe.epochs * (3 * trained if recipe.cache_gb else forward + 2 * trained)

@@ -126,6 +126,11 @@ class TransferRecipe(Recipe):
             )
         return self
 
+    @property
+    def copies(self) -> int:
+        """The number of copies of the training images, which are the same without augmentation."""
+        return self.feature_copies if self.augments else 1
+
     @cached_property
     def initial_weights(self) -> str:
         """Where the weights of the backbone come from: `imagenet`, or a file by its name and SHA-256."""

@@ -164,6 +164,6 @@ def _hours(recipe: Recipe, training: dict[int, float], inference: float) -> floa
         train, val = recipe.examples or TRAIN_IMAGES + VAL_IMAGES, 0
     seconds = sum(train / training[side] + val / inference for side in recipe.sides)
     if isinstance(recipe, TransferRecipe):
-        features = (recipe.feature_copies * train + val) / inference
+        features = (recipe.copies * train + val) / inference
         seconds = features + (seconds if recipe.unfreeze else 0.0)
     return seconds / 3600

@@ -203,9 +203,10 @@ class _Subject:
         """Return the training model for that batch size, made once."""
         from cifar10.training.accelerate import accelerate
         from cifar10.training.augmentation import Augmentation, make_mixing
+        from cifar10.training.frozen import split
         from cifar10.training.model import TrainingModel
         from cifar10.training.phase import compile_by
-        from cifar10.training.transfer import split, unfreeze
+        from cifar10.training.transfer import unfreeze
 
         if self.compiled_for != batch_size:
             network, parts = accelerate(self.network, self.compute_dtype), None
