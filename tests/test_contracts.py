@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from cifar10.contracts import Artifact, Evaluations, Examples, Record, Statistics, verify
+from cifar10.contracts import Artifact, Evaluations, Examples, PublishedModel, Record, Statistics, verify
 from cifar10.errors import InputError
-from tests.helpers import make_evaluation, make_evaluations, make_pair, make_record, make_row
+from tests.helpers import COSTS, make_evaluation, make_evaluations, make_pair, make_record, make_row
 
 EPOCH = {
     "phase": "training", "epoch": 1, "accuracy": 0.1, "loss": 2.0, "val_accuracy": None, "val_loss": None,
@@ -30,12 +30,24 @@ ARTIFACTS = {
         make_evaluation("vgg19", temperature=None, calibrated_reliability=None, roc_auc=None),
         pairs=[make_pair("vgg16", "vgg19")],
     ),
+    "PublishedModel": PublishedModel(
+        version="2026-01-01",
+        identity="an identity",
+        megabytes=2.5,
+        record=make_record(history=[EPOCH]),
+        costs=COSTS,
+        train_accuracy=0.95,
+        train_loss=0.123456789012345,
+        remark="a remark",
+        robustness=[{"corruption": "contrast", "severity": 1, "accuracy": 0.5, "clean_accuracy": 0.9, "images": 40}],
+    ),
 }
 by_artifact = pytest.mark.parametrize("artifact", ARTIFACTS.values(), ids=ARTIFACTS)
 COMMANDS = {
     Record: "kedro run --pipelines=train_NAME",
     Statistics: "kedro run --pipelines=preprocessing",
     Evaluations: "kedro run --pipelines=evaluation",
+    PublishedModel: "kedro run --pipelines=publish",
 }
 
 
@@ -62,17 +74,28 @@ def edited(**changes):
     return edit
 
 
+def field(text):
+    """Return the name of a field of text that the artifact has."""
+    return next(name for name in ("data_version", "identity") if name in json.loads(text))
+
+
 DAMAGES = {
-    "schema 0": (edited(schema=0), r"was written by another version of this project \(schema 0, .* reads \d\)"),
-    "schema 99": (edited(schema=99), r"was written by another version of this project \(schema 99, .* reads \d\)"),
+    "schema 0": (edited(schema=0), r"was written by another version of this project \(schema 0, .* reads [\d to]+\)"),
+    "schema 99": (
+        edited(schema=99),
+        r"was written by another version of this project \(schema 99, .* reads [\d to]+\)",
+    ),
     "schema missing": (edited(schema=...), r"was written by another version of this project \(schema None"),
     "schema as text": (edited(schema="2"), r"was written by another version of this project \(schema 2"),
     "truncated": (lambda text: text[:-10], "is not valid JSON"),
     "empty": (lambda text: "", "is not valid JSON"),
     "a number": (lambda text: "1", "is not valid JSON"),
-    "field missing": (edited(data_version=...), "is not valid: data_version: Field required"),
+    "field missing": (lambda text: edited(**{field(text): ...})(text), r"is not valid: \w+: Field required"),
     "extra field": (edited(answers=1), "is not valid: answers: Extra inputs are not permitted"),
-    "wrong type": (edited(data_version=[1]), "is not valid: data_version: Input should be a valid string"),
+    "wrong type": (
+        lambda text: edited(**{field(text): [1]})(text),
+        r"is not valid: \w+: Input should be a valid string",
+    ),
 }
 
 

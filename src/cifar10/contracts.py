@@ -291,7 +291,7 @@ class Predictions(NamedTuple):
     Attributes:
         identity: `TrainedModel.identity` of that model.
         train: float32 (n, classes), on the images that it was trained on, without augmentation, in the order of
-            `training_images`.
+            `training_images`. Empty in a `Publication`.
         val: as `train`, on the val split.
         test: as `train`, on the test split.
         views: name of the test-time augmentation behind the following, or `none`.
@@ -402,7 +402,17 @@ class Costs(BaseModel):
 
 
 class Evaluation(BaseModel):
-    """What is known of one version of a model; `identity` is `TrainedModel.identity`."""
+    """What is known of one version of a model.
+
+    Attributes:
+        version: under which the catalog saved it.
+        identity: `TrainedModel.identity`.
+        megabytes: size of its file.
+        record: how it was trained.
+        metrics: how good it is.
+        costs: what a prediction costs.
+        remark: what a reader must know beside every figure of it, in a sentence; empty for most models.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -412,6 +422,7 @@ class Evaluation(BaseModel):
     record: Record
     metrics: Metrics
     costs: Costs
+    remark: str = ""
 
 
 class Row(BaseModel):
@@ -435,9 +446,14 @@ class Row(BaseModel):
         return self.seeds[0]
 
     @property
+    def marked_name(self) -> str:
+        """The name, with a dagger if a remark belongs beside its figures."""
+        return f"{self.name}†" if self.first.remark else self.name
+
+    @property
     def title(self) -> str:
-        """The name of the row and, if it has several seeds, that of `first`."""
-        return f"{self.name} (seed {self.first.record.seed})" if len(self.seeds) > 1 else self.name
+        """The marked name of the row and, if it has several seeds, that of `first`."""
+        return f"{self.marked_name} (seed {self.first.record.seed})" if len(self.seeds) > 1 else self.marked_name
 
     @property
     def architecture(self) -> str:
@@ -503,7 +519,7 @@ class Evaluations(Artifact):
         pairs: each row compared with each other one.
     """
 
-    SCHEMA = 2
+    SCHEMA = 3
     OLDEST = 2
     MADE_BY = "kedro run --pipelines=evaluation (with the same --env and --params)"
 
@@ -516,6 +532,62 @@ class Evaluations(Artifact):
     def digest(self) -> str:
         """The first 12 digits of its SHA-256, by which artifacts that are made from it can be recognised."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+
+
+class Labels(NamedTuple):
+    """The true classes of the val and test splits, by which published probabilities are evaluated without the images.
+
+    Attributes:
+        data_version: that of `Statistics`.
+        class_names: in the order of the labels.
+        val: uint8 (n,), indices into `class_names`.
+        test: as `val`.
+    """
+
+    data_version: str
+    class_names: list[str]
+    val: np.ndarray
+    test: np.ndarray
+
+
+class Corrupted(TypedDict):
+    """Test accuracy under one corruption of one severity, and without it, on a random subset of `images` images."""
+
+    corruption: str
+    severity: int
+    accuracy: float
+    clean_accuracy: float
+    images: int
+
+
+class PublishedModel(Artifact):
+    """What is published of a model beside its probabilities: what cannot be computed from them.
+
+    Attributes:
+        version: that of `Evaluation`, as are `identity`, `megabytes`, `record`, `costs` and `remark`.
+        train_accuracy: that of `Metrics`; `train_loss` likewise.
+        robustness: one row per corruption and severity; empty if it has not been evaluated.
+    """
+
+    MADE_BY = "kedro run --pipelines=publish (with the data_root of its training)"
+    REMEDY = "Restore it with git, or publish the model again: {command}"
+
+    version: str
+    identity: str
+    megabytes: float
+    record: Record
+    costs: Costs
+    train_accuracy: float
+    train_loss: float
+    remark: str = ""
+    robustness: list[Corrupted] = []
+
+
+class Publication(NamedTuple):
+    """Published models with their probabilities, which lack those of the train images, and the labels of all."""
+
+    labels: Labels
+    models: list[tuple[PublishedModel, Predictions]]
 
 
 class Export(NamedTuple):

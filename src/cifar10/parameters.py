@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from cifar10.errors import InputError, did_you_mean
 from cifar10.pipelines.benchmark.nodes import Benchmark
 from cifar10.pipelines.export.nodes import ExportOptions
+from cifar10.pipelines.publish.nodes import Publish
 from cifar10.pipelines.robustness.nodes import Robustness
 from cifar10.pipelines.selection import WinnerOrKnown
 from cifar10.training.recipe import RECIPES
@@ -20,13 +21,16 @@ class _Shared(BaseModel):
     )  # nothing is converted, because the checked value is not the one that is used
 
     data_root: str | None = None  # on the command line only; read by the catalog
+    published_root: str | None = None  # likewise
     class_names: Annotated[list[str], Field(min_length=2, max_length=256)]
     data_description: str
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     split_seed: Annotated[int, Field(ge=0, lt=2**32)]
     test_time_augmentation: Literal["none", "flip", "flip_and_shift"]
     evaluate_versions: Literal["recipes", "all"]
+    leaderboard_figures: str | None
     robustness: Robustness
+    publish: Publish
     image: str | None
     architecture: WinnerOrKnown
     export: ExportOptions
@@ -61,6 +65,7 @@ def _problem(location: tuple[int | str, ...], kind: str, message: str, value: An
             **RECIPES,
             "benchmark": Benchmark,
             "robustness": Robustness,
+            "publish": Publish,
             "export": ExportOptions,
         }
         fields = (blocks[str(location[0])] if len(location) > 1 else Parameters).model_fields

@@ -66,6 +66,8 @@ def log_result(pipeline: Pipeline, catalog: DataCatalog, run_params: dict[str, A
         lines.append(_next("reporting", run_params))
     if "report" in made:
         lines.append(f"Report: {_path(catalog, 'report').resolve().as_uri()}")
+    if "published" in made:
+        lines += _published(_path(catalog, "published"), run_params)
     if "serving" in made:
         lines += _export(_path(catalog, "serving"), catalog.load("model_card"))
     if "prediction" in made:
@@ -116,6 +118,12 @@ def _evaluations(evaluations: Evaluations) -> Iterator[str]:
 
 def _row(rank: str, name: str, val: str, test: str, interval: str) -> str:
     return f"{rank:>4}  {name:28}{val:>10}{test:>9}   {interval}"
+
+
+def _published(folder: Path, run_params: dict[str, Any]) -> Iterator[str]:
+    root = run_params["runtime_params"].get("published_root")
+    yield f"Published in {folder}"
+    yield f"Next: kedro run --env=published --pipelines=reporting{f' --params=published_root={root}' if root else ''}"
 
 
 def _export(folder: Path, card: dict[str, Any]) -> Iterator[str]:

@@ -10,8 +10,8 @@ from cifar10.compute import inference
 from cifar10.contracts import Examples, Predictions, TrainedModel
 from cifar10.datasets.arrays import PredictionStore
 from cifar10.errors import InputError
-from cifar10.pipelines.evaluation.nodes import compare_pairs, draw_mistakes, evaluator, explain
-from cifar10.pipelines.evaluation.scoring import score
+from cifar10.pipelines.evaluation.nodes import draw_mistakes, evaluator, explain
+from cifar10.scoring import compare, score
 from tests.helpers import COSTS, make_evaluation, make_record, make_row
 
 NAMES = ["cat", "dog", "ship"]
@@ -21,13 +21,14 @@ def labelled(labels):
     return Examples(np.zeros((len(labels), 32, 32, 3), np.uint8), np.array(labels, np.uint8))
 
 
-TRAIN, VAL, TEST = labelled([2, 2]), labelled([0, 1]), labelled([0, 1, 1, 2])
+VAL, TEST = labelled([0, 1]), labelled([0, 1, 1, 2])
 
 
 def scored(val, test, *, trained_on_val=False, **views):
-    train = np.array([[0.1, 0.1, 0.8], [0.6, 0.1, 0.3]], np.float32)
-    predictions = Predictions("a model", train, val, test, **views)
-    return score(predictions, TRAIN, VAL, TEST, NAMES, trained_on_val=trained_on_val)
+    predictions = Predictions("a model", np.empty((0, 3), np.float32), val, test, **views)
+    return score(
+        predictions, VAL.labels, TEST.labels, NAMES, train_accuracy=0.5, train_loss=0.7, trained_on_val=trained_on_val
+    )
 
 
 def test_scores_by_hand():
@@ -37,10 +38,9 @@ def test_scores_by_hand():
     assert metrics.accuracy == 0.5
     assert metrics.top2_accuracy == 0.75
     assert metrics.val_accuracy == 1.0
-    assert metrics.train_accuracy == 0.5
+    assert (metrics.train_accuracy, metrics.train_loss) == (0.5, 0.7)
     assert metrics.loss == pytest.approx(-np.log([0.8, 0.3, 0.7, 0.1]).mean(), rel=1e-6)
     assert metrics.val_loss == pytest.approx(-np.log([0.9, 0.5]).mean(), rel=1e-6)
-    assert metrics.train_loss == pytest.approx(-np.log([0.8, 0.3]).mean(), rel=1e-6)
     assert metrics.confusion == [[1, 0, 0], [1, 1, 0], [1, 0, 0]]  # true classes in rows
     expected = {"precision": 1 / 3, "recall": 1, "f1": 0.5, "support": 1, "roc_auc": 1.0}
     assert metrics.classes["cat"] == pytest.approx(expected)
@@ -452,18 +452,20 @@ def test_predictions_that_are_not_there_are_refused(tmp_path):
         PredictionStore(tmp_path).load(make_evaluation())
 
 
-def test_pairs_by_hand(tmp_path):
-    store = PredictionStore(tmp_path)
-    rows = []
+def test_pairs_by_hand():
+    on_test, rows = {}, []
     for name, predicted in (("a", [0, 1, 1, 2]), ("b", [0, 1, 0, 0])):
-        probabilities = np.eye(3, dtype=np.float32)[predicted]
         first, second = make_evaluation(name), make_evaluation(name, "2026-01-02")
-        store.save(first, Predictions(first.identity, probabilities[:2], probabilities[:2], probabilities))
+        on_test[first.identity] = np.eye(3, dtype=np.float32)[predicted]
         rows.append(make_row(first, second, name=f"{name}-1"))
-    (pair,) = compare_pairs(rows, store, TEST)
+
+    def compared(rows):
+        return compare(rows, "a data version", NAMES, TEST.labels, lambda each: on_test[each.identity]).pairs
+
+    (pair,) = compared(rows)
     assert (pair.first, pair.second, pair.first_only, pair.second_only) == ("a-1", "b-1", 2, 0)
     assert (pair.difference, pair.p_value, pair.p_holm, pair.significant) == (0.5, 0.5, 0.5, False)
-    assert compare_pairs(rows[:1], store, TEST) == []
+    assert compared(rows[:1]) == []
 
 
 def test_shuffled_test_labels_change_no_decision(evaluate, current, network):

@@ -22,8 +22,6 @@ from cifar10.datasets.arrays import PredictionStore
 from cifar10.datasets.files import EvaluationsDataset, FiguresDataset, StatisticsDataset, save_svg
 from cifar10.errors import InputError
 from cifar10.pipelines.benchmark.throughput import peak_memory
-from cifar10.pipelines.evaluation.nodes import compare_pairs
-from cifar10.pipelines.evaluation.scoring import score
 from cifar10.pipelines.reporting.nodes import (
     DRAWN,
     draw_robustness,
@@ -34,6 +32,7 @@ from cifar10.pipelines.reporting.nodes import (
     write_markdown,
     write_report,
 )
+from cifar10.scoring import compare, score
 from tests.helpers import (
     CLASS_NAMES,
     COSTS,
@@ -59,6 +58,10 @@ def report(evaluations, portraits=None, robustness=None, drawn=None):
     )
     text = re.sub(r"<(style|head)>.*?</\1>|<[^>]+>", " ", page, flags=re.DOTALL)
     return " ".join(html.unescape(text).split())
+
+
+def markdown(evaluations, robustness=None, folder=None):
+    return write_markdown(evaluations, evaluations.class_names, robustness, folder)
 
 
 def test_validation_ranks_and_test_does_not():
@@ -163,7 +166,7 @@ def test_seeds_of_one_recipe_are_summarised():
     assert "52.00% 3 seeds, SD 2.00 points, 95% CI 47.03 to 56.97 " in text
     assert "2026-01-03 2 91.00% 54.00%" in text
     assert "Everything else about this model is of seed 0." in text
-    assert "52.00% (3 seeds, SD 2.00 points, 95% CI 47.03 to 56.97) |" in write_markdown(board.reset_index())
+    assert "52.00% (3 seeds, SD 2.00 points, 95% CI 47.03 to 56.97) |" in markdown(evaluations)
 
 
 def test_the_interval_of_two_seeds_is_not_computed():
@@ -187,7 +190,7 @@ def test_what_differs_besides_the_seed_is_named_beside_the_mean():
     text = report(make_evaluations(row))
     assert f"95% CI 47.03 to 56.97; they also differ in {differs} " in text
     assert f"Besides the seed, these trainings differ in {differs}." in text
-    assert differs in write_markdown(board)
+    assert differs in markdown(make_evaluations(row))
 
 
 def test_older_versions_are_listed_and_in_no_mean():
@@ -219,7 +222,7 @@ def test_rows_of_one_architecture_say_how_their_recipes_differ():
         "examples null, epochs 30, network 0f1e2d3c", "examples 640, epochs 3, network fedcba98", "",
     ]  # fmt: skip
     assert "vgg16-9876 examples 640, epochs 3, network fedcba98 40.00%" in report(evaluations)
-    assert "| `vgg16-9876` (examples 640, epochs 3, network fedcba98) | 40.00% |" in write_markdown(board)
+    assert "| `vgg16-9876` (examples 640, epochs 3, network fedcba98) | 40.00% |" in markdown(evaluations)
 
 
 def test_pairs_and_markdown_tables():
@@ -228,14 +231,59 @@ def test_pairs_and_markdown_tables():
     )
     assert list_pairs(evaluations).iloc[0].to_dict() == evaluations.pairs[0].model_dump()
     assert list(list_pairs(make_evaluations(make_evaluation())).columns) == list(make_pair("a", "b").model_dump())
-    lines = write_markdown(leaderboard(evaluations)).splitlines()
-    assert (
-        lines[0]
-        == "| | validation | test (95% CI) | test, views averaged | log loss | parameters | latency | training |"
+    lines = markdown(evaluations).splitlines()
+    assert lines[:4] == ["# Leaderboard", "", summarise(evaluations), ""]
+    assert lines[4:7] == [
+        "| rank | model | validation | test (95% CI) | log loss | parameters | latency | seeds | epoch kept | minutes "
+        "| processor | commit |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| 1 | `vgg16` | 91.00% | 90.00% (88.00 to 92.00) | 0.300 | 7 | 1.5 ms | 0 | 2 of 3 | 1.5 | a machine | abc |",
+    ]
+    assert lines[7].startswith("| 2 | `vgg19` ≈ |")
+    assert "![" not in markdown(evaluations)
+    shown = re.findall(r"!\[.+\]\((.+)\)", markdown(evaluations, folder="figures"))
+    assert shown == [f"figures/{name}.png" for name in ("comparison", "trade_offs", "overlaid_curves")]
+    with_robustness = markdown(evaluations, corrupted(("vgg16", "vgg16 2026-01-01")), "figures")
+    assert "](figures/robustness.png)" in with_robustness
+
+
+def test_columns_that_would_be_empty_are_left_out():
+    views = {"views": "flip", "averaged_accuracy": 0.93, "averaged_loss": 0.2, "averaged_val_accuracy": 0.94}
+    everything = make_record(architecture="vgg19", recipe={"train_on": "all"}, versions={"commit": None})
+    page = markdown(make_evaluations(make_evaluation("vgg16", **views), make_evaluation(record=everything, **UNRANKED)))
+    heading, _, first, second = (line.split(" | ") for line in page.splitlines()[4:8])
+    assert heading[4] == "test, views averaged"
+    assert (first[4], second[4]) == ("93.00%", "")
+    assert second[0] == "| -"
+    assert second[-1] == "n/a |"
+    assert "mean over seeds" not in page
+
+
+def test_what_was_not_run_is_named():
+    names = list(ARCHITECTURES)
+    pairs = [make_pair(*pair) for pair in itertools.combinations(names, 2)]
+    evaluations = make_evaluations(*map(make_evaluation, names[2:]), pairs=pairs)
+    assert "Not run here: simple_cnn, batchnorm_cnn." in markdown(evaluations)
+    assert "Not run here: simple_cnn, batchnorm_cnn." in report(evaluations)
+    everything = make_evaluations(*map(make_evaluation, names), pairs=pairs)
+    assert "Not run" not in markdown(everything) + report(everything)
+
+
+def test_a_remark_is_beside_every_figure():
+    remarked = make_evaluation("vgg16").model_copy(update={"remark": "Its weights were rounded."})
+    evaluations = make_evaluations(remarked, make_evaluation("vgg19"), pairs=[make_pair("vgg16", "vgg19")])
+    assert list(leaderboard(evaluations).remark) == ["Its weights were rounded.", ""]
+    page, drawn = markdown(evaluations), [as_svg(labelled(figures.calibration)(evaluations))]
+    text = report(
+        evaluations, robustness=corrupted(("vgg16", remarked.identity)), drawn=[*[None] * 3, *drawn, *[None] * 3]
     )
-    assert lines[1] == "|---|---|---|---|---|---|---|---|"
-    assert lines[2] == "| `vgg16` | 91.00% | 90.00% (88.00 to 92.00) |  | 0.300 | 7 | 1.5 ms | 2 min |"
-    assert lines[3].startswith("| `vgg19` ≈ |")
+    footnote = "† vgg16: Its weights were rounded."
+    assert footnote in page
+    assert "| `vgg16`† |" in page
+    assert text.count(footnote) == 2  # at the top, and below the one figure
+    assert "vgg16† has the best validation accuracy" in text
+    plain = re.sub(r"Confusion matrix of vgg16|† vgg16: |vgg16:", "", page + text).replace("`vgg16`†", "vgg16†")
+    assert not re.search(r"(?<![\w-])vgg16(?![\w†-])", plain)
 
 
 @pytest.mark.parametrize("classes", [3, 20])
@@ -332,7 +380,7 @@ def test_robustness_is_joined_by_the_identity_of_the_model(caplog):
     assert "vgg16 90.00% 50.00%" in text
     assert "On 40 random test images" in text
     assert "Not evaluated on corrupted images: vgg19." in text
-    assert "resnet50" not in text
+    assert "resnet50 " not in text  # nor a row of it
     assert "robustness" not in caplog.text
 
     later = corrupted(("vgg16", "vgg16 2026-01-01"), clean_accuracy=0.8)  # evaluated again, but not drawn
@@ -426,17 +474,24 @@ def make_models(root, statistics, images, names, seed=0):
             throughput=3000 / (place + 1),
             measured_on="a machine",
         )
-        metrics = score(predictions, *splits.values(), CLASS_NAMES, trained_on_val=False)
+        metrics = score(
+            predictions,
+            splits["val"].labels,
+            splits["test"].labels,
+            CLASS_NAMES,
+            train_accuracy=0.95,
+            train_loss=0.2,
+            trained_on_val=False,
+        )
         evaluation = make_evaluation(version=VERSION, record=record, costs=costs)
         store.save(evaluation, predictions)
         evaluations.append(evaluation.model_copy(update={"metrics": metrics, "megabytes": 10 ** (place / 10)}))
-    evaluations.sort(key=lambda each: -each.metrics.val_accuracy)
     rows = [make_row(each) for each in evaluations]
-    pairs = compare_pairs(rows, store, splits["test"])
-    version = Version(None, VERSION)
-    EvaluationsDataset(filepath=str(root / "08_reporting/evaluations.json"), version=version).save(
-        make_evaluations(*rows, pairs=pairs)
+    compared = compare(
+        rows, current.data_version, CLASS_NAMES, splits["test"].labels, lambda each: store.load(each).test
     )
+    version = Version(None, VERSION)
+    EvaluationsDataset(filepath=str(root / "08_reporting/evaluations.json"), version=version).save(compared)
     portraits = {f"{row.name}_confusion_matrix": figures.confusion_matrix(row) for row in rows}
     FiguresDataset(filepath=str(root / "08_reporting/portraits"), version=version).save(portraits)
 

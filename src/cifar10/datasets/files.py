@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 from xml.etree import ElementTree
 
-import matplotlib as mpl
 from kedro.io import DatasetError
 from kedro_datasets import json, matplotlib, pandas, text
 from kedro_datasets._typing import ImagePreview, JSONPreview, TablePreview
 from matplotlib.figure import Figure
 
+from cifar10 import figures
 from cifar10.atomic import atomic, atomic_folder
 from cifar10.contracts import Artifact, Evaluations, Statistics
 from cifar10.datasets.artifact import LocalDataset, WrappedDataset
@@ -94,10 +94,9 @@ class FiguresDataset(LocalDataset):
 
 
 def save_svg(figure: Figure, path: Path) -> None:
-    """Save a figure as SVG, with its label as the identifier; the same figure always gives the same file."""
-    metadata = {"Date": None, "Identifier": figure.get_label() or None}
-    with atomic(path) as unfinished, mpl.rc_context({"svg.hashsalt": "cifar10"}):
-        figure.savefig(unfinished, format="svg", metadata=metadata, transparent=True)
+    """Save a figure as SVG."""
+    with atomic(path) as unfinished:
+        unfinished.write_text(figures.to_svg(figure), encoding="utf-8", newline="\n")
 
 
 def _read_svg(path: Path) -> str:

@@ -2,34 +2,26 @@
 
 import logging
 from collections.abc import Iterable
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import pandas as pd
 from pydantic import AfterValidator
 
 from cifar10.architectures import ARCHITECTURES
-from cifar10.contracts import Record, Statistics, TrainedModel, check_class_names
+from cifar10.contracts import Statistics, TrainedModel, check_class_names
 from cifar10.datasets.model import Models
 from cifar10.errors import InputError, did_you_mean
+from cifar10.scoring import ModelRow, group
 
 logger = logging.getLogger(__name__)
 
 WINNER = "winner"
-DIGITS = 4  # of a hash in the name of a row; more where these do not tell the rows apart
 MANY = 3  # versions that a log line names one by one
 OTHER_DATA, OTHER_NAMES, OLDER = (  # reasons to leave a version out
     "trained on other data",
     "trained with other class names than class_names",
     "older, of the same recipe and seed",
 )
-
-
-class ModelRow(NamedTuple):
-    """The models of one row of the leaderboard; the fields are those of `contracts.Row`."""
-
-    name: str
-    seeds: list[TrainedModel]
-    older: list[TrainedModel]
 
 
 def current_rows(
@@ -41,7 +33,7 @@ def current_rows(
     pipeline: str,
     *,
     older: bool = False,
-) -> list[ModelRow]:
+) -> list[ModelRow[TrainedModel]]:
     """Return the models that were trained on the current data, and log which versions are left out, and why.
 
     Args:
@@ -57,7 +49,7 @@ def current_rows(
     Raises:
         InputError: there is no such model.
     """
-    rows: list[ModelRow] = []
+    rows: list[ModelRow[TrainedModel]] = []
     untrained: list[str] = []
     renamed: list[TrainedModel] = []
     for name, model in zip(architectures, trained, strict=True):
@@ -74,7 +66,7 @@ def current_rows(
                 left_out[OTHER_NAMES].append(each)
             else:
                 current.append(each)
-        of_one = _group(current)
+        of_one = group(current)
         if not older:
             left_out[OLDER] = [each for row in of_one for each in row.older]
             of_one = [row._replace(older=[]) for row in of_one]
@@ -95,44 +87,9 @@ def current_rows(
     )
 
 
-def _group(models: list[TrainedModel]) -> list[ModelRow]:
-    """Return the rows that versions of one architecture form, which are given with the oldest first."""
-    groups: dict[tuple, list[TrainedModel]] = {}
-    for model in models:
-        groups.setdefault(model.record.group, []).append(model)
-    rows = []
-    for name, group in zip(_names([each[0].record for each in groups.values()]), groups.values(), strict=True):
-        newest = {each.record.seed: each for each in group}
-        older = [each for each in group if each is not newest[each.record.seed]]
-        rows.append(ModelRow(name, [newest[seed] for seed in sorted(newest)], older))
-    return rows
-
-
-def _names(records: list[Record]) -> list[str]:
-    """Name the rows of one architecture: by it, and by as much of `Record.group` as tells them apart."""
-    names = [each.architecture for each in records]
-    for part in (
-        _prefixes([each.recipe_hash for each in records]),
-        [each.compute_dtype for each in records],
-        [f"engine{each.engine_version}" for each in records],
-        _prefixes([each.fingerprint for each in records]),
-    ):
-        longer = [f"{name}-{each}" for name, each in zip(names, part, strict=True)]
-        if len(set(longer)) > len(set(names)):
-            names = longer
-    return names
-
-
-def _prefixes(hashes: list[str]) -> list[str]:
-    """Return the first digits of hashes, as many as tell different ones apart."""
-    longest = max(map(len, hashes), default=DIGITS)
-    digits = next(
-        (n for n in range(DIGITS, longest) if len({each[:n] for each in hashes}) == len(set(hashes))), longest
-    )
-    return [each[:digits] for each in hashes]
-
-
-def _log_versions(name: str, rows: list[ModelRow], left_out: dict[str, list[TrainedModel]], *, pinned: bool) -> None:
+def _log_versions(
+    name: str, rows: list[ModelRow[TrainedModel]], left_out: dict[str, list[TrainedModel]], *, pinned: bool
+) -> None:
     """Log which versions of an architecture are taken, and which are left out, and why."""
     taken = [f"{each.version} (seed {each.record.seed})" for row in rows for each in (*row.seeds, *row.older)]
     line = f"version{'s' * (len(taken) > 1)} {', '.join(taken)}" if taken else "no version"

@@ -1,6 +1,5 @@
 """Evaluate and compare all trained models, and explain their predictions."""
 
-import itertools
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -14,7 +13,6 @@ from cifar10.contracts import (
     Evaluation,
     Evaluations,
     Examples,
-    Pair,
     Predictions,
     Record,
     Row,
@@ -25,8 +23,8 @@ from cifar10.contracts import (
 from cifar10.datasets.arrays import PredictionStore
 from cifar10.datasets.model import Models
 from cifar10.errors import InputError
-from cifar10.pipelines.evaluation.scoring import score
 from cifar10.pipelines.selection import current_rows
+from cifar10.scoring import compare, score
 from cifar10.training.subset import training_images
 
 if TYPE_CHECKING:
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SIGNIFICANCE_LEVEL = 0.05  # of p-values corrected for multiple comparisons
 THROUGHPUT_BATCH = 128  # images, at most
 COLUMNS = 8  # images per row in the figure of mistakes
 
@@ -86,7 +83,15 @@ def evaluator(architectures: list[str]) -> Callable:
                 identity=model.identity,
                 megabytes=model.megabytes,
                 record=record,
-                metrics=score(made, seen, val, test_examples, class_names, trained_on_val=record.trained_on_val),
+                metrics=score(
+                    made,
+                    val.labels,
+                    test_examples.labels,
+                    class_names,
+                    train_accuracy=metrics.accuracy(seen.labels, made.train),
+                    train_loss=metrics.log_loss(seen.labels, made.train),
+                    trained_on_val=record.trained_on_val,
+                ),
                 costs=measure_costs(network, record.image_size, test_examples),
             )
 
@@ -94,12 +99,12 @@ def evaluator(architectures: list[str]) -> Callable:
             Row(name=row.name, seeds=list(map(evaluate_one, row.seeds)), older=list(map(evaluate_one, row.older)))
             for row in chosen
         ]
-        rows.sort(key=_rank)
-        return Evaluations(
-            data_version=statistics.data_version,
-            class_names=class_names,
-            rows=rows,
-            pairs=compare_pairs(rows, predictions, test_examples),
+        return compare(
+            rows,
+            statistics.data_version,
+            class_names,
+            test_examples.labels,
+            lambda each: predictions.load(each).test,
         )
 
     return evaluate
@@ -188,29 +193,6 @@ def measure_costs(network: "keras.Model", image_size: int, test_examples: Exampl
     )
 
 
-def compare_pairs(rows: list[Row], predictions: PredictionStore, test_examples: Examples) -> list[Pair]:
-    """Compare each row with each other one on the test images, by McNemar's exact test with Holm's correction."""
-    correct = {row.name: predictions.load(row.first).test.argmax(axis=1) == test_examples.labels for row in rows}
-    pairs = list(itertools.combinations(correct, 2))
-    compared = [metrics.compare(correct[first], correct[second]) for first, second in pairs]
-    corrected = metrics.holm([each.p_value for each in compared])
-    return [
-        Pair(
-            first=first,
-            second=second,
-            first_only=each.first_only,
-            second_only=each.second_only,
-            difference=each.difference,
-            low=each.interval.low,
-            high=each.interval.high,
-            p_value=each.p_value,
-            p_holm=p_holm,
-            significant=p_holm < SIGNIFICANCE_LEVEL,
-        )
-        for (first, second), each, p_holm in zip(pairs, compared, corrected, strict=True)
-    ]
-
-
 def explain(
     evaluations: Evaluations, models: Models, predictions: PredictionStore, test_examples: Examples
 ) -> dict[str, Figure]:
@@ -277,9 +259,3 @@ def _caption(class_names: list[str], true: int, predicted: int, confidence: floa
     if true == predicted:
         return f"{class_names[true]}\n{confidence:.0%}"
     return f"{class_names[true]}, predicted\n{class_names[predicted]}, {confidence:.0%}"
-
-
-def _rank(row: Row) -> tuple[bool, float, str]:
-    """Order by validation accuracy; rows without one, which were trained on the val split, come last."""
-    accuracy = row.val_accuracy
-    return accuracy is None, -(accuracy or 0.0), row.name

@@ -15,13 +15,19 @@ from matplotlib.figure import Figure
 from cifar10 import figures, metrics
 from cifar10.architectures.descriptions import describe
 from cifar10.contracts import Evaluations, Pair, Record, Row, check_class_names
-from cifar10.pipelines.reporting import formatting
+from cifar10.pipelines.reporting import advice, formatting
 from cifar10.training.recipe import RECIPES, Recipe
 
 logger = logging.getLogger(__name__)
 
 NESTED = {"classes", "confusion", "reliability", "calibrated_reliability"}  # metrics that do not fit into a table
 DRAWN = ("comparison", "trade_offs", "overlaid_curves", "calibration", "per_class", "pairs", "robustness")
+SHOWN = {  # figures on the Markdown page -> what they show
+    "comparison": "Accuracy, training minutes and parameters of each model",
+    "trade_offs": "Test accuracy against latency, file size and training time",
+    "overlaid_curves": "Validation accuracy over the epochs",
+    "robustness": "Test accuracy under corruptions of increasing severity",
+}
 
 
 def rank(evaluations: Evaluations, class_names: list[str]) -> pd.DataFrame:
@@ -95,6 +101,7 @@ def _of_first(row: Row) -> dict[str, Any]:
         "commit": record.versions["commit"],
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "hardware": record.hardware,
+        "remark": evaluation.remark,
     }
 
 
@@ -152,39 +159,75 @@ def list_pairs(evaluations: Evaluations) -> pd.DataFrame:
     return pd.DataFrame([pair.model_dump() for pair in evaluations.pairs], columns=list(Pair.model_fields))
 
 
-def write_markdown(leaderboard: pd.DataFrame) -> str:
-    """Return the leaderboard as a Markdown table."""
-    headings = [
-        "",
-        "validation",
-        "test (95% CI)",
-        "test, views averaged",
-        "log loss",
-        "parameters",
-        "latency",
-        "training",
+def write_markdown(
+    evaluations: Evaluations, class_names: list[str], robustness: pd.DataFrame | None, leaderboard_figures: str | None
+) -> str:
+    """Return the leaderboard as a Markdown page: result, table, which model to use, and links to figures.
+
+    Args:
+        evaluations: of all models.
+        class_names: the current ones.
+        robustness: accuracy on corrupted images, if it has been evaluated.
+        leaderboard_figures: the folder of the figures, relative to the page; None to leave them out.
+
+    Raises:
+        InputError: the models were trained with other class names.
+    """
+    leaderboard = rank(evaluations, class_names)
+    sections = [
+        "# Leaderboard",
+        summarise(evaluations),
+        _table(leaderboard, evaluations),
+        " ".join(explain_ranks(leaderboard)),
+        *advice.remarks(evaluations),
     ]
-    if (leaderboard.seeds > 1).any():
-        headings.append("test, mean over seeds")
-    lines = [f"| {' | '.join(headings)} |".replace("|  |", "| |"), "|---" * len(headings) + "|"]
-    rows: Any = leaderboard.to_dict("records")
-    for row in rows:
-        mark = " ≈" if row["ties_with_first"] else ""
-        recipe = f" ({row['recipe']})" if row["recipe"] and not pd.isna(row["recipe"]) else ""
-        interval = f"{100 * row['accuracy_low']:.2f} to {100 * row['accuracy_high']:.2f}"
-        cells = [
-            f"`{row['name']}`{mark}{recipe}",
-            formatting.percent(row["mean_val_accuracy"]) or "n/a",
-            f"{formatting.percent(row['accuracy'])} ({interval})",
-            formatting.percent(row["averaged_accuracy"]),
-            f"{row['loss']:.3f}",
-            f"{row['parameters']:,}",
-            f"{row['latency_ms']:.1f} ms",
-            formatting.duration(row["training_seconds"]),
-            f"{formatting.percent(row['seeds_mean'])} ({formatting.spread(row)})" if row["seeds"] > 1 else "",
-        ]
-        lines.append(f"| {' | '.join(cells[: len(headings)])} |")
-    return "\n".join([*lines, "", *explain_ranks(leaderboard)]) + "\n"
+    if sentences := advice.advise(evaluations):
+        sections += ["## Which model to use", "\n".join(f"- {each}" for each in sentences)]
+    if missing := advice.not_run(evaluations):
+        sections.append(f"Not run here: {', '.join(missing)}.")
+    if leaderboard_figures is not None:
+        shown = dict(SHOWN)
+        if _of_evaluated(robustness, evaluations).empty:
+            del shown["robustness"]
+        sections += ["## Figures", *(f"![{text}]({leaderboard_figures}/{name}.png)" for name, text in shown.items())]
+    return "\n\n".join(sections) + "\n"
+
+
+def _table(leaderboard: pd.DataFrame, evaluations: Evaluations) -> str:
+    """Return the leaderboard as a Markdown table; columns that would be empty are left out."""
+    with_views, with_seeds = leaderboard.averaged_accuracy.notna().any(), (leaderboard.seeds > 1).any()
+    rows: list[dict[str, str]] = []
+    lines: Any = leaderboard.to_dict("records")
+    for line, row in zip(lines, evaluations.rows, strict=True):
+        model = f"`{row.name}`{row.marked_name.removeprefix(row.name)}{' ≈' if line['ties_with_first'] else ''}"
+        interval = f"{100 * line['accuracy_low']:.2f} to {100 * line['accuracy_high']:.2f}"
+        cells = {
+            "rank": formatting.number(line["rank"], "d") or "-",
+            "model": f"{model} ({line['recipe']})" if line["recipe"] else model,
+            "validation": formatting.percent(line["mean_val_accuracy"]) or "n/a",
+            "test (95% CI)": f"{formatting.percent(line['accuracy'])} ({interval})",
+        }
+        if with_views:
+            cells["test, views averaged"] = formatting.percent(line["averaged_accuracy"])
+        if with_seeds:
+            mean = f"{formatting.percent(line['seeds_mean'])} ({formatting.spread(line)})"
+            cells["test, mean over seeds"] = mean if line["seeds"] > 1 else ""
+        rows.append(
+            {
+                **cells,
+                "log loss": f"{line['loss']:.3f}",
+                "parameters": f"{line['parameters']:,}",
+                "latency": f"{line['latency_ms']:.1f} ms",
+                "seeds": line["seed_numbers"].replace(" ", ", "),
+                "epoch kept": f"{line['best_epoch']} of {line['epochs']}",
+                "minutes": f"{line['training_seconds'] / 60:,.1f}",
+                "processor": line["hardware"],
+                "commit": row.first.record.versions["commit"] or "n/a",
+            }
+        )
+    return "\n".join(
+        f"| {' | '.join(cells)} |" for cells in (rows[0], ["---"] * len(rows[0]), *(row.values() for row in rows))
+    )
 
 
 def explain_ranks(leaderboard: pd.DataFrame) -> list[str]:
@@ -245,7 +288,7 @@ def _digest(table: pd.DataFrame) -> str:
 def write_report(
     evaluations: Evaluations,
     class_names: list[str],
-    portraits: dict[str, str],
+    portraits: dict[str, str] | None,
     robustness: pd.DataFrame | None,
     *drawn: str | None,
 ) -> str:
@@ -256,7 +299,8 @@ def write_report(
     Args:
         evaluations: of all models.
         class_names: the current ones.
-        portraits: SVG figures of single models, `NAME_confusion_matrix` and `NAME_mistakes`.
+        portraits: SVG figures of single models, `NAME_confusion_matrix` and `NAME_mistakes`; None where the images are
+            missing, as with published models: then the confusion matrices are drawn, and the mistakes are left out.
         robustness: accuracy on corrupted images, if it has been evaluated.
         drawn: the SVG figures named in `DRAWN`, in that order.
 
@@ -277,10 +321,14 @@ def write_report(
     )
     source = importlib.resources.files("cifar10.pipelines.reporting").joinpath("report.html.jinja").read_text("utf-8")
     leaderboard, corrupted = rank(evaluations, class_names), _of_evaluated(robustness, evaluations)
+    kinds: tuple[str, ...] = ("confusion_matrix", "mistakes")
+    if portraits is None:
+        kinds = ("confusion_matrix",)
+        portraits = {f"{row.name}_confusion_matrix": _draw_confusion_matrix(row) for row in evaluations.rows}
     given: dict[str, str | None] = {**dict(zip(DRAWN, drawn, strict=True)), **portraits}
     labels = dict.fromkeys(DRAWN, evaluations.digest) | {"robustness": _digest(corrupted)}
     for row in evaluations.rows:
-        labels |= dict.fromkeys((f"{row.name}_confusion_matrix", f"{row.name}_mistakes"), row.first.identity)
+        labels |= dict.fromkeys((f"{row.name}_{kind}" for kind in kinds), row.first.identity)
     shown = {name: svg for name, label in labels.items() if (svg := given.get(name)) and formatting.label(svg) == label}
     expected = {name for name, svg in given.items() if svg} | (set(labels) - set(DRAWN))
     if missing := sorted(expected & set(labels) - set(shown)):
@@ -295,10 +343,15 @@ def write_report(
     ]
     return environment.from_string(source).render(
         summary=summarise(evaluations),
+        advice=advice.advise(evaluations),
+        not_run=advice.not_run(evaluations),
+        remarks=advice.remarks(evaluations),
+        marked={row.name: row.marked_name for row in evaluations.rows},
+        with_mistakes="mistakes" in kinds,
         models=models,
         figures=shown,
         robustness=_mean_robustness(corrupted),
-        not_corrupted=[row.name for row in evaluations.rows if row.name not in set(corrupted["name"])],
+        not_corrupted=[row.marked_name for row in evaluations.rows if row.name not in set(corrupted["name"])],
         views=next((line["views"] for line in models if line["views"] != "none"), None),
         explanations=explain_ranks(leaderboard),
         ranked=[row.name for row in evaluations.rows if row.val_accuracy is not None],
@@ -308,6 +361,13 @@ def write_report(
         test_images=int(leaderboard.test_examples.iloc[0]),
         created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
+
+
+def _draw_confusion_matrix(row: Row) -> str:
+    """Return the confusion matrix of a row as SVG, labelled as the evaluation labels it."""
+    figure = figures.confusion_matrix(row)
+    figure.set_label(row.first.identity)
+    return figures.to_svg(figure)
 
 
 def _redefined(rows: list[Row]) -> set[str]:
@@ -329,11 +389,11 @@ def summarise(evaluations: Evaluations) -> str:
         f"{100 * scores.accuracy_high:.1f})"
     )
     if len(ranked) == 1:
-        return f"{first.name} is the only ranked model: {test}."
-    tied = [row.name for row in ranked[1:] if row.val_accuracy == first.val_accuracy]
+        return f"{first.marked_name} is the only ranked model: {test}."
+    tied = [row.marked_name for row in ranked[1:] if row.val_accuracy == first.val_accuracy]
     over = "" if len(first.seeds) == 1 else f", mean over {len(first.seeds)} seeds"
     best = (
-        f"{first.name} has the best validation accuracy of {len(ranked)} models "
+        f"{first.marked_name} has the best validation accuracy of {len(ranked)} models "
         f"({formatting.percent(first.val_accuracy)}{over}{f', as has {formatting.listed(tied)}' if tied else ''}), "
         f"and {test}."
     )

@@ -1,4 +1,4 @@
-"""From the evaluations to the leaderboard, its figures and the report. Knows no architecture."""
+"""From the evaluations to the leaderboard, its figures and the report."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -13,7 +13,12 @@ def create_pipeline() -> Pipeline:
         [
             Node(nodes.rank, ["evaluations", "params:class_names"], "leaderboard", name="rank"),
             Node(nodes.list_pairs, "evaluations", "pairs", name="list_pairs"),
-            Node(nodes.write_markdown, "leaderboard", "leaderboard_table", name="write_markdown"),
+            Node(
+                nodes.write_markdown,
+                ["evaluations", "params:class_names", "robustness", "params:leaderboard_figures"],
+                "leaderboard_table",
+                name="write_markdown",
+            ),
             *(
                 Node(nodes.labelled(draw), source, f"figure.{name}", name=f"draw_{name}")
                 for name, draw, source in (

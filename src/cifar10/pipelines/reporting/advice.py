@@ -1,0 +1,158 @@
+"""Which model to use on what budget, in words, as far as the evaluated models tell."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from cifar10.architectures import ARCHITECTURES
+from cifar10.contracts import Evaluations, Row
+from cifar10.metrics import MIN_SEEDS, pareto_front, t_interval
+from cifar10.pipelines.reporting import formatting
+
+
+class Budget(NamedTuple):
+    """A cost that may be limited.
+
+    Attributes:
+        name: of the cost.
+        cost: returns that of a row, of its lowest seed.
+        text: returns a cost as text.
+        machine: returns what it was measured on; empty if that does not matter.
+    """
+
+    name: str
+    cost: Callable[[Row], float]
+    text: Callable[[float], str]
+    machine: Callable[[Row], str]
+
+
+BUDGETS = (
+    Budget(
+        "Training time",
+        lambda row: row.first.record.training_seconds,
+        lambda value: f"{value / 60:,.1f} minutes",
+        lambda row: row.first.record.hardware,
+    ),
+    Budget("Size", lambda row: row.first.record.parameters, lambda value: f"{value:,} parameters", lambda row: ""),
+    Budget(
+        "Latency of one image",
+        lambda row: row.first.costs.latency_ms,
+        lambda value: f"{value:.2f} ms",
+        lambda row: row.first.costs.measured_on,
+    ),
+)
+
+
+def advise(evaluations: Evaluations) -> list[str]:
+    """Return sentences on which model to use; none if no model has a rank.
+
+    Validation accuracy decides, as in the leaderboard. Test accuracies are reported, and whether they differ
+    significantly. Costs that were measured on different machines are not compared.
+    """
+    rows = [row for row in evaluations.rows if row.val_accuracy is not None]
+    if not rows:
+        return []
+    best = rows[0]
+    if len(rows) == 1:
+        return [f"{best.marked_name} is the only ranked model, so these runs do not tell which architecture is better."]
+    costs = ", ".join(budget.text(budget.cost(best)) for budget in BUDGETS)
+    sentences = [f"Without a limit: {best.marked_name} (test accuracy {_test(best)}; {costs})."]
+    possible = {best.name}  # the best on some budget, or not compared with others
+    for budget in BUDGETS:
+        machines: dict[str, list[Row]] = {}
+        for row in rows:
+            machines.setdefault(budget.machine(row), []).append(row)
+        for machine, of_one in machines.items():
+            front = _front(of_one, budget)
+            possible |= {row.name for row in front}
+            if len(of_one) > 1:
+                where = f" on {machine}" if machine else ""
+                sentences.append(f"{budget.name}{where}: {_steps(front, budget, evaluations)}.")
+        if alone := [of_one[0].marked_name for of_one in machines.values() if len(of_one) == 1]:
+            sentences.append(
+                f"{budget.name}: not compared for {formatting.listed(alone)}, measured on a machine of its own."
+            )
+    if never := [row.marked_name for row in rows if row.name not in possible]:
+        sentences.append(
+            f"On no such budget: {formatting.listed(never)}, because within each limit another model has at least the "
+            "same validation accuracy."
+        )
+    return [*sentences, *_caveats(rows)]
+
+
+def _test(row: Row) -> str:
+    return formatting.percent(row.first.metrics.accuracy)
+
+
+def _front(rows: list[Row], budget: Budget) -> list[Row]:
+    """Return the rows that no other one matches in validation accuracy at a lower cost, the cheapest first."""
+    costs = [budget.cost(row) for row in rows]
+    optimal = pareto_front(costs, [row.val_accuracy or 0.0 for row in rows])
+    by_cost = {cost: row for cost, row, chosen in reversed(list(zip(costs, rows, optimal, strict=True))) if chosen}
+    return [by_cost[cost] for cost in sorted(by_cost)]
+
+
+def _steps(front: list[Row], budget: Budget, evaluations: Evaluations) -> str:
+    """Say which model to use from which cost on."""
+    costs = [budget.text(budget.cost(row)) for row in front]
+    first = f"{front[0].marked_name} ({costs[0]}, test accuracy {_test(front[0])})"
+    if len(front) == 1:
+        return f"{first} costs the least and has the best validation accuracy"
+    texts = [f"with less than {costs[1]}, {first}"]
+    for (before, row), cost in zip(itertools.pairwise(front), costs[1:], strict=True):
+        tie = "" if _differ(before, row, evaluations) else f", not significantly different from {before.marked_name}"
+        texts.append(f"from {cost} on, {row.marked_name} (test accuracy {_test(row)}{tie})")
+    return "; ".join(texts)
+
+
+def _differ(one: Row, other: Row, evaluations: Evaluations) -> bool:
+    """Return whether the test accuracies of two rows differ significantly."""
+    return any(pair.significant for pair in evaluations.pairs if {pair.first, pair.second} == {one.name, other.name})
+
+
+def _caveats(rows: list[Row]) -> Iterator[str]:
+    """Say what these trainings tell about architectures, and what they do not."""
+    if len({row.architecture for row in rows}) == 1:
+        yield f"All of these models are {rows[0].architecture}: they compare its recipes, not architectures."
+    else:
+        yield "Each architecture stands for its recipe; with another one it may do better or worse."
+    means = [_mean(row) for row in rows[:2]]
+    if means[0] and means[1]:
+        yield f"Mean test accuracies over the seeds: {means[0]}, {means[1]}."
+    if few := [row.marked_name for row in rows if len(row.seeds) < MIN_SEEDS]:
+        which = "All of these models were" if len(few) == len(rows) else f"{formatting.listed(few)} {_were(few)}"
+        yield (
+            f"{which} trained with fewer than {MIN_SEEDS} seeds: a difference to another model, even if significant, "
+            "is one between two trainings, and not yet one between architectures."
+        )
+
+
+def _were(names: list[str]) -> str:
+    return "was" if len(names) == 1 else "were"
+
+
+def _mean(row: Row) -> str:
+    """Return the mean test accuracy of a row over its seeds with its interval; empty for too few seeds."""
+    values = [each.metrics.accuracy for each in row.seeds]
+    interval = t_interval(values)
+    if interval is None:
+        return ""
+    ends = f"95% CI {100 * interval.low:.2f} to {100 * interval.high:.2f}"
+    return f"{row.marked_name} {formatting.percent(float(np.mean(values)))} ({ends}, {len(values)} seeds)"
+
+
+def not_run(evaluations: Evaluations) -> list[str]:
+    """Return the architectures of which no model has been evaluated."""
+    known = {row.architecture for row in evaluations.rows}
+    return [name for name in ARCHITECTURES if name not in known]
+
+
+def remarks(evaluations: Evaluations) -> list[str]:
+    """Return the remarks, each after the names of the rows that it is about."""
+    names: dict[str, list[str]] = {}
+    for row in evaluations.rows:
+        if row.first.remark:
+            names.setdefault(row.first.remark, []).append(row.name)
+    return [f"† {formatting.listed(of_one)}: {remark}" for remark, of_one in names.items()]
