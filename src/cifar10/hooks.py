@@ -47,8 +47,15 @@ class ProjectHooks:
 
         Raises:
             InputError: something does not exist yet, and the message names the pipelines that create it; an artifact
-                is damaged or was written with another schema; or the weights of a backbone are not available.
+                is damaged or was written with another schema; it would write what the environment only reads; or the
+                weights of a backbone are not available.
         """
+        for name in sorted(pipeline.all_outputs()):
+            if getattr(catalog.get(name), "read_only", False):
+                raise InputError(
+                    f"{name} is only read with --env={run_params['env']}. Leave that option out, or run what reads it: "
+                    f"kedro run --env={run_params['env']} --pipelines=reporting"
+                )
         missing = _missing_inputs(pipeline, catalog)
         if missing:
             command = f"kedro run --pipelines={','.join(_makers(missing, catalog))}{run_log.same_data(run_params)}"

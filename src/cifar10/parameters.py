@@ -22,6 +22,7 @@ class _Shared(BaseModel):
 
     data_root: str | None = None  # on the command line only; read by the catalog
     published_root: str | None = None  # likewise
+    docs_root: str | None = None  # likewise, with --env=published
     class_names: Annotated[list[str], Field(min_length=2, max_length=256)]
     data_description: str
     val_fraction: Annotated[float, Field(gt=0, lt=1)]

@@ -82,7 +82,8 @@ def copy(folder, tmp_path):
 
 
 def report(folder, docs):
-    run(docs, "reporting", env="published", published_root=str(folder), class_names=CLASS_NAMES)
+    roots = {"docs_root": str(docs), "published_root": str(folder)}
+    run(docs, "reporting", env="published", class_names=CLASS_NAMES, **roots)
 
 
 def test_each_model_has_a_folder(folder):
@@ -365,7 +366,7 @@ def test_the_command_needs_neither_keras_nor_tensorflow(of_cifar10, tmp_path):
         "assert not imported, imported\n"
         "print('nothing imported')\n"
     )
-    options = f"--params=data_root={tmp_path},published_root={of_cifar10}"
+    options = f"--params=docs_root={tmp_path},published_root={of_cifar10}"
     result = subprocess.run(
         [sys.executable, "-c", script, "run", "--env=published", "--pipelines=reporting", options],
         cwd=PROJECT,
@@ -381,10 +382,17 @@ def test_the_command_needs_neither_keras_nor_tensorflow(of_cifar10, tmp_path):
 
 def test_an_empty_folder_is_one_sentence(tmp_path):
     result = kedro(
-        "run", "--env=published", "--pipelines=reporting", f"--params=data_root={tmp_path},published_root={tmp_path}"
+        "run", "--env=published", "--pipelines=reporting", f"--params=docs_root={tmp_path},published_root={tmp_path}"
     )
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith(
         f"Error: {tmp_path} has no published models. Train and evaluate some"
     )
     assert "Traceback" not in result.stdout + result.stderr
+
+
+def test_published_models_are_not_evaluated_again(tmp_path):
+    """`kedro run --env=published` alone would download, train and evaluate, before its evaluations had no place."""
+    with pytest.raises(InputError, match=r"^evaluations is only read with --env=published\. .* --pipelines=reporting$"):
+        run(tmp_path, env="published")
+    assert not list(tmp_path.iterdir())

@@ -57,6 +57,7 @@ class PublishedDataset(LocalDataset):
 class PublishedEvaluationsDataset(PublishedDataset):
     """The `Evaluations` of all published models, computed anew and kept until the run releases them."""
 
+    read_only = True
     _evaluations: Any = None
 
     def read(self, path: Path) -> Any:

@@ -144,7 +144,7 @@ def _fill(
     with live(f"{name}, frozen layers, {which}", len(images)) as show:
         for start in range(0, len(images), CHUNK):
             chunk = slice(start, start + CHUNK)
-            with enough_memory(name, inference_batch_size(recipe.image_size), "image_size"):
+            with enough_memory(name, inference_batch_size(recipe.image_size), "image_size"), np.errstate(over="ignore"):
                 outputs[chunk] = infer(model, images[chunk], recipe.image_size)
             if not np.isfinite(outputs[chunk]).all():
                 raise InputError(
