@@ -52,7 +52,7 @@ def metrics(data, architecture):
 def data(tmp_path_factory):
     """The data folder after one default run."""
     folder = tmp_path_factory.mktemp("data")
-    run(folder, airbench94={"epochs": 1, "whitening_epochs": 1, "examples": 320})
+    run(folder, deep_cnn={"epochs": 1, "examples": 320})
     return folder
 
 
@@ -63,20 +63,20 @@ def copy(data, tmp_path):
 
 def test_default_run_ends_with_a_leaderboard(data):
     leaderboard = pd.read_csv(latest(data / "08_reporting/leaderboard.csv"))
-    assert sorted(leaderboard.architecture) == ["airbench94", "batchnorm_cnn"]
+    assert sorted(leaderboard.architecture) == ["deep_cnn", "simple_cnn"]
     assert leaderboard.val_accuracy.is_monotonic_decreasing
     for row in leaderboard.itertuples():
         assert row.accuracy == metrics(data, row.architecture).accuracy
 
 
 def test_demo_is_learnable_and_not_trivial(data):
-    assert 0.5 < metrics(data, "batchnorm_cnn").accuracy < 0.995
+    assert 0.5 < metrics(data, "simple_cnn").accuracy < 0.995
 
 
 def test_every_artifact_is_there_under_one_version(data):
     figures = {path.name for path in data.rglob("*.png") if path.is_file()}
     tables = {path.name for path in data.rglob("*.csv") if path.is_file()}
-    both = ("batchnorm_cnn", "airbench94")
+    both = ("simple_cnn", "deep_cnn")
     of_each = {
         f"{name}_{figure}.png" for name in both for figure in ("learning_curves", "confusion_matrix", "mistakes")
     }
@@ -93,43 +93,43 @@ def test_every_artifact_is_there_under_one_version(data):
 
 
 def test_saved_model_needs_nothing_but_keras(data):
-    model = keras.saving.load_model(latest(data / "06_models/batchnorm_cnn.keras"))
+    model = keras.saving.load_model(latest(data / "06_models/simple_cnn.keras"))
     with np.load(data / "02_intermediate/test_examples.npz") as test:
         probabilities = model.predict(test["images"], verbose=0)
         accuracy = (probabilities.argmax(axis=1) == test["labels"]).mean()
-    assert accuracy == pytest.approx(metrics(data, "batchnorm_cnn").accuracy)
-    layers = pd.read_csv(latest(data / "06_models/batchnorm_cnn_layers.csv"))
+    assert accuracy == pytest.approx(metrics(data, "simple_cnn").accuracy)
+    layers = pd.read_csv(latest(data / "06_models/simple_cnn_layers.csv"))
     assert layers.parameters.sum() == model.count_params()
     assert layers.trained.sum() == sum(np.prod(weight.shape) for weight in model.trainable_weights)
 
 
 def test_second_evaluation_gives_equal_metrics_in_a_new_version(copy):
-    before = metrics(copy, "batchnorm_cnn")
-    shutil.rmtree(copy / "07_model_output/predictions/batchnorm_cnn")
+    before = metrics(copy, "simple_cnn")
+    shutil.rmtree(copy / "07_model_output/predictions/simple_cnn")
     run(copy, "evaluation")
     assert len(versions(copy / "08_reporting/evaluations.json")) == 2
-    assert metrics(copy, "batchnorm_cnn") == before
+    assert metrics(copy, "simple_cnn") == before
 
 
 def test_older_model_is_evaluated_with_its_own_record(copy):
-    before = evaluations(copy)["batchnorm_cnn"]
-    (first,) = versions(copy / "06_models/batchnorm_cnn.keras")
-    run(copy, "train_batchnorm_cnn", "evaluation", batchnorm_cnn={**TINY, "epochs": 1, "seed": 5})
-    both = {name: each for name, each in evaluations(copy).items() if name != "airbench94"}
-    assert {name.split("-")[0] for name in both} == {"batchnorm_cnn"}
+    before = evaluations(copy)["simple_cnn"]
+    (first,) = versions(copy / "06_models/simple_cnn.keras")
+    run(copy, "train_simple_cnn", "evaluation", simple_cnn={**TINY, "epochs": 1, "seed": 5})
+    both = {name: each for name, each in evaluations(copy).items() if name != "deep_cnn"}
+    assert {name.split("-")[0] for name in both} == {"simple_cnn"}
     older, newer = sorted(both.values(), key=lambda each: each.version)
     assert older.metrics == before.metrics
     assert (newer.record.seed, newer.record.epochs) == (5, 1)
     assert newer.version > before.version
 
-    run(copy, "evaluation", load_versions={"batchnorm_cnn.model": first})
-    again = evaluations(copy)["batchnorm_cnn"]
+    run(copy, "evaluation", load_versions={"simple_cnn.model": first})
+    again = evaluations(copy)["simple_cnn"]
     assert (again.version, again.record, again.metrics) == (first, before.record, before.metrics)
-    table = pd.read_csv(copy / f"06_models/batchnorm_cnn_history.csv/{first}/batchnorm_cnn_history.csv")
+    table = pd.read_csv(copy / f"06_models/simple_cnn_history.csv/{first}/simple_cnn_history.csv")
     pd.testing.assert_frame_equal(pd.DataFrame(before.record.history).astype({"joules": float}), table)
 
-    with pytest.raises(InputError, match=r"batchnorm_cnn.keras has no version 1999: it has"):
-        run(copy, "evaluation", load_versions={"batchnorm_cnn.model": "1999"})
+    with pytest.raises(InputError, match=r"simple_cnn.keras has no version 1999: it has"):
+        run(copy, "evaluation", load_versions={"simple_cnn.model": "1999"})
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow exports")
@@ -156,7 +156,7 @@ def test_network_from_imagenet_joins_the_leaderboard(copy, builder_options, refe
     recipe = {**TINY, **builder_options(name), "examples": 128, "head_epochs": 1, "epochs": 1, "unfreeze": 20}
     run(copy, f"train_{name}", "evaluation", "reporting", test_time_augmentation="flip", **{name: recipe})
     leaderboard = pd.read_csv(latest(copy / "08_reporting/leaderboard.csv")).set_index("architecture")
-    assert set(leaderboard.index) == {"batchnorm_cnn", "airbench94", name}
+    assert set(leaderboard.index) == {"simple_cnn", "deep_cnn", name}
     assert leaderboard.initial_weights[name].startswith(f"{name}.weights.h5")
     assert leaderboard.training_examples[name] == 128
     assert list(leaderboard.views.unique()) == ["flip"]
@@ -179,30 +179,30 @@ def test_missing_weights_are_reported_before_any_data_is_loaded(data):
 
 def test_seeds_of_one_recipe_are_summarised(copy):
     for seed in (2, 0, 2):
-        run(copy, "train_batchnorm_cnn", batchnorm_cnn={**TINY, "examples": 320, "seed": seed})
+        run(copy, "train_simple_cnn", simple_cnn={**TINY, "examples": 320, "seed": seed})
     run(copy, "evaluation", "reporting")
-    trained = versions(copy / "06_models/batchnorm_cnn.keras")  # the first by another recipe
+    trained = versions(copy / "06_models/simple_cnn.keras")  # the first by another recipe
     (row,) = (
         row for row in Evaluations.read(latest(copy / "08_reporting/evaluations.json")).rows if len(row.seeds) > 1
     )
     assert [(each.record.seed, each.version) for each in row.seeds] == [(0, trained[2]), (2, trained[3])]
     board = pd.read_csv(latest(copy / "08_reporting/leaderboard.csv")).set_index("name")
-    assert sorted(board.architecture) == ["airbench94", "batchnorm_cnn", "batchnorm_cnn"]
+    assert sorted(board.architecture) == ["deep_cnn", "simple_cnn", "simple_cnn"]
     line, accuracies = board.loc[row.name], [each.metrics.accuracy for each in row.seeds]
     assert (line.seeds, line.seeds_mean) == (2, pytest.approx(np.mean(accuracies)))
     assert np.isnan(line.seeds_low)  # an interval takes three
     assert line.accuracy == accuracies[0]
     assert line.train_accuracy == row.first.metrics.train_accuracy
-    assert board.seeds["airbench94"] == 1
+    assert board.seeds["deep_cnn"] == 1
 
 
 def test_history_lists_every_version(copy):
-    run(copy, "train_batchnorm_cnn", batchnorm_cnn={**TINY, "examples": 320, "seed": 7})
+    run(copy, "train_simple_cnn", simple_cnn={**TINY, "examples": 320, "seed": 7})
     run(copy, "history")
     runs = pd.read_csv(latest(copy / "08_reporting/runs.csv"))
-    assert list(runs.architecture[1:].sort_values()) == ["airbench94", "batchnorm_cnn"]
+    assert list(runs.architecture[1:].sort_values()) == ["deep_cnn", "simple_cnn"]
     newest = runs.iloc[0]
-    assert (newest.architecture, newest.seed, newest.epochs) == ("batchnorm_cnn", 7, 2)
+    assert (newest.architecture, newest.seed, newest.epochs) == ("simple_cnn", 7, 2)
     assert np.isnan(newest.accuracy)  # not evaluated yet
     assert list(runs.accuracy[1:].notna()) == [True, True]
 
@@ -269,8 +269,8 @@ def test_old_versions_are_deleted_after_they_were_listed(copy):
         shutil.copytree(copy / "08_reporting" / name / newest, copy / "08_reporting" / name / version)
     leftover = ".deleted-2019-01-01T00.00.00.000Z"  # of a deletion that was killed
     (copy / "08_reporting" / name / leftover).mkdir()
-    named = copy / "06_models/airbench94.keras"  # in the leaderboard, so it is kept, however many are newer
-    predictions = copy / "07_model_output/predictions/airbench94"
+    named = copy / "06_models/deep_cnn.keras"  # in the leaderboard, so it is kept, however many are newer
+    predictions = copy / "07_model_output/predictions/deep_cnn"
     newer = ["2099-01-01T00.00.00.000Z", "2099-01-02T00.00.00.000Z"]
     for version in newer:
         shutil.copytree(named / newest, named / version)
@@ -301,16 +301,16 @@ def test_every_architecture_trains_and_is_evaluated(copy, builder_options, name)
 
 def test_models_of_other_data_are_left_out(copy, caplog):
     run(copy, "preprocessing", split_seed=1)
-    run(copy, "train_batchnorm_cnn", batchnorm_cnn={**TINY, "epochs": 1})
+    run(copy, "train_simple_cnn", simple_cnn={**TINY, "epochs": 1})
     caplog.clear()
     run(copy, "evaluation", "reporting")
     left_out = [record.message for record in caplog.records if "eft out" in record.message]
-    older = versions(copy / "06_models/batchnorm_cnn.keras")[0]
+    older = versions(copy / "06_models/simple_cnn.keras")[0]
     assert f"left out: {older} (trained on other data)" in left_out[0]
-    assert left_out[1] == f"airbench94: no version; left out: {older} (trained on other data)"
+    assert left_out[1] == f"deep_cnn: no version; left out: {older} (trained on other data)"
     assert left_out[2].endswith(": " + ", ".join(name for name in ARCHITECTURES if name not in LAPTOP_RUN))
-    assert list(pd.read_csv(latest(copy / "08_reporting/leaderboard.csv")).architecture) == ["batchnorm_cnn"]
-    assert list(evaluations(copy)) == ["batchnorm_cnn"]
+    assert list(pd.read_csv(latest(copy / "08_reporting/leaderboard.csv")).architecture) == ["simple_cnn"]
+    assert list(evaluations(copy)) == ["simple_cnn"]
 
 
 def test_images_that_changed_under_a_model_are_refused(copy):
@@ -342,10 +342,10 @@ def test_a_run_reads_and_hashes_each_split_once(copy, monkeypatch):
     counted.__set_name__(Examples, "digest")
     monkeypatch.setattr(Examples, "digest", counted)
     monkeypatch.setattr(ExamplesDataset, "read", counted_read)
-    run(copy, "train_batchnorm_cnn", "evaluation", "robustness", "reporting",
-        batchnorm_cnn={**TINY, "epochs": 1}, robustness={"examples": 40, "seed": 0})  # fmt: skip
+    run(copy, "train_simple_cnn", "evaluation", "robustness", "reporting",
+        simple_cnn={**TINY, "epochs": 1}, robustness={"examples": 40, "seed": 0})  # fmt: skip
     assert sorted(loads) == ["test_examples", "train", "val"]
-    subsets = (320, 2000)  # on which airbench94 and batchnorm_cnn were trained
+    subsets = (320, 2000)  # on which deep_cnn and simple_cnn were trained
     assert sorted(each for each in hashes if each not in subsets) == [300, 1000, 2700]
 
 
@@ -360,7 +360,7 @@ def test_evaluation_needs_few_nodes_and_tells_the_untrained_in_one_line(copy, ca
 @pytest.mark.parametrize(
     ("artifact", "pipelines"),
     [
-        ("06_models/airbench94.keras/*/record.json", ("evaluation", "robustness", "export", "predict", "history")),
+        ("06_models/deep_cnn.keras/*/record.json", ("evaluation", "robustness", "export", "predict", "history")),
         ("08_reporting/evaluations.json/*/evaluations.json", ("reporting", "export", "history")),
         ("03_primary/statistics.json", ("train_simple_cnn", "evaluation", "robustness")),
     ],
@@ -404,7 +404,7 @@ def test_registry_lists_every_pipeline_without_tensorflow():
         (["--pipelines=train_resnet5"], "There is no pipeline train_resnet5; did you mean train_resnet50?"),
         (["--pipeline=train_resnet5"], "did you mean train_resnet50?"),
         (["--pipelines=train_vgg61"], "There is no pipeline train_vgg61; did you mean train_vgg16?"),
-        (["--nodes=training.airbench94.trian"], "There is no node training.airbench94.trian in __default__; did you"),
+        (["--nodes=training.deep_cnn.trian"], "There is no node training.deep_cnn.trian in __default__; did you"),
         (["--from-nodes=reporting.rnk"], "did you mean reporting.rank?"),
         (["--to-nodes=x"], "There is no node x in __default__; valid names: "),
         (["--tags=x"], "There is no tag x in __default__, nor any other."),
@@ -534,9 +534,9 @@ def test_bad_file_ends_in_one_clear_message(tmp_path, pipeline, name, content, m
 
 def test_pinned_version_from_the_command_line(data):
     result = kedro("run", "--env=demo", "--pipelines=evaluation", f"--params=data_root={data}",
-                   "--load-versions=batchnorm_cnn.model:1999-01-01")  # fmt: skip
+                   "--load-versions=simple_cnn.model:1999-01-01")  # fmt: skip
     assert result.returncode == 1
-    assert "batchnorm_cnn.keras has no version 1999-01-01: it has 2" in result.stderr
+    assert "simple_cnn.keras has no version 1999-01-01: it has 2" in result.stderr
     assert "Traceback" not in result.stdout + result.stderr
 
 

@@ -329,7 +329,7 @@ def test_cache_is_faster_than_the_frozen_layers_in_each_epoch(
     small_mobilenet, statistics, transfer_recipe, tmp_path, capsys
 ):
     """Both run both phases as the block does, for its ten epochs of the last 20 layers at 224 pixels, in turn."""
-    train = read_batches(DrawnBatchesDataset(train=1000, test=100, seed=2).load(), CLASS_NAMES)[0]
+    train = read_batches(DrawnBatchesDataset(train=400, test=100, seed=2).load(), CLASS_NAMES)[0]
     val = Examples(train.images[:100], train.labels[:100])
     seconds = {"once": [], "each epoch": []}
     for number in range(3):

@@ -1,0 +1,34 @@
+"""The results that come with the clone: what docs and README say is what the published probabilities give."""
+
+import pandas as pd
+import pytest
+
+from tests.helpers import PROJECT, run
+
+PUBLISHED = PROJECT / "data/published"
+
+
+@pytest.fixture(scope="module")
+def docs(tmp_path_factory):
+    """What `kedro run --env=published --pipelines=reporting` writes."""
+    folder = tmp_path_factory.mktemp("docs")
+    run(folder, "reporting", env="published", docs_root=str(folder), published_root=str(PUBLISHED))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["leaderboard.md", "leaderboard.csv", "pairs.csv"])
+def test_docs_are_what_the_published_probabilities_give(docs, name):
+    assert (PROJECT / "docs" / name).read_text(encoding="utf-8") == (docs / name).read_text(encoding="utf-8")
+
+
+def test_table_of_the_readme_is_part_of_the_leaderboard():
+    leaderboard = first_table((PROJECT / "docs/leaderboard.md").read_text(encoding="utf-8"))
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8").split("## Results")[1]
+    pd.testing.assert_frame_equal(first_table(readme), leaderboard[first_table(readme).columns])
+
+
+def first_table(text):
+    """Return the cells of the first table in a Markdown text."""
+    lines = [line.strip("| \n").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    end = next((place for place, line in enumerate(lines[2:], start=2) if len(line) != len(lines[0])), len(lines))
+    return pd.DataFrame(lines[2:end], columns=lines[0])
