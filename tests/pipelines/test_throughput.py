@@ -1,6 +1,7 @@
 """The benchmark, and the processes that measure for it."""
 
 import math
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import yaml
 from cifar10.architectures import ARCHITECTURES, build
 from cifar10.errors import InputError
 from cifar10.figures import benchmark as draw_benchmark
-from cifar10.pipelines.benchmark.nodes import benchmarker
+from cifar10.pipelines.benchmark.nodes import _hours, benchmarker
 from cifar10.pipelines.benchmark.throughput import (
     Description,
     EndedError,
@@ -60,6 +61,33 @@ def test_benchmark_measures_the_named_networks(table):
         assert row.gflops == pytest.approx(3 * row.gflop_per_image * row.training)
 
 
+def test_hours_count_each_epoch_at_its_resolution():
+    recipe = RECIPES["resnet50"](**{**BLOCKS["resnet50"], "epochs": 6, "resolutions": "16 24 32"})
+    training = {16: 400.0, 24: 200.0, 32: 100.0}
+    expected = 2 * (45_000 / 400 + 45_000 / 200 + 45_000 / 100) + 6 * 5_000 / 1000
+    assert _hours(recipe, training, 1000.0) == pytest.approx(expected / 3600)
+
+
+@pytest.mark.parametrize("cache_gb", [None, 4.0])
+def test_hours_count_the_frozen_layers_as_often_as_they_are_computed(cache_gb):
+    block = {**BLOCKS["mobilenetv2_imagenet"], "epochs": 10, "feature_copies": 2, "cache_gb": cache_gb}
+    recipe = RECIPES["mobilenetv2_imagenet"](**block)
+    epoch = 45_000 / 300 + 5_000 / (900 if cache_gb else 100)  # a third of a training step is a forward pass
+    expected = (2 * 45_000 + 5_000) / 100 + 10 * epoch
+    assert _hours(recipe, {32: 300.0}, 100.0) == pytest.approx(expected / 3600)
+
+
+def test_benchmark_trains_on_reduced_images_and_on_what_enters_the_trained_layers():
+    recipes = [
+        RECIPES["airbench94"](**{**BLOCKS["airbench94"], "resolutions": "26 32"}),
+        RECIPES["mobilenetv2_imagenet"](**{**BLOCKS["mobilenetv2_imagenet"], "image_size": 32, "cache_gb": 1.0}),
+    ]
+    for recipe, name in zip(recipes, ("airbench94", "mobilenetv2_imagenet"), strict=True):
+        with measuring(name, recipe, "float32") as ask:
+            for side in set(recipe.sides):
+                assert ask("train", 8, 0.1, side)[0] > 1
+
+
 def test_peak_memory_is_that_of_the_process_alone():
     """It does not include the memory of the parent process, and does include memory that has been freed."""
     program = "from cifar10.pipelines.benchmark.throughput import peak_memory; b'1' * 300_000_000; print(peak_memory())"
@@ -69,10 +97,15 @@ def test_peak_memory_is_that_of_the_process_alone():
 
 
 def test_measurement_that_is_ended_before_its_first_result_is_an_error():
-    message = "not an architecture: its measurement was ended by the system"
     recipe = RECIPES["simple_cnn"](**BLOCKS["simple_cnn"])
+    message = "^not an architecture: its measurement failed, see above"
     with measuring("not an architecture", recipe, "float32") as ask, pytest.raises(EndedError, match=message):
         ask("describe")
+    message = "^simple_cnn: its measurement was ended by the system .* most likely because there was not enough memory"
+    with measuring("simple_cnn", recipe, "float32") as ask:
+        multiprocessing.active_children()[0].kill()
+        with pytest.raises(EndedError, match=message):
+            ask("describe")
 
 
 @pytest.mark.slow

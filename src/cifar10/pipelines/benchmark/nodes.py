@@ -66,7 +66,7 @@ def benchmarker(architectures: list[str]) -> Callable:
             likewise. The row of a network without enough memory is empty.
 
         Raises:
-            InputError: PyTorch cannot be run, or there was not enough memory for any network.
+            InputError: PyTorch cannot be run, or no network could be measured, for example for lack of memory.
         """
         from cifar10.pipelines.benchmark.throughput import EndedError
 
@@ -81,7 +81,7 @@ def benchmarker(architectures: list[str]) -> Callable:
                 rows.append({"architecture": name})
         table = pd.DataFrame(rows)
         if "training" not in table:
-            raise EndedError("No network could be measured, because there was not enough memory. Use smaller batches.")
+            raise EndedError("No network could be measured; the reasons are above.")
         logger.info("Images per second:\n%s", table.to_string(index=False))
         for column in [column for column in map(str, table) if column.startswith("ratio") and len(table) > 1]:
             logger.info("Geometric mean of %s: %.2f", column, statistics.geometric_mean(table[column].dropna()))
@@ -164,6 +164,10 @@ def _hours(recipe: Recipe, training: dict[int, float], inference: float) -> floa
         train, val = recipe.examples or TRAIN_IMAGES + VAL_IMAGES, 0
     seconds = sum(train / training[side] + val / inference for side in recipe.sides)
     if isinstance(recipe, TransferRecipe):
+        if (
+            recipe.cache_gb
+        ):  # the speeds of training are those of the trained layers, through which validation goes, too
+            seconds = recipe.epochs * (train + val / 3) / training[SIZE]
         features = (recipe.copies * train + val) / inference
         seconds = features + (seconds if recipe.unfreeze else 0.0)
     return seconds / 3600

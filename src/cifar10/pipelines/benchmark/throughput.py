@@ -25,7 +25,7 @@ WARM_UP = 2  # steps that are not timed
 
 
 class EndedError(InputError):
-    """The measurement of a network was ended by the system; others can continue."""
+    """The measurement of a network failed or was ended by the system; others can continue."""
 
 
 class Description(NamedTuple):
@@ -74,6 +74,8 @@ def measuring(name: str, recipe: Recipe, compute_dtype: str) -> Iterator[Callabl
             return ours.recv()
         except (EOFError, ConnectionError):  # the latter if the process ended before it read the question
             process.join()
+            if process.exitcode and process.exitcode > 0:  # it has printed why
+                raise EndedError(f"{name}: its measurement failed, see above.") from None
             raise EndedError(
                 f"{name}: its measurement was ended by the system (exit code {process.exitcode}), most likely because "
                 "there was not enough memory. Use smaller batches."
@@ -184,7 +186,7 @@ class _Subject:
         model.train_at(side)
 
         def fit(steps: int) -> float:
-            index = np.resize(np.arange(len(model.train_inputs), dtype="int32"), steps * batch_size)
+            index = np.resize(np.arange(model.train_inputs.shape[0], dtype="int32"), steps * batch_size)
             given = batches(index, one_hot(index % NUM_CLASSES, NUM_CLASSES), batch_size=batch_size)
             started = time.perf_counter()
             model.fit(given, shuffle=False, verbose=0, callbacks=[clock])
