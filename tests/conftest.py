@@ -1,6 +1,7 @@
 """Fixtures that all tests share: small data, and the builder options of every architecture."""
 
 import functools
+import os
 
 import numpy as np
 import pytest
@@ -10,6 +11,9 @@ from cifar10.datasets.drawn import DrawnBatchesDataset
 from cifar10.datasets.raw import TEST_BATCHES, TRAIN_BATCHES
 from cifar10.pipelines.ingestion.nodes import read_batches
 from tests.helpers import CLASS_NAMES, REFERENCES, preprocessed, raw_images, write_batch
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores: with more threads, they would wait for each other
+    os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture

@@ -430,8 +430,8 @@ def test_registry_lists_every_pipeline_without_tensorflow():
             "vgg16: there is no optimizer adamm; did you mean adam",
         ),
         (
-            ["--params=vgg16.weight_decay=0.1,vgg16.optimizer=adam"],
-            "vgg16: optimizer adam does not use weight_decay (only sgd, muon, adamw): set weight_decay=0.0, or",
+            ["--params=simple_cnn.weight_decay=0.1"],
+            "simple_cnn: optimizer adam does not use weight_decay (only sgd, muon, adamw): set weight_decay=0.0, or",
         ),
         (["--params=simple_cnn.schedule=constant,simple_cnn.warmup=0.1"], "schedule constant does not use warmup"),
         (

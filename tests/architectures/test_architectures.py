@@ -14,6 +14,8 @@ from cifar10.training.optimizers import make_optimizer
 from cifar10.training.recipe import Recipe
 from tests.helpers import PROJECT
 
+DEEPER = {"vgg19", "resnet101", "vgg19_imagenet", "resnet101_imagenet"}  # than others, by the same builder
+
 
 def values(network):
     return [keras.ops.convert_to_numpy(variable) for variable in network.variables]
@@ -27,7 +29,9 @@ def test_table_blocks_and_pipelines_agree():
     assert sorted(recipes) == sorted(ARCHITECTURES) == sorted(trainings)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in DEEPER else name for name in ARCHITECTURES]
+)
 def test_contract(name, statistics, builder_options, drawn, tmp_path):
     keras.utils.set_random_seed(0)
     network = build(name, 7, statistics, **builder_options(name))
