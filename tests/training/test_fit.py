@@ -20,13 +20,10 @@ from cifar10.training.checkpoint import Checkpoints
 from cifar10.training.fit import fit
 from cifar10.training.identity import ENGINE_VERSION, fingerprint, identity_of
 from cifar10.training.model import TrainingModel
-from cifar10.training.progress import Progress
 from cifar10.training.recipe import RECIPES
 from cifar10.training.subset import training_images
 from tests.helpers import CLASS_NAMES, PROJECT
-
-TIMED = ["seconds", "joules"]  # columns of the history that differ each time
-EXACT = keras.distribution.list_devices()[0].startswith("cpu")  # the same seed gives the same bits
+from tests.training.interruptions import EXACT, TIMED, check_same, interrupt, interrupt_after
 
 
 @pytest.fixture(scope="module")
@@ -220,18 +217,6 @@ def test_recorded_hash_is_that_of_the_recipe_without_its_seed(quick_fit):
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def interrupt_after(monkeypatch, epochs):
-    """Interrupt trainings, as by Ctrl-C, once that number of epochs has been saved."""
-    add = Progress.add
-
-    def add_and_stop(progress, row, variables):
-        add(progress, row, variables)
-        if len(progress.history) == epochs:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Progress, "add", add_and_stop)
-
-
 @pytest.mark.parametrize(
     "changes",
     [
@@ -242,18 +227,9 @@ def interrupt_after(monkeypatch, epochs):
 )
 def test_interrupted_training_ends_like_an_uninterrupted_one(quick_fit, checkpoints, monkeypatch, changes):
     changes = {**changes, "epochs": 6}
-    uninterrupted, history = quick_fit(**changes)
-    for epochs in (1, 3):
-        with monkeypatch.context() as context:
-            interrupt_after(context, epochs)
-            with pytest.raises(KeyboardInterrupt):
-                quick_fit(checkpoints=checkpoints, **changes)
-    resumed, same_history = quick_fit(checkpoints=checkpoints, **changes)
-    pd.testing.assert_frame_equal(same_history.drop(columns=TIMED), history.drop(columns=TIMED), check_exact=EXACT)
-    assert resumed.record.best_epoch == uninterrupted.record.best_epoch
-    weights = (each.load_network().get_weights() for each in (uninterrupted, resumed))
-    for one, other in zip(*weights, strict=True):
-        np.testing.assert_allclose(other, one, rtol=0 if EXACT else 1e-3)
+    uninterrupted = quick_fit(**changes)
+    interrupt(monkeypatch, lambda: quick_fit(checkpoints=checkpoints, **changes), epochs=(1, 3))
+    check_same(quick_fit(checkpoints=checkpoints, **changes), uninterrupted)
 
 
 def test_checkpoint_of_another_version_of_the_code_is_not_resumed(quick_fit, checkpoints, monkeypatch):

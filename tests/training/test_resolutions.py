@@ -2,7 +2,6 @@
 
 import keras
 import numpy as np
-import pandas as pd
 import pytest
 
 from cifar10.architectures import ARCHITECTURES, build
@@ -14,11 +13,10 @@ from cifar10.training.checkpoint import Checkpoints
 from cifar10.training.cost import recipe_flops
 from cifar10.training.fit import fit
 from cifar10.training.model import TrainingModel
-from cifar10.training.progress import Progress
 from cifar10.training.recipe import Recipe
 from tests.helpers import CLASS_NAMES
+from tests.training.interruptions import check_same, interrupt
 
-TIMED = ["seconds", "joules"]  # columns of the history that differ each time
 FIXED = {  # network -> sides in pixels at which its layers do not fit, of 16, 24 and 25
     "simple_cnn": {16, 24, 25},  # a dense layer on all pixels
     "batchnorm_cnn": {16, 24, 25},
@@ -121,25 +119,9 @@ def test_resolutions_divide_the_epochs_evenly_and_the_last_is_at_32(recipe, epoc
 def test_interrupted_training_ends_like_an_uninterrupted_one(train_small, checkpoints, monkeypatch):
     """Whether it stops between two epochs of one resolution or of two."""
     changes = {"optimizer": "muon", "muon_learning_rate": 0.05, "resolutions": [16, 24, 32]}
-    uninterrupted, history = train_small(**changes)
-    add = Progress.add
-    for epochs in (1, 2, 4):
-        with monkeypatch.context() as context:
-
-            def add_and_stop(progress, row, variables, last=epochs):
-                add(progress, row, variables)
-                if len(progress.history) == last:
-                    raise KeyboardInterrupt
-
-            context.setattr(Progress, "add", add_and_stop)
-            with pytest.raises(KeyboardInterrupt):
-                train_small(checkpoints, **changes)
-    resumed, same_history = train_small(checkpoints, **changes)
-    exact = keras.distribution.list_devices()[0].startswith("cpu")
-    pd.testing.assert_frame_equal(same_history.drop(columns=TIMED), history.drop(columns=TIMED), check_exact=exact)
-    weights = (each.load_network().get_weights() for each in (uninterrupted, resumed))
-    for one, other in zip(*weights, strict=True):
-        np.testing.assert_allclose(other, one, rtol=0 if exact else 1e-3)
+    uninterrupted = train_small(**changes)
+    interrupt(monkeypatch, lambda: train_small(checkpoints, **changes), epochs=(1, 2, 4))
+    check_same(train_small(checkpoints, **changes), uninterrupted)
 
 
 def test_bad_resolution_is_refused_before_anything_is_saved(train_small, monkeypatch, tmp_path, statistics):

@@ -4,7 +4,6 @@ import logging
 
 import keras
 import numpy as np
-import pandas as pd
 import pytest
 
 from cifar10.architectures import build
@@ -23,6 +22,7 @@ from cifar10.training.progress import Progress
 from cifar10.training.recipe import RECIPES
 from cifar10.training.transfer import fine_tune, train_backbone, train_head
 from tests.helpers import CLASS_NAMES
+from tests.training.interruptions import check_same, interrupt
 
 NAME = "mobilenetv2_imagenet"
 IDENTITY = {"architecture": NAME, "recipe": {}}
@@ -301,27 +301,14 @@ def test_interrupted_training_with_a_cache_ends_like_an_uninterrupted_one(
 ):
     """Even if the cache is damaged in between."""
     recipe = transfer_recipe(cache_gb=1.0, flip="random", shift=2, feature_copies=2, epochs=3)
-    trained, history = fit(NAME, *splits, statistics, CLASS_NAMES, recipe, Checkpoints(tmp_path / "whole"))
-    checkpoints, add = Checkpoints(tmp_path / "parts"), Progress.add
-    for epochs in (1, 4):
-        with monkeypatch.context() as context:
 
-            def add_and_stop(progress, row, variables, last=epochs):
-                add(progress, row, variables)
-                if len(progress.history) == last:
-                    raise KeyboardInterrupt
+    def train(folder):
+        return fit(NAME, *splits, statistics, CLASS_NAMES, recipe, Checkpoints(tmp_path / folder))
 
-            context.setattr(Progress, "add", add_and_stop)
-            with pytest.raises(KeyboardInterrupt):
-                fit(NAME, *splits, statistics, CLASS_NAMES, recipe, checkpoints)
+    interrupt(monkeypatch, lambda: train("parts"), epochs=(1, 4))
     (path,) = tmp_path.glob("parts/*/frozen_train.npy")
     path.write_bytes(path.read_bytes()[:1000])
-    resumed, same_history = fit(NAME, *splits, statistics, CLASS_NAMES, recipe, checkpoints)
-    exact = keras.distribution.list_devices()[0].startswith("cpu")
-    timed = ["seconds", "joules"]
-    pd.testing.assert_frame_equal(same_history.drop(columns=timed), history.drop(columns=timed), check_exact=exact)
-    for one, other in zip(*(each.load_network().get_weights() for each in (trained, resumed)), strict=True):
-        np.testing.assert_allclose(other, one, rtol=0 if exact else 1e-3)
+    check_same(train("parts"), train("whole"))
 
 
 @pytest.mark.slow
