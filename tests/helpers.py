@@ -81,13 +81,19 @@ def run(
     nodes: list[str] | None = None,
     load_versions: dict[str, str] | None = None,
     env: str = "demo",
+    only_missing_outputs: bool = False,
     **parameters: object,
 ) -> None:
     """Do the same in this process, which has Keras loaded already; in the demo's environment."""
     bootstrap_project(PROJECT)
     values = {"data_root": str(data_root), **parameters}
     with KedroSession.create(PROJECT, env=env, runtime_params=values) as session:
-        session.run(pipeline_names=list(pipelines) or None, node_names=nodes, load_versions=load_versions)
+        session.run(
+            pipeline_names=list(pipelines) or None,
+            node_names=nodes,
+            load_versions=load_versions,
+            only_missing_outputs=only_missing_outputs,
+        )
 
 
 def make_record(**changes) -> Record:

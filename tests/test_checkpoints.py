@@ -3,12 +3,15 @@
 import shutil
 
 import keras
+import pandas as pd
 import pytest
 
 from cifar10.architectures import plain
+from cifar10.contracts import Evaluations, Record
 from cifar10.datasets.arrays import PredictionStore
 from cifar10.errors import InputError
 from tests.helpers import run
+from tests.training.interruptions import interrupt_after
 
 TINY = {"epochs": 1, "batch_size": 32, "examples": 32}
 
@@ -66,12 +69,61 @@ def test_failed_evaluation_repeats_the_training_of_changed_code_only(data, monke
     assert checkpoints(data) == []
 
 
-def test_checkpoints_are_cleared_although_another_version_was_asked_for(data):
+def versions(data, name="06_models/simple_cnn.keras"):
+    return sorted(path.name for path in (data / name).iterdir())
+
+
+def test_only_missing_outputs_keeps_the_checkpoints_of_what_it_does_not_train(data, monkeypatch, caplog):
+    """A training of another seed is complete, so no output is missing; the unfinished one can still be resumed."""
     run(data, "train_simple_cnn", simple_cnn=TINY)
-    (version,) = (path.name for path in (data / "06_models/simple_cnn.keras").iterdir())
-    changed = {**TINY, "seed": 3}
-    with pytest.warns(UserWarning, match="did not match load version"):
-        run(data, "train_simple_cnn", load_versions={"simple_cnn.model": version}, simple_cnn=changed)
+    unfinished = {**TINY, "epochs": 3, "seed": 4}
+    with monkeypatch.context() as context:
+        interrupt_after(context, 2)
+        with pytest.raises(KeyboardInterrupt):
+            run(data, "train_simple_cnn", simple_cnn=unfinished)
+    before = checkpoints(data)
+    assert len(before) == 2
+    for recipe, warned in ((unfinished, True), (TINY, False)):
+        caplog.clear()
+        run(data, "train_simple_cnn", only_missing_outputs=True, simple_cnn=recipe)
+        assert checkpoints(data) == before
+        assert ("simple_cnn was not trained: any version satisfies --only-missing-outputs" in caplog.text) is warned
+        assert "saved as" not in caplog.text
+        assert "Next: " not in caplog.text
+        assert "Skipping all 3 nodes" in caplog.text
+    run(data, "train_simple_cnn", simple_cnn=unfinished)
+    assert "simple_cnn: resuming after epoch 2" in caplog.text
+    assert checkpoints(data) == []
+
+
+def test_a_run_evaluates_what_it_has_trained_although_there_is_a_later_version(data, caplog):
+    """Of the same recipe and seed: from a clock that was ahead, or of a run that started later and ended before."""
+    run(data, "train_simple_cnn", simple_cnn=TINY)
+    models = data / "06_models/simple_cnn.keras"
+    (models / versions(data)[0]).rename(models / "2099-01-01T00.00.00.000Z")
+    run(data, "train_simple_cnn", "evaluation", simple_cnn=TINY)
+    own = versions(data)[0]
+    (path,) = data.glob("08_reporting/evaluations.json/*/evaluations.json")
+    (row,) = Evaluations.read(path).rows
+    assert [each.version for each in row.seeds] == [own]
+    assert f"simple_cnn: version {own} (seed 0); left out: 2099-01-01" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:Save version")
+def test_two_seeds_that_start_in_the_same_millisecond_are_both_saved(data, monkeypatch):
+    same = "2026-01-01T00.00.00.000Z"
+    monkeypatch.setattr("cifar10.datasets.artifact._REPLACED", {})
+    monkeypatch.setattr("kedro.framework.session.session.generate_timestamp", lambda: same)
+    for seed in (0, 1):
+        run(data, "train_simple_cnn", simple_cnn={**TINY, "seed": seed})
+    first, second = versions(data)
+    assert first == same
+    for version, seed in ((first, 0), (second, 1)):
+        record = Record.read(data / f"06_models/simple_cnn.keras/{version}/record.json")
+        history = pd.read_csv(data / f"06_models/simple_cnn_history.csv/{version}/simple_cnn_history.csv")
+        assert (record.seed, record.history[0]["loss"]) == (seed, history.loss[0])
+    for name in ("06_models/simple_cnn_layers.csv", "08_reporting/simple_cnn_learning_curves.png"):
+        assert versions(data, name) == [first, second]
     assert checkpoints(data) == []
 
 

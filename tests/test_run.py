@@ -540,6 +540,30 @@ def test_pinned_version_from_the_command_line(data):
     assert "Traceback" not in result.stdout + result.stderr
 
 
+def test_which_version_is_read_is_said_where_there_are_several(tmp_path, caplog):
+    first, second, new = (make_evaluations(make_evaluation(version=version)) for version in ("1", "2", "3"))
+
+    def save(version, content):
+        path = tmp_path / f"08_reporting/evaluations.json/{version}/evaluations.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(content.to_json())
+
+    def ranked(**options):
+        caplog.clear()
+        run(tmp_path, "reporting", nodes=["reporting.rank"], **options)
+        board = pd.read_csv(latest(tmp_path / "08_reporting/leaderboard.csv"), dtype=str)
+        return board.evaluations[0], [each for each in caplog.messages if "reading version" in each]
+
+    save("2026-01-01", first)
+    assert ranked() == (first.digest, [])
+    save("2026-01-02", second)
+    assert ranked() == (second.digest, ["evaluations: reading version 2026-01-02, one of 2"])
+    pinned = ranked(load_versions={"evaluations": "2026-01-01"})
+    assert pinned == (first.digest, ["evaluations: reading version 2026-01-01, one of 2"])
+    save("2026-01-03", new)
+    assert ranked() == (new.digest, ["evaluations: reading version 2026-01-03, one of 3"])
+
+
 def test_every_dataset_has_a_layer_and_every_node_a_stage():
     bootstrap_project(PROJECT)
     with KedroSession.create(PROJECT) as session:

@@ -25,7 +25,7 @@ def atomic(target: Path) -> Iterator[Path]:
     Raises:
         InputError: the disk is full, or the folder is not writable.
     """
-    created = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]  # innermost first
+    created = _missing(target.parent)
     unfinished = target.with_name(f"{UNFINISHED}{secrets.token_hex(4)}-{target.name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def atomic(target: Path) -> Iterator[Path]:
         unfinished.replace(target)
     except BaseException as error:
         unfinished.unlink(missing_ok=True)
-        _remove_empty(created)
+        remove_empty(created)
         if isinstance(error, OSError):
             raise unwritable(target, error) from error
         raise
@@ -68,7 +68,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     Raises:
         InputError: the disk is full, or the folder is not writable.
     """
-    created = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]  # innermost first
+    created = _missing(target.parent)
     unfinished = target.with_name(f"{UNFINISHED}{secrets.token_hex(4)}-{target.name}")
     try:
         unfinished.mkdir(parents=True)
@@ -76,13 +76,38 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         unfinished.rename(target)
     except BaseException as error:
         shutil.rmtree(unfinished, ignore_errors=True)
-        _remove_empty(created)
+        remove_empty(created)
         if isinstance(error, OSError):
             raise unwritable(target, error) from error
         raise
 
 
-def _remove_empty(folders: list[Path]) -> None:
+def new_folder(folder: Path) -> list[Path]:
+    """Create a folder, and return it with those created around it, innermost first; an empty list if it exists.
+
+    Of several runs that do this at once, one alone creates the folder.
+
+    Raises:
+        InputError: the disk is full, or the folder around it is not writable.
+    """
+    created = _missing(folder)
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return []
+    except OSError as error:
+        remove_empty(created)
+        raise unwritable(folder, error) from error
+    return created
+
+
+def _missing(folder: Path) -> list[Path]:
+    """Return this folder and those around it that do not exist, innermost first."""
+    return [each for each in (folder, *folder.parents) if not each.exists()]
+
+
+def remove_empty(folders: list[Path]) -> None:
+    """Remove folders, innermost first, up to the first that is not empty."""
     with suppress(OSError):  # another run may have written something there in the meantime
         for folder in folders:
             folder.rmdir()

@@ -1,6 +1,7 @@
 """Checks before a run, so that a mistake is reported before any work, and clean-up after it."""
 
 import inspect
+import logging
 import os
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -17,6 +18,8 @@ from cifar10.datasets.artifact import LocalDataset
 from cifar10.errors import InputError
 from cifar10.training.recipe import RECIPES, Recipe, TransferRecipe
 from cifar10.training.subset import check_examples
+
+logger = logging.getLogger(__name__)
 
 
 class ProjectHooks:
@@ -50,6 +53,11 @@ class ProjectHooks:
                 is damaged or was written with another schema; it would write what the environment only reads; or the
                 weights of a backbone are not available.
         """
+        self.recipes = {
+            name: recipe.model_validate(catalog.load(f"params:{name}"))
+            for name, recipe in RECIPES.items()
+            if f"{name}.model" in pipeline.all_outputs()
+        }
         for name in sorted(pipeline.all_outputs()):
             if getattr(catalog.get(name), "read_only", False):
                 raise InputError(
@@ -64,11 +72,7 @@ class ProjectHooks:
             dataset = catalog.get(name)
             if isinstance(dataset, LocalDataset):
                 dataset.check(f"kedro run --pipelines={_maker(name)}{run_log.same_data(run_params)}")
-        self.recipes = {
-            name: recipe.model_validate(catalog.load(f"params:{name}"))
-            for name, recipe in RECIPES.items()
-            if f"{name}.model" in pipeline.all_outputs()
-        }
+        run_log.log_versions(pipeline, catalog)
         _check_backbones(self.recipes)
         self.lines = run_log.OneLinePerNode()
         self.lines.install()
@@ -94,14 +98,20 @@ class ProjectHooks:
     @hook_impl
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Delete the checkpoints of what was trained, because everything is saved, and log the result."""
-        for name in self.recipes:
-            models, version = catalog.load("models"), run_params["run_id"]
-            if version in models.versions(name):
+        made = {name for name in pipeline.all_outputs() if getattr(catalog.get(name), "saved", False)}
+        for name, recipe in self.recipes.items():
+            record = catalog.load(f"{name}.model").record
+            if f"{name}.model" in made:
                 from cifar10.training.identity import identity_of
 
-                record = models.load(name, version).record
                 catalog.load(f"{name}.checkpoint").clear(identity_of(record))
-        run_log.log_result(pipeline, catalog, run_params)
+            elif (record.recipe_hash, record.seed) != (recipe.hash, recipe.seed):
+                logger.warning(
+                    "%s was not trained: any version satisfies --only-missing-outputs, and the newest is of another "
+                    "recipe or seed. Leave that option out to train this one, or to resume it",
+                    name,
+                )
+        run_log.log_result(made, catalog, run_params)
 
 
 def _configure_logging(path: Path) -> None:

@@ -10,6 +10,7 @@ from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
 from cifar10.contracts import Evaluations, TrainedModel
+from cifar10.datasets.artifact import LocalDataset
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +18,7 @@ RUNNER_LOGGERS = ("kedro.runner.sequential_runner", "kedro.runner.thread_runner"
 
 
 class OneLinePerNode(logging.Filter):
-    """Of the messages of Kedro's runners, keep one per node that has saved something.
+    """Of the messages of Kedro's runners, keep one per node that has saved something, and which nodes are skipped.
 
     Attributes:
         saved: the names of the nodes that have.
@@ -29,7 +30,7 @@ class OneLinePerNode(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether to log this record."""
-        if record.levelno > logging.INFO or record.msg.startswith("Pipeline execution completed"):
+        if record.levelno > logging.INFO or record.msg.startswith(("Pipeline execution completed", "Skipping ")):
             return True
         return record.msg == "Completed node: %s" and record.getMessage().removeprefix("Completed node: ") in self.saved
 
@@ -50,10 +51,20 @@ def same_data(run_params: dict[str, Any]) -> str:
     return options
 
 
-def log_result(pipeline: Pipeline, catalog: DataCatalog, run_params: dict[str, Any]) -> None:
-    """Log what the run has produced, where it is, and what to run next."""
-    made = pipeline.all_outputs()
-    models = [name for name in sorted(made) if name.endswith(".model") and not name.startswith("exported.")]
+def log_versions(pipeline: Pipeline, catalog: DataCatalog) -> None:
+    """Log which versions a run reads, of the datasets that have several."""
+    names = pipeline.inputs()
+    for name in sorted(names):
+        dataset = catalog.get(name)
+        if name.endswith(".model") and "models" in names:  # nodes that choose among all models say what they choose
+            continue
+        if isinstance(dataset, LocalDataset) and dataset.has_versions and len(versions := dataset.list_versions()) > 1:
+            logger.info("%s: reading version %s, one of %d", name, dataset.path.parent.name, len(versions))
+
+
+def log_result(made: set[str], catalog: DataCatalog, run_params: dict[str, Any]) -> None:
+    """Log what the run has produced, where it is, and what to run next; `made` are the datasets that it has saved."""
+    models = [name for name in sorted(made) if name.endswith(".model")]
     lines: list[str] = []
     if "leaderboard" in made:
         lines += _leaderboard(catalog.load("leaderboard"))

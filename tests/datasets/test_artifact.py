@@ -10,6 +10,7 @@ import re
 import resource
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
@@ -36,6 +37,7 @@ from cifar10.datasets.files import (
 )
 from cifar10.datasets.model import ModelDataset
 from cifar10.errors import InputError
+from cifar10.pruning import VERSION
 from tests.helpers import make_evaluation, make_evaluations, make_record
 
 EXAMPLES = Examples((np.arange(2 * 3072) % 251).astype(np.uint8).reshape(2, 32, 32, 3), np.array([3, 4], np.uint8))
@@ -126,6 +128,61 @@ def test_artifacts_are_loaded_as_they_were_saved(tmp_path, cls, data):
     dataset = cls(filepath=str(tmp_path / "artifact"))
     dataset.save(data)
     assert dataset.load() == data
+
+
+@by_class
+def test_a_dataset_reads_back_what_it_has_saved(tmp_path, cls, data, extension):
+    """Although another run saves a later version before it does; the next run reads that one."""
+    path = str(tmp_path / f"artifact.{extension}")
+    dataset = cls(filepath=path, version=Version(None, "2026-01-01"))
+    assert not dataset.saved
+    for version in ("2025-12-31", "2026-01-02"):
+        cls(filepath=path, version=Version(None, version)).save(data)
+    assert dataset.path.parent.name == "2026-01-02"
+    dataset.save(data)
+    assert dataset.saved
+    for _ in range(2):
+        assert dataset.load() is not None
+        assert dataset.path.parent.name == "2026-01-01"
+        dataset.release()
+    assert cls(filepath=path, version=Version(None, None)).path.parent.name == "2026-01-02"
+
+
+SAME = "2026-01-01T00.00.00.000Z"
+
+
+def save_both(folder, text):
+    """Save two datasets, as a run does that has started in the same millisecond as others."""
+    datasets = [TextDataset(filepath=str(folder / name), version=Version(None, SAME)) for name in ("a.txt", "b.txt")]
+    for dataset in datasets:
+        dataset.save(text)
+    return datasets
+
+
+@pytest.mark.filterwarnings("ignore:Save version")
+def test_two_runs_of_one_millisecond_keep_both_and_each_its_own_together(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("cifar10.datasets.artifact._REPLACED", {})
+    (tmp_path / "a.txt" / SAME).mkdir(parents=True)  # the other run is still writing
+    one, other = save_both(tmp_path, "of this run")
+    (tmp_path / "a.txt" / SAME / "a.txt").write_text("of the other run")
+    version = one.path.parent.name
+    assert VERSION.fullmatch(version)
+    assert version != SAME
+    assert (one.load(), other.load(), other.path.parent.name) == ("of this run", "of this run", version)
+    assert (tmp_path / "a.txt" / SAME / "a.txt").read_text() == "of the other run"
+    assert not (tmp_path / "b.txt" / SAME).exists()  # where the other run will save
+    assert caplog.messages == [f"{tmp_path / 'a.txt'} already has version {SAME}: this run saves as {version}"]
+
+
+@pytest.mark.filterwarnings("ignore:Save version")
+def test_of_runs_that_save_at_once_none_loses_what_it_has(tmp_path, monkeypatch):
+    monkeypatch.setattr("cifar10.datasets.artifact._REPLACED", {})
+    texts = [f"of run {number}" for number in range(16)]
+    with ThreadPoolExecutor(16) as pool:
+        saved = list(pool.map(lambda text: save_both(tmp_path, text), texts))
+    for text, datasets in zip(texts, saved, strict=True):
+        assert [each.load() for each in datasets] == [text, text]
+    assert len({one.path for one, _ in saved}) == len(texts)
 
 
 def test_statistics_of_another_version_name_the_command(tmp_path):

@@ -288,6 +288,15 @@ def test_rows_of_equal_recipes_are_told_apart_by_what_differs(evaluate, network)
     assert sorted(listed(evaluate(*models))) == ["vgg16-bfloat16", "vgg16-float32"]
 
 
+def test_what_the_run_has_trained_counts_as_the_newest(evaluate, network, caplog):
+    """Although a run that started later, or by a clock that was ahead, has a version of the same recipe and seed."""
+    ahead = model(network, version="2099-01-01")
+    own = model(network, version="2026-01-01")
+    with caplog.at_level(logging.INFO, "cifar10"):
+        assert listed(evaluate(ahead, own)) == {"vgg16": (["2026-01-01"], [])}
+    assert lines(caplog, "vgg16: version 2026-01-01 (seed 0); left out: 2099-01-01 (older, of the same recipe")
+
+
 def test_a_version_that_is_asked_for_is_the_only_one_of_its_architecture(evaluate, network, caplog):
     """Even if it is the newest."""
     older = model(network, version="2026-01-01", recipe_hash="another")

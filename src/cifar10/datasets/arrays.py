@@ -36,9 +36,9 @@ class ExamplesDataset(LocalDataset):
             self._examples = Examples(images, labels)
         return self._examples
 
-    def save(self, data: Examples) -> None:
-        """Save both arrays."""
-        with atomic(Path(self._get_save_path())) as path, path.open("wb") as file:
+    def write(self, path: Path, data: Examples) -> None:
+        """Write both arrays."""
+        with atomic(path) as unfinished, unfinished.open("wb") as file:
             np.savez(file, images=data.images, labels=data.labels)
         self._examples = data
 

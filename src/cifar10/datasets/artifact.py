@@ -1,20 +1,32 @@
 """How this project's datasets find, read and write their files: completely or not at all."""
 
+import logging
+import warnings
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kedro.io import AbstractVersionedDataset, DatasetError, Version
+from kedro.io.core import generate_timestamp
 
-from cifar10.atomic import atomic
+from cifar10.atomic import atomic, new_folder, remove_empty
 from cifar10.errors import InputError, readable
+
+logger = logging.getLogger(__name__)
+
+# Kedro warns if a dataset loads another version than the run's. Here it loads what it has saved, whatever its version.
+warnings.filterwarnings("ignore", message="Save version .* did not match load version")
+
+# Version of a run -> the one under which the run saves instead, in all of its datasets, so that they stay together.
+_REPLACED: dict[str, str] = {}
 
 
 class LocalDataset(AbstractVersionedDataset):
-    """Base class of the project's file datasets. A subclass has `read` and `save`.
+    """Base class of the project's file datasets. A subclass has `read` and `write`.
 
     Attributes:
         optional: whether `load` returns None where nothing has been saved yet, so that a run need not wait for it.
         metadata: for other tools, such as Kedro-Viz.
+        saved: whether this run has saved it.
     """
 
     def __init__(
@@ -23,6 +35,8 @@ class LocalDataset(AbstractVersionedDataset):
         super().__init__(filepath=PurePosixPath(filepath), version=version)
         self.optional = optional
         self.metadata = metadata
+        self.saved = False
+        self._saved_version: str | None = None
 
     def load(self) -> Any:
         """Load the file, or return None if the dataset is optional and nothing has been saved yet.
@@ -50,14 +64,51 @@ class LocalDataset(AbstractVersionedDataset):
         """Read a file that exists; any exception means that it is damaged."""
         raise NotImplementedError
 
+    def save(self, data: Any) -> None:
+        """Save under the version of this run, in a folder that no other run writes to.
+
+        Versions are the milliseconds in which runs start. If another run has saved under this one, take the present
+        millisecond, for whatever else this run saves, too.
+
+        Raises:
+            InputError: the disk is full, or the folder is not writable.
+        """
+        version = self.resolve_save_version()
+        if version is None:
+            self.write(Path(self._filepath), data)
+        else:
+            self._saved_version = self._save_version(version, data)
+        self.saved = True
+
+    def _save_version(self, wanted: str, data: Any) -> str:
+        """Save under this version, or another one if it is taken, and return it."""
+        version = _REPLACED.get(wanted, wanted)
+        while not (created := new_folder(Path(self._get_versioned_path(version)).parent)):
+            version = _REPLACED[wanted] = generate_timestamp()
+            logger.warning("%s already has version %s: this run saves as %s", self._filepath, wanted, version)
+        try:
+            self.write(Path(self._get_versioned_path(version)), data)
+        except BaseException:
+            remove_empty(created)
+            raise
+        return version
+
+    def write(self, path: Path, data: Any) -> None:
+        """Write a file that does not exist yet, or replace one without versions: completely or not at all."""
+        raise NotImplementedError
+
     def _readable(self, advice: str) -> Any:
         with readable(self.path, advice):
             return self.read(self.path)
 
     @property
     def path(self) -> Path:
-        """The file that a load reads: the version that was asked for, else the one just saved, else the latest."""
+        """The file that a load reads: the version that this run has saved, else that was asked for, else the latest."""
         return Path(self._get_load_path())
+
+    def resolve_load_version(self) -> str | None:
+        """Return the version to load, or None without versions: another run may have saved a later one by now."""
+        return self._saved_version or super().resolve_load_version()
 
     @property
     def has_versions(self) -> bool:
@@ -116,10 +167,10 @@ class WrappedDataset(LocalDataset):
         except DatasetError as error:  # which has Kedro's description of the dataset before what is wrong
             raise error.__cause__ or error from error
 
-    def save(self, data: Any) -> None:
-        """Save under a temporary name, and rename the file once it is complete."""
-        with atomic(Path(self._get_save_path())) as path:
-            self._write(path, data)
+    def write(self, path: Path, data: Any) -> None:
+        """Write under a temporary name, and rename the file once it is complete."""
+        with atomic(path) as unfinished:
+            self._write(unfinished, data)
 
     def _write(self, path: Path, data: Any) -> None:
         try:

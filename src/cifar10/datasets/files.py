@@ -60,16 +60,15 @@ class FigureDataset(WrappedDataset):
         """Read the SVG."""
         return _read_svg(path.with_suffix(".svg"))
 
-    def save(self, data: Figure) -> None:
-        """Save both; the PNG last, because versions are recognised by it."""
-        target = Path(self._get_save_path())
-        vector = target.with_suffix(".svg")
-        with atomic(target) as path:
+    def write(self, path: Path, data: Figure) -> None:
+        """Write both; the PNG last, because versions are recognised by it."""
+        vector = path.with_suffix(".svg")
+        with atomic(path) as unfinished:
             try:
                 save_svg(data, vector)
-                self._write(path, data)
+                self._write(unfinished, data)
             except BaseException:
-                if not target.exists():
+                if not path.exists():
                     vector.unlink(missing_ok=True)
                 raise
 
@@ -85,9 +84,9 @@ class FiguresDataset(LocalDataset):
         """Read the SVGs."""
         return {each.stem: _read_svg(each) for each in sorted(path.glob("*.svg"))}
 
-    def save(self, data: dict[str, Figure]) -> None:
-        """Save all figures, completely or not at all."""
-        with atomic_folder(Path(self._get_save_path())) as folder:
+    def write(self, path: Path, data: dict[str, Figure]) -> None:
+        """Write all figures, completely or not at all."""
+        with atomic_folder(path) as folder:
             for name, figure in data.items():
                 save_svg(figure, folder / f"{name}.svg")
                 figure.savefig(folder / f"{name}.png")
@@ -116,10 +115,10 @@ class ArtifactDataset(LocalDataset):
         """Read the artifact."""
         return self.ARTIFACT.read(path)
 
-    def save(self, data: Artifact) -> None:
-        """Save the artifact."""
-        with atomic(Path(self._get_save_path())) as path:
-            path.write_text(data.to_json(), encoding="utf-8")
+    def write(self, path: Path, data: Artifact) -> None:
+        """Write the artifact."""
+        with atomic(path) as unfinished:
+            unfinished.write_text(data.to_json(), encoding="utf-8")
 
     def preview(self) -> JSONPreview:
         """Return the content for Kedro-Viz."""

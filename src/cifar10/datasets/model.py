@@ -25,17 +25,16 @@ class ModelDataset(LocalDataset):
         """Read the record."""
         return replace(_read(path), pinned=bool(self._version and self._version.load))
 
-    def save(self, data: TrainedModel) -> None:
-        """Save network and record."""
-        target = Path(self._get_save_path())
-        record = target.with_name(RECORD)
-        with atomic(target) as network:
+    def write(self, path: Path, data: TrainedModel) -> None:
+        """Write network and record."""
+        record = path.with_name(RECORD)
+        with atomic(path) as network:
             try:
                 save(data.load_network(), network)
                 with atomic(record) as unfinished:
                     unfinished.write_text(data.record.to_json(), encoding="utf-8")
             except BaseException:
-                if not target.exists():
+                if not path.exists():
                     record.unlink(missing_ok=True)
                 raise
 

@@ -33,19 +33,18 @@ class PublishedDataset(LocalDataset):
         """Read everything; `command` does not create it, so the messages name the one that does."""
         self._readable(ADVICE)
 
-    def save(self, data: Publication) -> None:
-        """Save the labels, then one model after the other, each completely or not at all.
+    def write(self, path: Path, data: Publication) -> None:
+        """Write the labels, then one model after the other, each completely or not at all.
 
         Raises:
             InputError: the folder has models of other data, or another model under the same name and version. Then
                 nothing is written.
         """
-        folder = Path(self._get_save_path())
-        _check_labels(folder / LABELS, data.labels)
-        places = {_place(folder, model): (model, predictions) for model, predictions in data.models}
+        _check_labels(path / LABELS, data.labels)
+        places = {_place(path, model): (model, predictions) for model, predictions in data.models}
         for place, (model, _) in places.items():
             _check_identity(place / MODEL, model)
-        _write_labels(folder / LABELS, data.labels)
+        _write_labels(path / LABELS, data.labels)
         for place, (model, predictions) in places.items():
             with nullcontext(place) if place.exists() else atomic_folder(place) as unfinished:
                 _write(unfinished, model, predictions)

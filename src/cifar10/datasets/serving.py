@@ -17,13 +17,13 @@ from cifar10.datasets.artifact import LocalDataset
 class ServingDataset(LocalDataset):
     """An `Export` as the next version of its model, which appears completely or not at all."""
 
-    def save(self, data: Export) -> None:
-        """Save under the next integer.
+    def write(self, path: Path, data: Export) -> None:
+        """Write under the next integer.
 
         Raises:
             InputError: the disk is full, or the folder is not writable. Then everything is as it was.
         """
-        folder = Path(self._filepath) / data.name
+        folder = path / data.name
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(folder.with_name(f".{data.name}.lock")):  # two simultaneous exports would use the same number

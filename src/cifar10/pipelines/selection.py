@@ -37,8 +37,9 @@ def current_rows(
     """Return the models that were trained on the current data, and log which versions are left out, and why.
 
     Args:
-        trained: one model per architecture; None where it has not been trained. One that was asked for with
-            `--load-versions` is the only version that is taken of its architecture.
+        trained: one model per architecture; None where it has not been trained. It counts as the newest version,
+            because it is that of this run, if the run trains. One that was asked for with `--load-versions` is the only
+            version that is taken of its architecture.
         architectures: in the same order.
         models: all versions of all models.
         statistics: of the current data.
@@ -56,7 +57,8 @@ def current_rows(
         if model is None:
             untrained.append(name)
             continue
-        versions = [model] if model.pinned else [models.load(name, version) for version in models.versions(name)]
+        others = [] if model.pinned else [version for version in models.versions(name) if version != model.version]
+        versions = [*(models.load(name, version) for version in others), model]
         current: list[TrainedModel] = []
         left_out: dict[str, list[TrainedModel]] = {OTHER_DATA: [], OTHER_NAMES: [], OLDER: []}
         for each in versions:
