@@ -127,6 +127,15 @@ def test_two_seeds_that_start_in_the_same_millisecond_are_both_saved(data, monke
     assert checkpoints(data) == []
 
 
+def test_a_version_of_what_the_run_trains_is_refused(data):
+    """Its layers and learning curves would be drawn under the version of the new model."""
+    run(data, "train_simple_cnn", simple_cnn=TINY)
+    (version,) = versions(data)
+    with pytest.raises(InputError, match=r"--load-versions=simple_cnn\.model: this run saves a version of its own"):
+        run(data, "train_simple_cnn", load_versions={"simple_cnn.model": version}, simple_cnn={**TINY, "seed": 3})
+    assert versions(data) == [version]
+
+
 def test_too_many_examples_are_refused_before_any_training_starts(preprocessed, tmp_path, caplog):
     """Of the last training of the run, whose data the run itself makes."""
     with pytest.raises(InputError, match=r"simple_cnn\.examples is 2,701, but there are only 2,700 training images"):

@@ -420,6 +420,12 @@ def test_registry_lists_every_pipeline_without_tensorflow():
             "simple_cnn.keras has no version x: nothing has been saved there yet.",
         ),
         (["--load-versions=batches:x"], "--load-versions=batches: this dataset has no versions."),
+        (
+            ["--env=demo", "--pipelines=train_simple_cnn,train_deep_cnn", "--runner=ThreadRunner"],
+            "A training cannot share its process with other nodes",
+        ),
+        (["--env=demo", "--pipelines=train_simple_cnn", "--runner=ParallelRunner"], "ParallelRunner cannot run this"),
+        (["--env=demo", "--pipelines=ingestion", "--runner=ParallelRunner"], "ParallelRunner cannot run this project"),
         (["--params=val_fraction=1.2"], "val_fraction: input should be less than 1, but it is 1.2"),
         (["--params=split_seed=1.0"], "split_seed: input should be a valid integer, but it is 1.0"),
         (["--params=val_fractoin=0.2"], "val_fractoin: no such parameter; did you mean val_fraction?"),
@@ -538,6 +544,28 @@ def test_pinned_version_from_the_command_line(data):
     assert result.returncode == 1
     assert "simple_cnn.keras has no version 1999-01-01: it has 2" in result.stderr
     assert "Traceback" not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "dataset", "message"),
+    [
+        ("predict", "simple_cnn.model", "does not read that dataset. It takes the model that the leaderboard has."),
+        ("export", "simple_cnn.model", "first: kedro run --pipelines=evaluation,reporting --load-versions=simple_cnn."),
+        ("predict", "evaluations", "this run does not read that dataset."),
+        ("reporting", "simple_cnn.model", "this run does not read that dataset."),
+        ("evaluation", "evaluations", "this run saves a version of its own, and uses that."),
+    ],
+)
+def test_a_version_that_would_not_be_used_is_refused(tmp_path, pipeline, dataset, message):
+    for path in ("06_models/simple_cnn.keras", "08_reporting/evaluations.json"):
+        folder = tmp_path / path / "2026-01-01"
+        folder.mkdir(parents=True)
+        (folder / folder.parent.name).touch()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match=re.escape(message)) as error:
+        run(tmp_path, pipeline, load_versions={dataset: "2026-01-01"})
+    assert str(error.value).startswith(f"--load-versions={dataset}: ")
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_which_version_is_read_is_said_where_there_are_several(tmp_path, caplog):

@@ -10,7 +10,7 @@ import yaml
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import LOGGING, pipelines
-from kedro.io import DataCatalog
+from kedro.io import DataCatalog, SharedMemoryDataCatalog
 from kedro.pipeline import Node, Pipeline
 
 from cifar10 import parameters, run_log
@@ -50,14 +50,17 @@ class ProjectHooks:
 
         Raises:
             InputError: something does not exist yet, and the message names the pipelines that create it; an artifact
-                is damaged or was written with another schema; it would write what the environment only reads; or the
-                weights of a backbone are not available.
+                is damaged or was written with another schema; it would write what the environment only reads; a version
+                is asked for that the run would not use; the runner cannot run it; or the weights of a backbone are not
+                available.
         """
         self.recipes = {
             name: recipe.model_validate(catalog.load(f"params:{name}"))
             for name, recipe in RECIPES.items()
             if f"{name}.model" in pipeline.all_outputs()
         }
+        _check_runner(run_params["runner"], catalog, trains=bool(self.recipes))
+        _check_load_versions(run_params["load_versions"] or {}, pipeline)
         for name in sorted(pipeline.all_outputs()):
             if getattr(catalog.get(name), "read_only", False):
                 raise InputError(
@@ -118,6 +121,41 @@ def _configure_logging(path: Path) -> None:
     """Apply the project's logging where Kedro has not found it, because it only looks in the current folder."""
     if path.exists() and not os.environ.get("KEDRO_LOGGING_CONFIG") and not Path("conf/logging.yml").exists():
         LOGGING.configure(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def _check_runner(runner: str, catalog: DataCatalog, *, trains: bool) -> None:
+    """Refuse a runner under which nodes would not see what others save, or would disturb a training.
+
+    Args:
+        runner: as Kedro describes it, or `None`.
+        catalog: of a class of its own for the ParallelRunner.
+        trains: whether a network is trained.
+    """
+    if isinstance(catalog, SharedMemoryDataCatalog):
+        raise InputError("ParallelRunner cannot run this project, whose nodes share one process: leave out --runner.")
+    if trains and runner != "None" and "SequentialRunner" not in runner:
+        raise InputError(
+            "A training cannot share its process with other nodes, which would change its random numbers and so its "
+            "weights: leave out --runner."
+        )
+
+
+def _check_load_versions(load_versions: dict[str, str], pipeline: Pipeline) -> None:
+    """Refuse the version of a dataset that the run does not read, or that it saves itself."""
+    for name, version in load_versions.items():
+        if name in pipeline.all_outputs():
+            raise InputError(
+                f"--load-versions={name}: this run saves a version of its own, and uses that. Leave out the option, or "
+                "the pipeline that saves it."
+            )
+        if name not in pipeline.inputs():
+            advice = ""
+            if name.endswith(".model") and "leaderboard" in pipeline.inputs():
+                advice = (
+                    " It takes the model that the leaderboard has. To take this one, rank it first: kedro run "
+                    f"--pipelines=evaluation,reporting --load-versions={name}:{version}"
+                )
+            raise InputError(f"--load-versions={name}: this run does not read that dataset.{advice}")
 
 
 def _check_backbones(recipes: dict[str, Recipe]) -> None:
