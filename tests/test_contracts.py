@@ -109,6 +109,26 @@ def test_anything_else_is_refused_with_file_and_command(artifact, damage, messag
     assert COMMANDS[type(artifact)] in text
 
 
+@pytest.mark.parametrize(
+    ("place", "values", "problem"),
+    [
+        ("recipe", {"train_on": "train", "examples": None}, "seed is missing"),
+        ("recipe", {"seed": "0", "train_on": "train", "examples": None}, "seed is '0'"),
+        ("recipe", {"seed": 0, "examples": None}, "train_on is missing"),
+        ("recipe", {"seed": 0, "train_on": "train"}, "examples is missing"),
+        ("versions", {"keras": "3"}, "commit is missing"),
+    ],
+)
+def test_a_record_without_what_is_read_of_its_dictionaries_is_refused(place, values, problem):
+    record = make_record()
+    with pytest.raises(InputError, match=rf"^record\.json is not valid: {place}: {problem}\. Move the folder"):
+        Record.from_json(edited(**{place: values})(record.to_json()), "record.json")
+    evaluations = json.loads(make_evaluations(make_evaluation(record=record)).to_json())
+    evaluations["rows"][0]["seeds"][0]["record"][place] = values
+    with pytest.raises(InputError, match=rf"is not valid: rows\.0\.seeds\.0\.record\.{place}: {problem}\. Create it"):
+        Evaluations.from_json(json.dumps(evaluations), "evaluations.json")
+
+
 def test_list_is_refused_like_other_damage():
     test_anything_else_is_refused_with_file_and_command(STATISTICS, lambda text: "[]", "is not valid JSON")
 
@@ -135,5 +155,7 @@ def test_split_that_has_changed_is_refused_by_name():
     train, val = (Examples(np.full((2, 32, 32, 3), value, np.uint8), np.zeros(2, np.uint8)) for value in (1, 2))
     digests = {"train": train.digest, "val": val.digest}
     verify(digests, train=train, val=val)
+    with pytest.raises(InputError, match=r"The test images have changed .*kedro run --pipelines=preprocessing"):
+        verify(digests, test=train)
     with pytest.raises(InputError, match=r"The val images have changed .*kedro run --pipelines=preprocessing"):
         verify(digests, train=train, val=train)

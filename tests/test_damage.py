@@ -1,10 +1,13 @@
 """Whatever a pipeline reads and is damaged ends in one sentence with its name and what to do."""
 
+import io
 import os
+import re
 import shutil
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from kedro.io import DatasetError, Version
 from PIL import Image
@@ -93,6 +96,38 @@ def test_damaged_file_ends_in_one_sentence_with_its_name(copy, number, file, pip
     assert "\n" not in text
     assert "kedro run --pipelines=" in text or "Draw it again" in text, text
     assert {each: each.stat().st_mtime_ns for each in copy.rglob("*") if each.is_file()} == before
+
+
+def without_seed(text):
+    """Remove the seed of a record, or of those in evaluations."""
+    return re.sub(r'"seed": \d+,', "", text)
+
+
+def without_temperature(text):
+    table = pd.read_csv(io.StringIO(text), dtype=str)
+    return table.drop(columns="temperature").to_csv(index=False)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "problem"),
+    [
+        (RECORD, without_seed, "is not valid: recipe: seed is missing. Move the folder of this version away"),
+        (EVALUATIONS, without_seed, "record.recipe: seed is missing. Create it again with kedro run --pipelines=eval"),
+        (LEADERBOARD, without_temperature, "could not be read: it has no column temperature. Create it again with"),
+    ],
+)
+def test_a_missing_field_is_named_before_any_work(copy, caplog, file, damage, problem):
+    (path,) = copy.glob(file)
+    text = path.read_text()
+    path.unlink()
+    path.write_text(damage(text))
+    for pipeline in READERS[file]:
+        caplog.clear()
+        with pytest.raises((InputError, DatasetError)) as error:
+            run(copy, pipeline, image=str(copy / "image.png"), **OPTIONS)
+        assert message(error.value).startswith(str(path))
+        assert problem in message(error.value)
+        assert "Using simple_cnn" not in caplog.text
 
 
 def test_damaged_predictions_are_made_again(copy):

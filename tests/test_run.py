@@ -7,6 +7,7 @@ import re
 import shutil
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import keras
@@ -18,14 +19,18 @@ from kedro.framework.startup import bootstrap_project
 from kedro.io import DatasetError
 from PIL import Image
 
+from cifar10 import figures
 from cifar10.architectures import ARCHITECTURES
-from cifar10.contracts import Evaluations, Examples
+from cifar10.contracts import Evaluations, Examples, TrainedModel
 from cifar10.datasets.arrays import ExamplesDataset
 from cifar10.errors import InputError
 from cifar10.pipeline_registry import LAPTOP_RUN, register_pipelines
 from cifar10.pipelines.export.formats import FORMATS
-from cifar10.pipelines.reporting.nodes import rank
+from cifar10.pipelines.predict.nodes import _temperature
+from cifar10.pipelines.reporting.nodes import labelled, rank
+from cifar10.pipelines.selection import choose, ranked_rows
 from cifar10.pruning import VERSION
+from cifar10.run_log import _leaderboard
 from tests.helpers import CLASS_NAMES, PROJECT, kedro, make_evaluation, make_evaluations, make_record, run
 
 TINY = {"epochs": 2, "batch_size": 64}
@@ -614,6 +619,33 @@ def test_hashes_that_look_like_numbers_stay_text(tmp_path):
     catalog.save("leaderboard", leaderboard)
     columns = ["recipe_hash", "data_version", "fingerprint", "commit", "evaluations", "identity", "seed_numbers"]
     assert catalog.load("leaderboard")[columns].iloc[0].tolist() == leaderboard[columns].iloc[0].tolist()
+
+
+@pytest.mark.parametrize("env", ["demo", "published"])
+def test_a_leaderboard_has_every_column_that_is_read_of_it_or_is_refused(tmp_path, env):
+    bootstrap_project(PROJECT)
+    roots = {"data_root": str(tmp_path), "docs_root": str(tmp_path)}
+    with KedroSession.create(PROJECT, env=env, runtime_params=roots) as session:
+        catalog = session.load_context().catalog
+    evaluations = make_evaluations(make_evaluation(), make_evaluation("vgg19"))
+    model = TrainedModel(make_record(), lambda: None, "2026-01-01")
+    dataset = catalog.get("leaderboard")
+    columns = list(dataset.options["load_args"]["dtype"])
+    leaderboard = rank(evaluations, CLASS_NAMES).assign(identity=model.identity)[columns]
+    dataset.save(leaderboard)
+    loaded = dataset.load()
+    for draw in (figures.comparison, figures.trade_offs):
+        labelled(draw)(loaded)
+    list(_leaderboard(loaded))
+    if env == "demo":
+        models = SimpleNamespace(versions=lambda name: [model.version], load=lambda name, version: model)
+        assert choose(models, loaded, None, CLASS_NAMES, "winner", "architecture") is model
+        assert _temperature(loaded, model) == 1.5
+        assert ranked_rows(loaded)[0]["evaluations"] == evaluations.digest
+    for column in columns:
+        leaderboard.drop(columns=column).to_csv(dataset.path, index=False)
+        with pytest.raises(DatasetError, match=rf"could not be read: it has no column {column}\. Create it again"):
+            dataset.load()
 
 
 def test_old_option_still_runs_a_pipeline(tmp_path):

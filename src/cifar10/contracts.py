@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import TypedDict  # pydantic cannot use the standard library's before Python 3.12
 
 from cifar10.errors import InputError, readable
@@ -109,7 +109,8 @@ class Artifact(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
-            raise InputError(f"{source} is not valid: {place}: {first['msg']}. {advice}") from error
+            problem = first["msg"].removeprefix("Value error, ")
+            raise InputError(f"{source} is not valid: {place}: {problem}. {advice}") from error
 
 
 class Statistics(Artifact):
@@ -170,6 +171,20 @@ class LayerSummary(TypedDict):
     trained: int
 
 
+def _having(**types: Any) -> AfterValidator:
+    """Return the check that a dictionary, whatever else it has, has values of these types under these names."""
+
+    def check(values: dict[str, Any]) -> dict[str, Any]:
+        for name, kind in types.items():
+            if name not in values:
+                raise ValueError(f"{name} is missing")
+            if not isinstance(values[name], kind):
+                raise ValueError(f"{name} is {values[name]!r}")
+        return values  # in the order in which they were written
+
+    return AfterValidator(check)
+
+
 class Record(Artifact):
     """How a model was trained. Stored beside the network.
 
@@ -211,7 +226,7 @@ class Record(Artifact):
 
     architecture: str
     class_names: list[str]
-    recipe: dict[str, Any]
+    recipe: Annotated[dict[str, Any], _having(seed=int, train_on=str, examples=int | None)]
     recipe_hash: str
     fingerprint: str
     engine_version: int
@@ -230,7 +245,7 @@ class Record(Artifact):
     phases: dict[str, Phase]
     initial_weights: str
     compute_dtype: str
-    versions: dict[str, str | None]
+    versions: Annotated[dict[str, str | None], _having(commit=str | None)]
     oldest_keras: str
     hardware: str
     onednn: bool
@@ -611,7 +626,7 @@ def verify(digests: dict[str, str], **splits: Examples) -> None:
         InputError: a split has changed.
     """
     for name, split in splits.items():
-        if split.digest != digests[name]:
+        if split.digest != digests.get(name):
             raise InputError(
                 f"The {name} images have changed since preprocessing was last completed. Run it again, then train on "
                 "its output: kedro run --pipelines=preprocessing (with the same --env and --params)"
