@@ -1,5 +1,6 @@
 """Files that are written completely or not at all."""
 
+import glob
 import os
 import secrets
 import shutil
@@ -44,7 +45,7 @@ def atomic(target: Path) -> Iterator[Path]:
 
 def _remove_abandoned(target: Path) -> None:
     """Remove temporary files of this target that a killed run has left behind."""
-    for path in target.parent.glob(f"{UNFINISHED}*-{target.name}"):
+    for path in target.parent.glob(f"{UNFINISHED}*-{glob.escape(target.name)}"):
         with suppress(OSError):  # another run may be doing the same
             if time.time() - path.stat().st_mtime > ABANDONED:
                 path.unlink()

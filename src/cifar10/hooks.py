@@ -13,6 +13,7 @@ from kedro.io import DataCatalog
 from kedro.pipeline import Node, Pipeline
 
 from cifar10 import parameters, run_log
+from cifar10.configuration import ROOTS
 from cifar10.datasets.artifact import LocalDataset
 from cifar10.errors import InputError
 from cifar10.training.recipe import RECIPES, Recipe, TransferRecipe
@@ -24,9 +25,20 @@ class ProjectHooks:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Check all parameters, including those of other pipelines, and log as the project says in a notebook, too."""
+        """Check all parameters, including those of other pipelines, and log as the project says in a notebook, too.
+
+        Raises:
+            InputError: a parameter is not valid, or stands where nothing reads it.
+        """
         _configure_logging(context.project_path / "conf/logging.yml")
-        parameters.check(context.config_loader["parameters"])
+        loader = context.config_loader
+        parameters.check(loader["parameters"])
+        for name in ROOTS:
+            if name in loader["parameters"] and name not in loader.runtime_params:
+                raise InputError(
+                    f"{name} is set in conf/*/parameters*.yml, where nothing reads it. Set it in globals.yml of the "
+                    f"environment, or for one run with --params={name}=FOLDER"
+                )
 
     @hook_impl
     def after_catalog_created(self, catalog: DataCatalog, load_versions: dict[str, str] | None) -> None:

@@ -20,7 +20,7 @@ class LocalDataset(AbstractVersionedDataset):
     def __init__(
         self, *, filepath: str, version: Version | None = None, optional: bool = False, metadata: dict | None = None
     ) -> None:
-        super().__init__(filepath=PurePosixPath(filepath), version=version)
+        super().__init__(filepath=PurePosixPath(filepath), version=version, glob_function=self._files)
         self.optional = optional
         self.metadata = metadata
 
@@ -75,12 +75,16 @@ class LocalDataset(AbstractVersionedDataset):
         requested = self._version and self._version.load
         if not requested:
             return True
-        folder = Path(self._filepath)
-        versions = sorted(path.parent.name for path in folder.glob(f"*/{folder.name}"))
+        versions = sorted(self.list_versions(full_path=False))
         raise InputError(
-            f"{folder} has no version {requested}: "
+            f"{self._filepath} has no version {requested}: "
             + (f"it has {', '.join(versions)}." if versions else "nothing has been saved there yet.")
         )
+
+    def _files(self, pattern: str) -> list[str]:
+        """Return the file of each version; Kedro's pattern has the whole path in it, in which `[` can occur."""
+        folder = Path(self._filepath)
+        return [str(path) for path in folder.glob(f"*/{folder.name}")]
 
     def _exists(self) -> bool:
         return Path(self._get_load_path()).exists()
