@@ -16,6 +16,7 @@ from cifar10 import parameters, run_log
 from cifar10.configuration import ROOTS
 from cifar10.datasets.artifact import LocalDataset
 from cifar10.errors import InputError
+from cifar10.keras_settings import check_backend
 from cifar10.training.recipe import RECIPES, Recipe, TransferRecipe
 from cifar10.training.subset import check_examples
 
@@ -60,8 +61,9 @@ class ProjectHooks:
         Raises:
             InputError: something does not exist yet, and the message names the pipelines that create it; an artifact
                 is damaged or was written with another schema; it would write what the environment only reads; or the
-                weights of a backbone are not available.
+                weights of a backbone are not available; or the project does not run on the backend of Keras.
         """
+        check_backend()
         for name in sorted(pipeline.all_outputs()):
             if getattr(catalog.get(name), "read_only", False):
                 raise InputError(
