@@ -1,6 +1,7 @@
 """`kedro run`, in which a mistake in the input ends in one clear message instead of a traceback, and `kedro prune`."""
 
 import functools
+import io
 import logging
 import os
 import sys
@@ -78,7 +79,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 class _Command(click.Command):
-    """A command that takes `--params`, whose values are read as YAML."""
+    """A command that takes `--params`, whose values are read as YAML, and that can write on any terminal."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the options as Click does, and report a value that is not YAML as a mistake."""
@@ -90,6 +91,12 @@ class _Command(click.Command):
                 f"--params is not valid: {problem}. Quote a value that has special characters in it, as in "
                 "\"--params=data_root='[data]'\""
             ) from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, and escape the characters that the encoding of the terminal or log file lacks."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        return super().invoke(ctx)
 
 
 run = _Command("run", params=kedro_run.params, callback=_run, help=kedro_run.help)

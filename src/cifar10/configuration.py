@@ -95,7 +95,6 @@ def _folder(name: str, value: Any) -> str:
         raise InputError(f"{name} is the URL {value}. {advice}")
     if "{" in value or "}" in value:
         raise InputError(f"{name} is {value}, whose braces Kedro's catalog would take for a pattern. {advice}")
-    folder = os.path.expanduser(value)
-    if folder.startswith("~"):
+    if value.startswith("~") and not os.path.isdir(os.path.expanduser(value.partition("/")[0])):
         raise InputError(f"{name} is {value}, but there is no such home folder. {advice}")
-    return folder
+    return os.path.expanduser(value)

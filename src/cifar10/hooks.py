@@ -60,7 +60,7 @@ class ProjectHooks:
 
         Raises:
             InputError: something does not exist yet, and the message names the pipelines that create it; an artifact
-                is damaged or was written with another schema; it would write what the environment only reads; or the
+                is damaged or was written with another schema; it would write what the environment only reads; the
                 weights of a backbone are not available; or the project does not run on the backend of Keras.
         """
         check_backend()

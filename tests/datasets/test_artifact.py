@@ -8,6 +8,8 @@ import json
 import os
 import re
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -142,6 +144,30 @@ def test_artifacts_are_loaded_as_they_were_saved(tmp_path, cls, data):
     dataset = cls(filepath=str(tmp_path / "artifact"))
     dataset.save(data)
     assert dataset.load() == data
+
+
+SAVE_AND_LOAD = """
+import sys
+import pandas as pd
+from cifar10.datasets.files import CSVDataset, JSONDataset, TextDataset
+
+word = "K\\xe4fer \\u2248 \\u65b9"
+for cls, data in ((TextDataset, word), (CSVDataset, pd.DataFrame({word: [word]})), (JSONDataset, {word: word})):
+    options = {"save_args": {"ensure_ascii": False}} if cls is JSONDataset else {"save_args": {"index": False}}
+    dataset = cls(filepath=f"{sys.argv[1]}/{cls.__name__}", **({} if cls is TextDataset else options))
+    dataset.save(data)
+    assert word in str(dataset.load())
+"""
+
+
+def test_files_are_the_same_in_every_locale(tmp_path):
+    written = []
+    for locale in ({"PYTHONUTF8": "1"}, {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}):
+        environment = {**os.environ, **locale}
+        subprocess.run([sys.executable, "-c", SAVE_AND_LOAD, str(tmp_path)], env=environment, check=True)
+        written.append(files(tmp_path))
+    assert written[0] == written[1]
+    assert "Käfer ≈ 方" in (tmp_path / "TextDataset").read_text(encoding="utf-8")
 
 
 def test_statistics_of_another_version_name_the_command(tmp_path):

@@ -1,7 +1,7 @@
 """How this project's datasets find, read and write their files: completely or not at all."""
 
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 from kedro.io import AbstractVersionedDataset, DatasetError, Version
 
@@ -96,10 +96,14 @@ class LocalDataset(AbstractVersionedDataset):
 class WrappedDataset(LocalDataset):
     """A file that a dataset class of `kedro_datasets` reads and writes; what is added is atomic saving.
 
-    A subclass sets `WRAPPED` to that class. Options that this class does not know are passed on to it.
+    A subclass sets `WRAPPED` to that class, and `FS_ARGS` if its files are not text. Options that this class does not
+    know are passed on to it.
     """
 
     WRAPPED: Any
+    FS_ARGS: ClassVar[dict] = {
+        f"open_args_{action}": {"encoding": "utf-8"} for action in ("load", "save")
+    }  # whatever the locale
 
     def __init__(
         self,
@@ -137,4 +141,4 @@ class WrappedDataset(LocalDataset):
         return self._wrap(self.path)
 
     def _wrap(self, path: Path) -> Any:
-        return self.WRAPPED(filepath=path.as_posix(), **self.options)
+        return self.WRAPPED(filepath=path.as_posix(), **{"fs_args": self.FS_ARGS, **self.options})
