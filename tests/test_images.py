@@ -117,3 +117,5 @@ def test_find_images_lists_a_folder(tmp_path):
     assert [path.name for path in find_images(str(tmp_path))] == ["a.png", "b.png"]
     with pytest.raises(InputError, match="does not exist"):
         find_images(str(tmp_path / "none"))
+    with pytest.raises(InputError, match="does not exist"):
+        find_images("~nobody-of-this-name/image.png")

@@ -6,8 +6,11 @@ import subprocess
 import sys
 import tomllib
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from cifar10 import cli
 from tests.helpers import PROJECT
 
 SCRIPTS = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
@@ -53,6 +56,31 @@ def test_mistake_is_one_message(argument, message):
     [line] = result.stderr.splitlines()
     assert line.startswith(message)
     assert "Traceback" not in result.stdout
+
+
+def test_a_user_without_a_name_and_a_home_can_import_keras(tmp_path):
+    """As in a container whose user is a bare number; IPython, which Keras imports where it is installed, would fail."""
+    script = """
+import pwd
+def unknown(user):
+    raise KeyError(user)
+pwd.getpwuid = pwd.getpwnam = unknown
+import cifar10, keras
+print("imported")
+"""
+    known = {"KERAS_HOME": str(tmp_path)} | {
+        name: value for name, value in os.environ.items() if name not in ("HOME", "LOGNAME", "USER")
+    }
+    result = subprocess.run([sys.executable, "-c", script], env=known, capture_output=True, text=True, check=False)
+    assert result.stdout == "imported\n", result.stderr
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
+def test_everything_can_be_shown_on_any_terminal(encoding):
+    command = cli._Command("show", callback=lambda: click.echo("Käfer ≈ \udcff"))
+    result = CliRunner(charset=encoding).invoke(command)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("K")
 
 
 @pytest.mark.parametrize(("name", "target"), SCRIPTS.items())

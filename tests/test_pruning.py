@@ -1,13 +1,17 @@
 """Old versions and remains go; whatever the leaderboard stands on stays."""
 
 import os
+import shutil
 import time
 
 import pytest
+from click.testing import CliRunner
+from kedro.framework.startup import bootstrap_project
 
+from cifar10 import cli
 from cifar10.errors import InputError
 from cifar10.pruning import delete, old_versions
-from tests.helpers import kedro, make_evaluation, make_evaluations, make_record, make_row
+from tests.helpers import PROJECT, make_evaluation, make_evaluations, make_record, make_row
 
 V1, V2, V3, V4 = (f"2026-01-0{day}T00.00.00.000Z" for day in (1, 2, 3, 4))
 
@@ -126,14 +130,89 @@ def test_nothing_is_deleted_without_knowing_what_the_leaderboard_needs(tmp_path,
         old_versions(tmp_path, 1)
 
 
-def test_the_command_says_so_in_one_sentence(tmp_path):
-    path = make(tmp_path, f"08_reporting/evaluations.json/{V1}/evaluations.json")
-    result = kedro("prune", "--keep=1", f"--data-root={tmp_path}", "--yes")
-    assert result.returncode == 1
-    assert result.stderr.startswith(f"Error: {path} is not valid JSON")
-    assert "Traceback" not in result.stdout + result.stderr
-    nowhere = kedro("prune", "--keep=1", "--env=deom")
-    assert "Error: There is no environment deom" in nowhere.stderr
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """Return a function that runs `kedro prune`, with the environments `base` and `mine` of a configuration in `conf`.
+
+    Their data folders and a third, `elsewhere`, have two versions of one artifact each.
+    """
+    monkeypatch.chdir(PROJECT)
+    monkeypatch.delenv("KEDRO_ENV", raising=False)
+    bootstrap_project(PROJECT)
+    shutil.copytree(PROJECT / "conf", tmp_path / "conf")
+    for root in ("base", "mine", "elsewhere"):
+        for version in (V1, V2):
+            make(tmp_path / root, f"08_reporting/report.html/{version}/report.html")
+    for env in ("base", "mine"):
+        (tmp_path / "conf" / env).mkdir(exist_ok=True)
+        (tmp_path / "conf" / env / "globals.yml").write_text(
+            f"data_root: {tmp_path / env}\npublished_root: published\n"
+        )
+
+    def run(*arguments, env=None, answer="y\n"):
+        options = ["--keep=1", f"--conf-source={tmp_path / 'conf'}", *(each.format(tmp_path) for each in arguments)]
+        return CliRunner().invoke(cli.prune, options, input=answer, env={"KEDRO_ENV": env})
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "root"),
+    [
+        ([], None, "base"),
+        ([], "mine", "mine"),
+        (["--env=mine"], None, "mine"),
+        (["--env=mine"], "demo", "mine"),
+        (["--env=local"], "mine", "base"),
+        (["--params=data_root={}/elsewhere"], "mine", "elsewhere"),
+        (["--data-root={}/elsewhere"], "mine", "elsewhere"),
+    ],
+)
+def test_the_command_finds_the_data_as_a_run_does_and_names_the_folder_first(tmp_path, command, arguments, env, root):
+    result = command(*arguments, env=env)
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert lines[0] == f"In {tmp_path / root}:"
+    assert lines[1].endswith(f" MB  08_reporting/report.html/{V1}")
+    assert f"Delete them from {tmp_path / root}?" in lines[3]
+    left = {
+        each: len(list((tmp_path / each / "08_reporting/report.html").iterdir()))
+        for each in ("base", "mine", "elsewhere")
+    }
+    assert left == {"base": 2, "mine": 2, "elsewhere": 2, root: 1}
+
+
+def test_an_environment_that_the_variable_names_must_exist(command):
+    assert "Error: There is no environment deom; did you mean demo?" in command(env="deom").output
+
+
+def test_the_command_deletes_nothing_unasked(tmp_path, command):
+    assert "Nothing was deleted" in command(answer="n\n").output
+    assert len(list((tmp_path / "base/08_reporting/report.html").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "file", "content", "message"),
+    [
+        (["--env=deom"], None, "", "There is no environment deom; did you mean demo?"),
+        (["--params=data_root="], None, "", "data_root is empty"),
+        (["--params=data_root=[x"], None, "", "--params is not valid: expected ',' or ']'"),
+        (["--params=data_roo=x"], None, "", "data_roo: no such parameter; did you mean data_root?"),
+        ([], "conf/base/globals.yml", "data_root: [", "conf/base/globals.yml could not be read: "),
+        ([], "conf/base/globals.yml", "other: x", "The catalog in "),
+        ([], "conf/base/parameters.yml", "val_fraction: 2", "The parameters are not valid"),
+        ([], "conf/local/parameters.yml", "data_root: x", "data_root is set in conf/*/parameters*.yml, where nothing"),
+        ([], "conf/base/catalog.yml", "models: 3", "models"),
+        ([], f"base/08_reporting/evaluations.json/{V1}/evaluations.json", "", "evaluations.json is not valid JSON"),
+    ],
+)
+def test_a_mistake_ends_the_command_in_one_message(tmp_path, command, arguments, file, content, message):
+    if file:
+        make(tmp_path, file).write_text(content)
+    result = command("--yes", *arguments)
+    assert (result.exit_code, result.output.count("Error: ")) == (1, 1), result.output
+    assert message in result.output
+    assert all(len(list(path.iterdir())) == 2 for path in tmp_path.glob("*/08_reporting/report.html"))
 
 
 def test_what_cannot_be_deleted_is_named(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+import shlex
 import shutil
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from kedro.framework.startup import bootstrap_project
 from kedro.io import DatasetError
 from PIL import Image
 
-from cifar10 import figures
+from cifar10 import figures, run_log
 from cifar10.architectures import ARCHITECTURES
 from cifar10.contracts import Evaluations, Examples, TrainedModel
 from cifar10.datasets.arrays import ExamplesDataset
@@ -514,6 +515,16 @@ def test_a_run_ends_with_its_result(data, caplog, tmp_path):
     assert rows[1][2:4] == [f"{100 * board.val_accuracy[0]:.2f}%", f"{100 * board.accuracy[0]:.2f}%"]
     assert rows[-1] == ["Report:", latest(copy / "08_reporting/report.html").as_uri()]
     assert "draw_robustness" not in caplog.text  # it has drawn nothing
+
+
+def test_suggested_commands_can_be_pasted_into_a_shell():
+    """Where the folder is not taken for a pattern, or for two words."""
+    command = run_log.same_data({"env": "demo", "runtime_params": {"data_root": "/mnt/my data[1]"}})
+    assert shlex.split(command) == ["--env=demo", "--params=data_root=/mnt/my data[1]"]
+    assert (
+        run_log.same_data({"env": None, "runtime_params": {"data_root": "/mnt/data"}})
+        == " --params=data_root=/mnt/data"
+    )
 
 
 @pytest.mark.parametrize(

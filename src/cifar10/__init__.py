@@ -5,7 +5,9 @@ import platform
 import sys
 from pathlib import Path
 
-from cifar10.quiet import QuietImport
+from cifar10.import_hook import around_import
+from cifar10.keras_settings import choose_backend, own_settings
+from cifar10.quiet import hidden_messages
 
 __version__ = "0.1.0"
 
@@ -16,5 +18,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if has_nvidia_driver else "3")
 if platform.machine().lower() in ("x86_64", "amd64", "i386", "i686"):
     # By default, oneDNN is off on processors without AVX512-VNNI or AMX, where it makes training up to 3 times faster.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-if not any(isinstance(finder, QuietImport) for finder in sys.meta_path):
-    sys.meta_path.insert(0, QuietImport())
+if not os.path.isabs(os.path.expanduser("~")):
+    # Some libraries cannot be imported for a user without a home. Nothing can be created in this one.
+    os.environ["HOME"] = f"{os.devnull}/home"
+choose_backend()
+around_import("tensorflow", hidden_messages)
+around_import("keras", own_settings)

@@ -1,5 +1,6 @@
 """Files that are written completely or not at all."""
 
+import glob
 import os
 import secrets
 import shutil
@@ -42,9 +43,17 @@ def atomic(target: Path) -> Iterator[Path]:
         raise
 
 
+def share(path: Path) -> None:
+    """Give a file the permissions of any new one, because a temporary file is readable for its owner alone."""
+    umask = os.umask(0)
+    os.umask(umask)
+    with suppress(OSError):  # some network drives have no permissions
+        path.chmod(0o666 & ~umask)
+
+
 def _remove_abandoned(target: Path) -> None:
     """Remove temporary files of this target that a killed run has left behind."""
-    for path in target.parent.glob(f"{UNFINISHED}*-{target.name}"):
+    for path in target.parent.glob(f"{UNFINISHED}*-{glob.escape(target.name)}"):
         with suppress(OSError):  # another run may be doing the same
             if time.time() - path.stat().st_mtime > ABANDONED:
                 path.unlink()

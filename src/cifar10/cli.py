@@ -1,6 +1,7 @@
 """`kedro run`, in which a mistake in the input ends in one clear message instead of a traceback, and `kedro prune`."""
 
 import functools
+import io
 import logging
 import os
 import sys
@@ -11,14 +12,14 @@ from typing import Any
 
 import click
 import yaml
-from kedro.config import MissingConfigException, OmegaConfigLoader
+from kedro.config import MissingConfigException
 from kedro.framework.cli.project import run as kedro_run
-from kedro.framework.startup import ProjectMetadata
+from kedro.framework.session import KedroSession
 from kedro.io import DatasetError
 from kedro.utils import find_kedro_project
 
 from cifar10 import run_options
-from cifar10.errors import InputError
+from cifar10.errors import InputError, reason
 from cifar10.pruning import delete, old_versions
 
 logger = logging.getLogger(__name__)
@@ -35,9 +36,8 @@ def _run(**options: Any) -> Any:
     logging.getLogger("kedro.pipeline.node").addFilter(lambda record: record.levelno < logging.ERROR)
     logging.getLogger("kedro.runner.sequential_runner").addFilter(lambda record: record.levelno < logging.WARNING)
     try:
-        project = find_kedro_project(Path.cwd()) or Path.cwd()
         with _mistakes():
-            run_options.check(options, Path(options["conf_source"] or project / "conf"))
+            run_options.check(options, _conf(options["conf_source"]))
             return kedro_run.callback(**options)  # type: ignore[misc]
     except KeyboardInterrupt as error:
         click.echo(err=True)  # after the terminal's ^C
@@ -47,6 +47,14 @@ def _run(**options: Any) -> Any:
         os._exit(1)  # TensorFlow's threads may still be running, and would crash while Python shuts down
     except MemoryError as error:
         raise click.ClickException("There is not enough memory. Close other programs, or lower batch_size.") from error
+
+
+def _project() -> Path:
+    return find_kedro_project(Path.cwd()) or Path.cwd()
+
+
+def _conf(conf_source: str | None) -> Path:
+    return Path(conf_source or _project() / "conf")
 
 
 @contextmanager
@@ -70,42 +78,70 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-run = click.Command("run", params=kedro_run.params, callback=_run, help=kedro_run.help)
+class _Command(click.Command):
+    """A command that takes `--params`, whose values are read as YAML, and that can write on any terminal."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the options as Click does, and report a value that is not YAML as a mistake."""
+        try:
+            return super().parse_args(ctx, args)
+        except yaml.YAMLError as error:
+            problem = getattr(error, "problem", None) or reason(error)
+            raise click.ClickException(
+                f"--params is not valid: {problem}. Quote a value that has special characters in it, as in "
+                "\"--params=data_root='[data]'\""
+            ) from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, and escape the characters that the encoding of the terminal or log file lacks."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        return super().invoke(ctx)
+
+
+run = _Command("run", params=kedro_run.params, callback=_run, help=kedro_run.help)
 cli.add_command(run)
 
+WHERE = [option for option in kedro_run.params if option.name in ("env", "conf_source", "params")]
 
-@cli.command()
+
+@cli.command(cls=_Command, params=WHERE)
 @click.option("--keep", type=click.IntRange(min=1), required=True, help="Number of versions of each artifact to keep.")
-@click.option("--env", "-e", default="local", help="Environment, as in `kedro run`.")
 @click.option(
-    "--data-root", type=click.Path(path_type=Path, exists=True), help="Data folder, instead of that of the environment."
+    "--data-root",
+    type=click.Path(exists=True, resolve_path=True),
+    help="Data folder, relative to the current one; --params=data_root=FOLDER is relative to the project.",
 )
 @click.option("--yes", is_flag=True, help="Delete without asking.")
-@click.pass_obj
-def prune(metadata: ProjectMetadata, keep: int, env: str, data_root: Path | None, yes: bool) -> None:
-    """Delete old versions and remains of killed runs, after listing them; the models of the leaderboard are kept."""
+def prune(
+    keep: int, env: str | None, conf_source: str | None, params: dict[str, Any], data_root: str | None, yes: bool
+) -> None:
+    """Delete old versions and remains of killed runs, after listing them; the models of the leaderboard are kept.
+
+    The data folder is the one that `kedro run` would use with the same options and the same KEDRO_ENV.
+    """
+    if data_root:
+        params = {**params, "data_root": data_root}
     with _mistakes():
-        _prune(metadata, keep, env, data_root, yes)
+        run_options.check_environment(env, _conf(conf_source))
+        session = KedroSession.create(_project(), env=env, runtime_params=params, conf_source=conf_source)
+        models: Any = session.load_context().catalog.get("models")
+        _prune(models.path.parent, keep, yes)
 
 
-def _prune(metadata: ProjectMetadata, keep: int, env: str, data_root: Path | None, yes: bool) -> None:
-    if data_root is None:
-        conf = metadata.project_path / "conf"
-        if env != "local" and not (conf / env).is_dir():
-            raise InputError(f"There is no environment {env}: {conf / env} is missing.")
-        loader = OmegaConfigLoader(str(conf), base_env="base", default_run_env="local", env=env)
-        data_root = metadata.project_path / loader["globals"]["data_root"]
+def _prune(data_root: Path, keep: int, yes: bool) -> None:
     old = old_versions(data_root, keep)
     if not old:
         click.echo(f"Nothing in {data_root} has more than {keep} versions, or was left behind by a killed run.")
         return
+    click.echo(f"In {data_root}:")
     for each in old:
         click.echo(f"{each.megabytes:9.2f} MB  {each.path.relative_to(data_root)}")
     click.echo(
         f"{sum(each.megabytes for each in old):.1f} MB in total. The latest {keep} versions of each artifact stay, and "
         "all models of the latest evaluation."
     )
-    if yes or click.confirm("Delete them?", default=False):
+    if yes or click.confirm(f"Delete them from {data_root}?", default=False):
         delete(old)
         click.echo("Deleted.")
     else:

@@ -14,8 +14,10 @@ from kedro.io import DataCatalog, SharedMemoryDataCatalog
 from kedro.pipeline import Node, Pipeline
 
 from cifar10 import parameters, run_log
+from cifar10.configuration import ROOTS
 from cifar10.datasets.artifact import LocalDataset
 from cifar10.errors import InputError
+from cifar10.keras_settings import check_backend
 from cifar10.training.recipe import RECIPES, Recipe, TransferRecipe
 from cifar10.training.subset import check_examples
 
@@ -27,9 +29,20 @@ class ProjectHooks:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Check all parameters, including those of other pipelines, and log as the project says in a notebook, too."""
+        """Check all parameters, including those of other pipelines, and log as the project says in a notebook, too.
+
+        Raises:
+            InputError: a parameter is not valid, or stands where nothing reads it.
+        """
         _configure_logging(context.project_path / "conf/logging.yml")
-        parameters.check(context.config_loader["parameters"])
+        loader = context.config_loader
+        parameters.check(loader["parameters"])
+        for name in ROOTS:
+            if name in loader["parameters"] and name not in loader.runtime_params:
+                raise InputError(
+                    f"{name} is set in conf/*/parameters*.yml, where nothing reads it. Set it in globals.yml of the "
+                    f"environment, or for one run with --params={name}=FOLDER"
+                )
 
     @hook_impl
     def after_catalog_created(self, catalog: DataCatalog, load_versions: dict[str, str] | None) -> None:
@@ -51,9 +64,10 @@ class ProjectHooks:
         Raises:
             InputError: something does not exist yet, and the message names the pipelines that create it; an artifact
                 is damaged or was written with another schema; it would write what the environment only reads; a version
-                is asked for that the run would not use; the runner cannot run it; or the weights of a backbone are not
-                available.
+                is asked for that the run would not use; the runner or the backend of Keras cannot run it; or the
+                weights of a backbone are not available.
         """
+        check_backend()
         self.recipes = {
             name: recipe.model_validate(catalog.load(f"params:{name}"))
             for name, recipe in RECIPES.items()

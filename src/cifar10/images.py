@@ -1,5 +1,6 @@
 """Read image files of any size and format, and turn them into input for the networks."""
 
+import os
 import struct
 import warnings
 from contextlib import suppress
@@ -32,7 +33,7 @@ def find_images(path: str) -> list[Path]:
     Raises:
         InputError: the path does not exist, or the folder has no files.
     """
-    location = Path(path).expanduser()
+    location = Path(os.path.expanduser(path))  # unlike pathlib's, it does not fail for an unknown user
     if location.is_dir():
         files = sorted(file for file in location.iterdir() if file.is_file() and not file.name.startswith("."))
         if not files:

@@ -4,16 +4,11 @@ Its C++ code writes them to the standard error stream of the process while it is
 them: that oneDNN is on, and that there is no CUDA driver.
 """
 
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
-from typing import Any
 
 STARTUP_MESSAGES = (
     b"absl::InitializeLog",
@@ -22,28 +17,6 @@ STARTUP_MESSAGES = (
     b"cuInit",
     b"cpu_feature_guard",
 )
-
-
-class QuietImport(importlib.abc.MetaPathFinder):
-    """Finds TensorFlow as Python does, and has it imported without its start-up messages."""
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        """Return the module's own specification, with a loader that hides the messages."""
-        if fullname != "tensorflow":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
-        if spec and spec.loader:
-            load: Any = spec.loader.exec_module
-
-            def exec_module(module: ModuleType) -> None:
-                with hidden_messages():
-                    load(module)
-
-            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-        return spec
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What a run logs besides the messages of its nodes: one line per node, and its result at the end."""
 
 import logging
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def same_data(run_params: dict[str, Any]) -> str:
     """Return the options that make another command use the environment and the data folder of this run."""
     options = f" --env={run_params['env']}" if run_params["env"] else ""
     if data_root := run_params["runtime_params"].get("data_root"):
-        options += f" --params=data_root={data_root}"
+        options += f" {shlex.quote(f'--params=data_root={data_root}')}"
     return options
 
 
@@ -134,10 +135,11 @@ def _row(rank: str, name: str, val: str, test: str, interval: str) -> str:
 def _published(folder: Path, run_params: dict[str, Any]) -> Iterator[str]:
     root = run_params["runtime_params"].get("published_root")
     yield f"Published in {folder}"
-    yield f"Next: kedro run --env=published --pipelines=reporting{f' --params=published_root={root}' if root else ''}"
+    option = f" {shlex.quote(f'--params=published_root={root}')}" if root else ""
+    yield f"Next: kedro run --env=published --pipelines=reporting{option}"
 
 
 def _export(folder: Path, card: dict[str, Any]) -> Iterator[str]:
     version = max((int(each.name) for each in (folder / card["name"]).iterdir() if each.name.isdecimal()), default=0)
     yield f"Exported {card['name']}, version {version}: {folder / card['name'] / str(version)}"
-    yield f"Serve it: cifar10-serve --models {folder}"
+    yield f"Serve it: cifar10-serve --models {shlex.quote(str(folder))}"

@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,7 @@ def check(options: dict[str, Any], conf: Path) -> None:
     """
     names = options["pipelines"] or [options["pipeline"] or "__default__"]
     _check("pipeline", names, pipelines)
-    if (env := options["env"]) and conf.is_dir():
-        _check("environment", [env], {path.name for path in conf.iterdir() if path.is_dir()})
+    check_environment(options["env"], conf)
     if runner := options["runner"]:
         _check_runner(runner)
     for one, other in itertools.combinations(dict.fromkeys(names), 2):
@@ -42,6 +42,21 @@ def check(options: dict[str, Any], conf: Path) -> None:
     for option in ("from_inputs", "to_outputs"):
         _check("dataset", options[option], pipeline.datasets(), where)
     _check("dataset", options["load_versions"], {name for each in pipelines.values() for name in each.datasets()})
+
+
+def check_environment(env: str | None, conf: Path) -> None:
+    """Refuse an environment that does not exist.
+
+    Args:
+        env: as the option has it; None: that of the variable KEDRO_ENV, if it is set.
+        conf: the configuration; if it is a folder, it has one folder per environment.
+
+    Raises:
+        InputError: it says which environments exist.
+    """
+    env = env or os.environ.get("KEDRO_ENV")
+    if env and conf.is_dir():
+        _check("environment", [env], {path.name for path in conf.iterdir() if path.is_dir()})
 
 
 def _check(kind: str, given: Iterable[str] | None, known: Collection[str], where: str = "") -> None:

@@ -3,6 +3,7 @@
 import os
 import sys
 
+from cifar10.configuration import ConfigLoader
 from cifar10.hooks import ProjectHooks
 
 HOOKS: tuple = (ProjectHooks(),)
@@ -19,6 +20,7 @@ if os.environ.get("CIFAR10_MLFLOW"):  # experiment tracking, with the extra `mlf
 else:
     DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow",)  # which breaks runs by merely being installed
 
+CONFIG_LOADER_CLASS = ConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",

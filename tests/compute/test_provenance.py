@@ -1,5 +1,6 @@
 """Which code a result says that it comes from."""
 
+import os
 import re
 import subprocess
 
@@ -37,6 +38,13 @@ def test_commit_of_a_repository_that_does_not_track_the_package_is_not_recorded(
     (folder / "__init__.py").write_text("x = 2\n")
     assert _commit(folder) == f"{commit}-dirty"
     assert _commit(folder.parents[3]) is None  # outside any repository, or in one that does not track it
+
+
+def test_errors_of_git_may_be_in_any_language_and_encoding(tmp_path, monkeypatch):
+    (tmp_path / "git").write_text("#!/bin/sh\nprintf 'Verf\\374gbar' >&2\nexit 1\n")
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert _commit(tmp_path) is None
 
 
 def test_sources_change_with_any_file_but_not_with_its_line_ends(package):

@@ -8,6 +8,8 @@ import json
 import os
 import re
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -107,6 +109,22 @@ def test_only_the_files_of_the_version_are_saved(tmp_path, cls, data, extension)
     assert set(files(tmp_path)) == {path / "2026-01-01" / name for name in {path.name, *beside}}
 
 
+@pytest.mark.parametrize("folder", ["run[1]", "run[", "run]", "run*", "run?", "run{1}", " run ~"])
+def test_versions_are_found_in_a_folder_of_any_name(tmp_path, folder):
+    """Kedro looks for versions by a pattern that has the path of the folder in it."""
+    (tmp_path / "run1").mkdir()
+    for place, version in ((folder, "2026-01-01"), (folder, "2026-01-02"), ("run1", "2026-01-03")):
+        path = str(tmp_path / place / "artifact.txt")
+        TextDataset(filepath=path, version=Version(None, version)).save(version)
+
+    path = str(tmp_path / folder / "artifact.txt")
+    newest = TextDataset(filepath=path, version=Version(None, None))
+    assert newest.exists()
+    assert newest.load() == "2026-01-02"
+    with pytest.raises(DatasetError, match=r"has no version 2025: it has 2026-01-01, 2026-01-02\."):
+        TextDataset(filepath=path, version=Version("2025", None), optional=True).load()
+
+
 @pytest.mark.parametrize(("cls", "data"), [(cls, data) for cls, data, _ in SAVES if cls is not ExamplesDataset])
 def test_optional_dataset_is_none_until_it_is_saved(tmp_path, cls, data):
     path = str(tmp_path / "artifact.keras")
@@ -183,6 +201,30 @@ def test_of_runs_that_save_at_once_none_loses_what_it_has(tmp_path, monkeypatch)
     for text, datasets in zip(texts, saved, strict=True):
         assert [each.load() for each in datasets] == [text, text]
     assert len({one.path for one, _ in saved}) == len(texts)
+
+
+SAVE_AND_LOAD = """
+import sys
+import pandas as pd
+from cifar10.datasets.files import CSVDataset, JSONDataset, TextDataset
+
+word = "K\\xe4fer \\u2248 \\u65b9"
+for cls, data in ((TextDataset, word), (CSVDataset, pd.DataFrame({word: [word]})), (JSONDataset, {word: word})):
+    options = {"save_args": {"ensure_ascii": False}} if cls is JSONDataset else {"save_args": {"index": False}}
+    dataset = cls(filepath=f"{sys.argv[1]}/{cls.__name__}", **({} if cls is TextDataset else options))
+    dataset.save(data)
+    assert word in str(dataset.load())
+"""
+
+
+def test_files_are_the_same_in_every_locale(tmp_path):
+    written = []
+    for locale in ({"PYTHONUTF8": "1"}, {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}):
+        environment = {**os.environ, **locale}
+        subprocess.run([sys.executable, "-c", SAVE_AND_LOAD, str(tmp_path)], env=environment, check=True)
+        written.append(files(tmp_path))
+    assert written[0] == written[1]
+    assert "Käfer ≈ 方" in (tmp_path / "TextDataset").read_text(encoding="utf-8")
 
 
 def test_statistics_of_another_version_name_the_command(tmp_path):
@@ -596,6 +638,15 @@ def test_old_unfinished_files_of_killed_runs_are_removed(tmp_path):
     with atomic(target) as path:
         path.write_text("complete")
     assert {path.name for path in files(tmp_path)} == {"file", ".unfinished-new-file", ".unfinished-old-other"}
+
+
+def test_old_unfinished_files_are_removed_whatever_the_name_of_the_target(tmp_path):
+    for name in (".unfinished-old-run[1]", ".unfinished-old-run1"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - 7200,) * 2)
+    with atomic(tmp_path / "run[1]") as path:
+        path.write_text("complete")
+    assert {path.name for path in files(tmp_path)} == {"run[1]", ".unfinished-old-run1"}
 
 
 def test_read_only_folder_is_an_input_error(tmp_path):

@@ -5,6 +5,7 @@ import http.server
 import io
 import os
 import pickle
+import stat
 import statistics
 import subprocess
 import sys
@@ -230,6 +231,18 @@ class TestDownload:
             batches = dataset(home, url, md5).load()
         assert_equal(read_batches(batches, CLASS_NAMES), read_batches(dataset(batches_folder).load(), CLASS_NAMES))
         assert home.with_name(ARCHIVE).read_bytes() == archive.read_bytes()
+
+    @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660), (0o077, 0o600)])
+    def test_archive_can_be_read_by_whom_the_umask_says(self, batches_folder, tmp_path, umask, mode):
+        md5 = hashlib.md5(pack(batches_folder).read_bytes()).hexdigest()
+        home = tmp_path / "home" / "cifar-10-batches-py"
+        before = os.umask(umask)
+        try:
+            with self.serve(tmp_path) as url:
+                dataset(home, url, md5).load()
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE(home.with_name(ARCHIVE).stat().st_mode) == mode
 
     def test_wrong_checksum_leaves_no_archive(self, batches_folder, tmp_path):
         pack(batches_folder)

@@ -1,5 +1,7 @@
 """Export formats: each predicts what the Keras model predicts."""
 
+import tempfile
+
 import keras
 import numpy as np
 import pytest
@@ -63,4 +65,13 @@ def test_every_float_format_predicts_like_keras(name, statistics, builder_option
 def test_other_backends_are_refused(monkeypatch, statistics):
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     with pytest.raises(InputError, match="KERAS_BACKEND is torch: run the same command without KERAS_BACKEND"):
+        convert(keras.Sequential([keras.Input((32, 32, 3))]), IMAGES)
+
+
+@ON_TENSORFLOW
+def test_a_folder_for_temporary_files_that_tensorflow_takes_for_a_pattern_is_refused(monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/scratch/job[3]")
+    with pytest.raises(
+        InputError, match=r"Temporary files are in /scratch/job\[3\], .* Set the environment variable TMPDIR"
+    ):
         convert(keras.Sequential([keras.Input((32, 32, 3))]), IMAGES)

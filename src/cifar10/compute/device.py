@@ -122,7 +122,7 @@ def cores() -> int:
 def _processor() -> str:
     """Return the model name of the processor, which `platform.processor()` lacks on Linux."""
     try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        lines = pathlib.Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -132,7 +132,7 @@ def _processor() -> str:
 def _processor_flags() -> set[str]:
     """Return the instruction set flags of the processor, or none where the system does not report them."""
     try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        lines = pathlib.Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:
         return set()
     return next((set(line.split(":", 1)[1].split()) for line in lines if line.startswith("flags")), set())

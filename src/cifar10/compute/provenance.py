@@ -54,4 +54,5 @@ def _commit(package: pathlib.Path = PACKAGE) -> str | None:
 
 def _git(folder: pathlib.Path, *arguments: str) -> str:
     command = ["git", *arguments]  # the git on the user's PATH
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    result = subprocess.run(command, cwd=folder, capture_output=True, check=True)  # noqa: S603
+    return result.stdout.decode().strip()  # errors are in the language of the user, and perhaps in another encoding

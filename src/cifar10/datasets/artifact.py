@@ -3,7 +3,7 @@
 import logging
 import warnings
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 from kedro.io import AbstractVersionedDataset, DatasetError, Version
 from kedro.io.core import generate_timestamp
@@ -32,7 +32,7 @@ class LocalDataset(AbstractVersionedDataset):
     def __init__(
         self, *, filepath: str, version: Version | None = None, optional: bool = False, metadata: dict | None = None
     ) -> None:
-        super().__init__(filepath=PurePosixPath(filepath), version=version)
+        super().__init__(filepath=PurePosixPath(filepath), version=version, glob_function=self._files)
         self.optional = optional
         self.metadata = metadata
         self.saved = False
@@ -126,12 +126,16 @@ class LocalDataset(AbstractVersionedDataset):
         requested = self._version and self._version.load
         if not requested:
             return True
-        folder = Path(self._filepath)
-        versions = sorted(path.parent.name for path in folder.glob(f"*/{folder.name}"))
+        versions = sorted(self.list_versions(full_path=False))
         raise InputError(
-            f"{folder} has no version {requested}: "
+            f"{self._filepath} has no version {requested}: "
             + (f"it has {', '.join(versions)}." if versions else "nothing has been saved there yet.")
         )
+
+    def _files(self, pattern: str) -> list[str]:
+        """Return the file of each version; Kedro's pattern has the whole path in it, in which `[` can occur."""
+        folder = Path(self._filepath)
+        return [str(path) for path in folder.glob(f"*/{folder.name}")]
 
     def _exists(self) -> bool:
         return Path(self._get_load_path()).exists()
@@ -143,10 +147,14 @@ class LocalDataset(AbstractVersionedDataset):
 class WrappedDataset(LocalDataset):
     """A file that a dataset class of `kedro_datasets` reads and writes; what is added is atomic saving.
 
-    A subclass sets `WRAPPED` to that class. Options that this class does not know are passed on to it.
+    A subclass sets `WRAPPED` to that class, and `FS_ARGS` if its files are not text. Options that this class does not
+    know are passed on to it.
     """
 
     WRAPPED: Any
+    FS_ARGS: ClassVar[dict] = {
+        f"open_args_{action}": {"encoding": "utf-8"} for action in ("load", "save")
+    }  # whatever the locale
 
     def __init__(
         self,
@@ -184,4 +192,4 @@ class WrappedDataset(LocalDataset):
         return self._wrap(self.path)
 
     def _wrap(self, path: Path) -> Any:
-        return self.WRAPPED(filepath=path.as_posix(), **self.options)
+        return self.WRAPPED(filepath=path.as_posix(), **{"fs_args": self.FS_ARGS, **self.options})

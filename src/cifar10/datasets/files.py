@@ -1,7 +1,7 @@
 """Tables, text, figures and artifacts in files, saved completely or not at all."""
 
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 from xml.etree import ElementTree
 
 from kedro.io import DatasetError
@@ -55,6 +55,7 @@ class FigureDataset(WrappedDataset):
     """A matplotlib figure as PNG, to look at, with an SVG beside it, which is what it loads."""
 
     WRAPPED = matplotlib.MatplotlibDataset
+    FS_ARGS: ClassVar[dict] = {}
 
     def read(self, path: Path) -> str:
         """Read the SVG."""

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from kedro.io import AbstractDataset
 
+from cifar10.atomic import share
 from cifar10.errors import InputError, reason
 
 TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
@@ -159,6 +160,7 @@ class BatchesDataset(AbstractDataset):
                 path=self.archive.parent,
                 progressbar=True,
             )
+            share(self.archive)
         except (OSError, ValueError) as error:
             # The text of a connection error is mostly addresses; its type (ConnectTimeout, SSLError) says enough.
             why = type(error).__name__ if isinstance(error, requests.ConnectionError) else reason(error)

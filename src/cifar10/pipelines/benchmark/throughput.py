@@ -103,13 +103,15 @@ def torch_throughput(python: str, description: Description, mode: str, batch_siz
         InputError: the interpreter cannot be run, or fails.
     """
     script = Path(__file__).with_name("torch_peer.py")
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as graph:
+    with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as graph:
         json.dump(description.graph, graph)
         graph.flush()
         compute_dtype = description.compute_dtype if mode == "train" else "float32"
         command = [python, str(script), graph.name, mode, compute_dtype, str(batch_size), str(seconds)]
         try:
-            result = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  chosen by the user
+            result = subprocess.run(  # noqa: S603  chosen by the user
+                command, capture_output=True, encoding="utf-8", errors="replace", check=True
+            )
         except OSError as error:
             raise InputError(f"benchmark.torch: {python} cannot be run ({error.strerror}).") from error
         except subprocess.CalledProcessError as error:
@@ -126,7 +128,7 @@ def peak_memory() -> int:
     Linux reports it per process; `getrusage` there starts with the memory of the process that started this one.
     """
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text("utf-8", "replace").splitlines()
         return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
     except OSError:
         pass

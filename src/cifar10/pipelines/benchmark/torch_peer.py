@@ -159,7 +159,7 @@ def _activation(node):
 def main():
     """Measure by the arguments of the command line."""
     path, mode, dtype, batch_size, seconds = *sys.argv[1:4], int(sys.argv[4]), float(sys.argv[5])
-    with open(path) as file:
+    with open(path, encoding="utf-8") as file:
         graph = json.load(file)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)

@@ -4,6 +4,7 @@ Only TensorFlow can write them, so this module does not work with other backends
 raw RGB, float32 (n, 32, 32, 3) of 0 to 255, and the output `probabilities` is float32 (n, classes).
 """
 
+import glob
 import subprocess
 import sys
 import tempfile
@@ -48,12 +49,17 @@ def convert(
         kinds: keys of `FORMATS`.
 
     Raises:
-        InputError: the backend of Keras is not TensorFlow.
+        InputError: the backend of Keras is not TensorFlow, or TensorFlow could not read temporary files.
     """
     if keras.backend.backend() != "tensorflow":
         raise InputError(
             f"Export needs the TensorFlow backend, but KERAS_BACKEND is {keras.backend.backend()}: run the same "
             "command without KERAS_BACKEND. Models that were trained with another backend can be exported, too."
+        )
+    if glob.has_magic(tempfile.gettempdir()):
+        raise InputError(
+            f"Temporary files are in {tempfile.gettempdir()}, which TensorFlow would take for a pattern. Set the "
+            "environment variable TMPDIR to a folder without [, * and ? in its path."
         )
     import tensorflow as tf
 
