@@ -1,6 +1,7 @@
 """Headers, errors, metrics, documentation and load limits, which are the same for all routes."""
 
 import asyncio
+import gzip
 import json
 import re
 import subprocess
@@ -224,6 +225,20 @@ def test_the_total_size_of_buffered_bodies_is_limited(tmp_path):
             wait_for(lambda: client.post("/predict", files=form(bytes(550_000))).status_code == 503)
             assert_error(client.post("/predict", files=form(bytes(550_000))), 503, "Too much data is being uploaded")
         assert client.post("/predict", files=form(png())).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/predict", "/v1/models/airbench94:predict", "/v2/models/airbench94/infer"])
+@pytest.mark.parametrize("encoding", ["gzip", "br", "GZIP, identity", None])
+def test_a_compressed_body_is_rejected(client, path, encoding):
+    headers = {"content-type": "application/json", **({"content-encoding": encoding} if encoding else {})}
+    response = client.post(path, data=gzip.compress(b'{"instances": []}'), headers=headers)
+    assert_error(response, 415, "body is compressed; send it uncompressed")
+    assert response.headers["accept-encoding"] == "identity"
+
+
+def test_a_body_whose_encoding_is_none_is_accepted(client):
+    request = requests.Request("POST", f"{client.url}/predict", {"content-encoding": "identity"}, form(png()))
+    assert client.send(client.prepare_request(request)).status_code == 200
 
 
 def test_a_large_body_is_rejected_while_it_arrives(client):
