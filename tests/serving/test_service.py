@@ -63,6 +63,13 @@ def test_the_policy_allows_the_inline_script_and_style_of_the_page(client):
     assert re.fullmatch(r"'sha256-[\w+/]{43}='", directives["style-src"])
 
 
+def test_the_page_and_the_documentation_can_be_served_below_a_path(client):
+    """A proxy may strip a prefix, of which the service knows nothing; see also test_page.py."""
+    assert not re.findall(r"""["'`]/\w.*""", client.get("/").text)
+    assert "url: 'openapi.json'" in client.get("/docs").text
+    assert client.get("/openapi.json").json()["servers"] == [{"url": "."}]
+
+
 def test_the_model_and_its_samples_are_described(client):
     model = client.get("/model").json()
     assert (model["name"], model["version"]) == ("airbench94", 1)
