@@ -1,8 +1,10 @@
 """Reading, converting and rejecting image files."""
 
+import struct
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from cifar10 import images
 from cifar10.errors import InputError
@@ -48,6 +50,85 @@ def test_greyscale_modes_keep_their_brightness(tmp_path, mode):
     network_input = to_network_input(read_image(tmp_path / "a.png"))
     expected = 127.5 if mode == "1" else 128
     np.testing.assert_allclose(network_input.mean(axis=(0, 1)), expected, atol=1.5)
+
+
+RAMP = np.linspace(0, 1, 64).reshape(8, 8)
+
+
+def twelve_bits(values):
+    """Pack two values of 12 bits in three bytes."""
+    bits = np.unpackbits(values.astype(">u2").view(np.uint8)).reshape(-1, 16)[:, 4:]
+    return np.packbits(bits)
+
+
+def tiff(values, bits, sample_format=1, white_is_zero=False):
+    """A grey TIFF of 8 x 8 pixels, of kinds that Pillow reads and does not write."""
+    content = values.tobytes()
+    tags = {
+        **{256: 8, 257: 8, 258: bits, 259: 1, 262: 0 if white_is_zero else 1},  # size, no compression
+        **{273: 8, 277: 1, 278: 8, 279: len(content), 339: sample_format},  # one strip of one channel
+    }
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    start = struct.pack("<2sHI", b"II", 42, 8 + len(content))
+    return start + content + struct.pack("<H", len(tags)) + directory + bytes(4)
+
+
+DEEP_TIFFS = {
+    "12 bits": tiff(twelve_bits(4095 * RAMP), 12),
+    "16 bits": tiff((65535 * RAMP).astype("<u2"), 16),
+    "16 bits, white is 0": tiff((65535 * (1 - RAMP)).astype("<u2"), 16, white_is_zero=True),
+    "floats from 0 to 1": tiff(RAMP.astype("<f4"), 32, sample_format=3),
+    "floats, white is 0": tiff((1 - RAMP).astype("<f4"), 32, sample_format=3, white_is_zero=True),
+}
+UNDEFINED_TIFFS = {
+    "signed 8 bits": tiff((127 * RAMP).astype("i1"), 8, sample_format=2),
+    "signed 16 bits": tiff((32767 * RAMP).astype("<i2"), 16, sample_format=2),
+    "32 bits": tiff((255 * RAMP).astype("<u4"), 32),
+    "signed 32 bits": tiff((255 * RAMP).astype("<i4"), 32, sample_format=2),
+    "floats from 0 to 255": tiff((255 * RAMP).astype("<f4"), 32, sample_format=3),
+    "floats from -1 to 1": tiff((2 * RAMP - 1).astype("<f4"), 32, sample_format=3),
+    "not a number": tiff(np.full((8, 8), np.nan, "<f4"), 32, sample_format=3),
+}
+
+
+@pytest.mark.parametrize("name", DEEP_TIFFS)
+def test_grey_values_of_more_than_8_bits_are_scaled(tmp_path, name):
+    (tmp_path / "a.tif").write_bytes(DEEP_TIFFS[name])
+    np.testing.assert_allclose(np.asarray(read_image(tmp_path / "a.tif"))[..., 0], 255 * RAMP, atol=1)
+
+
+@pytest.mark.parametrize("name", UNDEFINED_TIFFS)
+def test_values_without_a_defined_black_and_white_are_rejected(tmp_path, name):
+    (tmp_path / "a.tif").write_bytes(UNDEFINED_TIFFS[name])
+    with pytest.raises(InputError, match=r"a\.tif has values for which .* from 0 to 1\.$"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB"])
+def test_every_mode_of_8_bits_keeps_its_brightness(tmp_path, mode):
+    grey = Image.fromarray((255 * RAMP.round()).astype(np.uint8)).convert("RGB")
+    if mode == "LAB":
+        profiles = (ImageCms.createProfile(name) for name in ("sRGB", "LAB"))
+        grey = ImageCms.profileToProfile(grey, *profiles, outputMode="LAB")
+    (grey.convert("P").convert("PA") if mode == "PA" else grey.convert(mode)).save(tmp_path / "a.tif")
+    np.testing.assert_allclose(np.asarray(read_image(tmp_path / "a.tif"))[..., 0], 255 * RAMP.round(), atol=2)
+
+
+def test_the_transparent_value_of_a_16_bit_image_becomes_white(tmp_path):
+    values = np.where(RAMP < 0.5, 1000, 30_000).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png", transparency=1000)
+    image = np.asarray(read_image(tmp_path / "a.png"))[..., 0]
+    assert set(image[values == 1000]) == {255}
+    np.testing.assert_allclose(image[values == 30_000], 30_000 / 257, atol=1)
+
+
+def test_premultiplied_transparency_of_a_grey_image_becomes_white(tmp_path):
+    Image.new("LA", (8, 8), (0, 0)).save(tmp_path / "a.tif")
+    alpha, premultiplied = (struct.pack("<HHII", 338, 3, 1, kind) for kind in (2, 1))  # a tag that Pillow cannot write
+    content = (tmp_path / "a.tif").read_bytes()
+    assert content.count(alpha) == 1
+    (tmp_path / "a.tif").write_bytes(content.replace(alpha, premultiplied))
+    assert (np.asarray(read_image(tmp_path / "a.tif")) == 255).all()
 
 
 def test_transparent_pixels_become_white_and_exif_orientation_is_applied(tmp_path):
@@ -107,6 +188,67 @@ def test_truncated_and_huge_images_are_rejected(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "MAX_PIXELS", 39_999)
     with pytest.raises(InputError, match=r"too many pixels \(200 x 200\)"):
         read_image(path)
+
+
+def with_scans(content, repeats):
+    """Repeat the last scan of a progressive JPEG."""
+    last = content.rindex(b"\xff\xda")
+    return content[:last] + content[last:-2] * repeats + content[-2:]
+
+
+@pytest.fixture
+def progressive(tmp_path):
+    path = tmp_path / "a.jpg"
+    two_colours().save(path, progressive=True, quality=95)
+    return path
+
+
+@pytest.mark.parametrize("behind", [b"\xff\xda\x00\x08" * 1000, bytes(range(256)) * 100])
+def test_what_is_behind_the_end_of_a_jpeg_does_not_matter(progressive, behind):
+    """Motion photos have a video there, whose bytes are arbitrary."""
+    alone = np.asarray(read_image(progressive))
+    progressive.write_bytes(progressive.read_bytes() + behind)
+    np.testing.assert_array_equal(np.asarray(read_image(progressive)), alone)
+
+
+HIDING = {  # what is inserted before the scans -> would end the count if segments were not followed as libjpeg does
+    "nothing": b"",
+    "the end of an image in a comment": b"\xff\xfe\x00\x04\xff\xd9",
+    "fill bytes": b"\xff" * 9,
+    "bytes between segments": b"\x00\xff\x00\x01",
+    "a segment shorter than its length": b"\xff\xfe\x00\x00",
+    "restart markers": b"\xff\xd0\xff\xd7",
+}
+
+
+@pytest.mark.parametrize("name", HIDING)
+def test_a_jpeg_with_too_many_scans_is_rejected_whatever_hides_them(progressive, name):
+    content = progressive.read_bytes()
+    first = content.index(b"\xff\xda")
+    hiding = content[:first] + HIDING[name] + content[first:]
+    for scans in (50, 1000):
+        progressive.write_bytes(with_scans(hiding, scans))
+        if scans > 100:
+            with pytest.raises(InputError, match="more than 100 JPEG scans"):
+                read_image(progressive)
+        else:
+            assert read_image(progressive).size == (64, 48)
+
+
+def test_an_invalid_marker_hides_no_scans(tmp_path):
+    """Where a restart marker is due, libjpeg skips such a marker alone, and not a segment after it."""
+    path = tmp_path / "a.jpg"
+    two_colours().save(path, progressive=True, quality=95, restart_marker_blocks=1)
+    content = path.read_bytes()
+    restart = content.rindex(b"\xff\xd0")
+    for scans in (50, 1000):
+        many = with_scans(content, scans)
+        path.write_bytes(many[:restart] + b"\xff\x02\xff\xff" + many[restart:])
+        if scans > 100:
+            with pytest.raises(InputError, match="more than 100 JPEG scans"):
+                read_image(path)
+        else:
+            assert read_image(path).size == (64, 48)
 
 
 def test_find_images_lists_a_folder(tmp_path):

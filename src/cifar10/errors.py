@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,18 @@ class InputError(Exception):
 
     Its message says in one or two sentences what is wrong, where, and what to do. The command line prints it without a
     traceback.
+
+    Args:
+        message: the sentences. They may quote a damaged file: what cannot be printed, such as a line break, is escaped.
+        details: are listed below the message, one per line.
     """
+
+    def __init__(self, message: str, details: Iterable[str] = ()) -> None:
+        super().__init__("\n  ".join(map(_printable, (message, *details))))
+
+
+def _printable(text: str) -> str:
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 @contextmanager

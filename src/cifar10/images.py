@@ -1,6 +1,7 @@
 """Read image files of any size and format, and turn them into input for the networks."""
 
 import os
+import re
 import struct
 import warnings
 from contextlib import suppress
@@ -9,13 +10,17 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT, TiffImageFile
 
 from cifar10.errors import InputError
 
 IMAGE_SIZE = 32  # height and width of the network input, in pixels
 MAX_PIXELS = 50_000_000  # per image, so that a small compressed file cannot exhaust the memory
 MAX_JPEG_SCANS = 100  # each scan of a progressive JPEG updates every pixel; encoders write about ten
-SCAN_MARKER = b"\xff\xda"  # starts a JPEG scan; it cannot occur inside the compressed data
+# Those markers of a JPEG that end a scan: of segments, which have a length, and of the end of the image. The others,
+# which are restart markers and invalid ones, are skipped by libjpeg.
+JPEG_MARKER = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])")
+END_OF_IMAGE, START_OF_SCAN = b"\xd9", b"\xda"
 THUMBNAIL_SIZE = 256  # maximum height and width of a thumbnail, in pixels
 
 
@@ -71,7 +76,7 @@ def decode_image(file: BinaryIO, name: str, max_pixels: int, formats: tuple[str,
     Raises:
         FormatError: the file is not an image in one of these formats.
         SizeError: the image has too many pixels.
-        InputError: the image is damaged.
+        InputError: the image is damaged, or its format does not define which values are black and white.
     """
     try:
         with warnings.catch_warnings():
@@ -82,11 +87,11 @@ def decode_image(file: BinaryIO, name: str, max_pixels: int, formats: tuple[str,
                 if image.format in ("JPEG", "MPO") and _count_jpeg_scans(file) > MAX_JPEG_SCANS:
                     raise InputError(f"{name} has more than {MAX_JPEG_SCANS} JPEG scans and is not decoded.")
                 image.load()
-                return _to_rgb(_apply_exif_orientation(image))
+                return _to_rgb(_apply_exif_orientation(image), name)
     except InputError:
         raise
     except UnidentifiedImageError:
-        supported = ", ".join(formats or ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF"))
+        supported = ", ".join(formats or ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF of up to 16 bits"))
         raise FormatError(f"{name} is not an image in a supported format ({supported}).") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise SizeError(f"{name} has too many pixels.") from None
@@ -114,24 +119,70 @@ def thumbnail(image: Image.Image) -> np.ndarray:
 
 
 def _count_jpeg_scans(file: BinaryIO) -> int:
-    """Count the scans of a JPEG, including those of embedded images, and restore the file position."""
+    """Count the scans of a JPEG up to one more than the maximum, and restore the file position.
+
+    The segments are followed as libjpeg follows them, so that nothing in a segment, such as an embedded thumbnail, is
+    taken for the end of the image, and nothing behind that end, such as the video of a motion photo, for a scan.
+    """
     position = file.tell()
     file.seek(0)
-    count = file.read().count(SCAN_MARKER)
+    content = file.read()
     file.seek(position)
-    return count
+    scans = at = 0
+    while scans <= MAX_JPEG_SCANS and (marker := JPEG_MARKER.search(content, at)) and marker[1] != END_OF_IMAGE:
+        scans += marker[1] == START_OF_SCAN
+        length = int.from_bytes(content[marker.end() : marker.end() + 2])
+        at = marker.end() + max(length, 2)
+    return scans
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     """Convert a loaded image to RGB with 8 bits per channel."""
-    if image.mode.startswith("I;16") or image.mode == "I":  # Pillow would clip 16-bit values at 255
-        image = Image.fromarray((np.asarray(image).astype(np.float32) / 257).clip(0, 255).astype(np.uint8))
-    if "A" in image.getbands() or "transparency" in image.info:
+    if image.mode == "F" or image.mode.startswith("I") or _is_signed(image):  # Pillow would clip the values at 255
+        image = _grey_to_8_bits(image, name)
+    elif image.mode == "La":  # Pillow converts it to nothing else
+        image = image.convert("LA")
+    if image.has_transparency_data:
         foreground = image if image.mode == "RGBA" else image.convert("RGBA")
         background = Image.new("RGB", foreground.size, "white")
         background.paste(foreground, mask=foreground)
         return background
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _grey_to_8_bits(image: Image.Image, name: str) -> Image.Image:
+    """Scale the values of a grey image so that white is 255.
+
+    Raises:
+        InputError: the format does not define which values are black and white, or there are values beyond these.
+    """
+    values, white = np.asarray(image).astype(np.float32), _white(image)
+    if white is None or not (values.min() >= 0 and values.max() <= white):  # `not`, because NaN compares as False
+        raise InputError(
+            f"{name} has values for which its format does not define black and white; save it with unsigned integers "
+            "of 8 or 16 bits, or with floats from 0 to 1."
+        )
+    scaled = np.rint(values * (255 / white)).astype(np.uint8)
+    if isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION, 0) == 0:  # white is 0
+        scaled = 255 - scaled
+    grey = Image.fromarray(scaled)
+    if (transparent := image.info.get("transparency")) is not None:
+        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    return grey
+
+
+def _white(image: Image.Image) -> float | None:
+    """Return the value of white in a grey image, or None if its format does not define it."""
+    if image.mode == "F":
+        return 1.0
+    if isinstance(image, TiffImageFile):
+        bits = image.tag_v2[BITSPERSAMPLE][0]
+        return None if _is_signed(image) or bits > 16 else 2.0**bits - 1
+    return 65535.0 if image.format in ("PNG", "PPM", "JPEG2000") else None  # Pillow scales the last two
+
+
+def _is_signed(image: Image.Image) -> bool:
+    return isinstance(image, TiffImageFile) and 2 in image.tag_v2.get(SAMPLEFORMAT, ())
 
 
 def _apply_exif_orientation(image: Image.Image) -> Image.Image:

@@ -54,9 +54,7 @@ def check(parameters: dict[str, Any]) -> None:
         Parameters.model_validate({name: value for name, value in parameters.items() if not name.startswith("_")})
     except ValidationError as error:
         problems = [_problem(each["loc"], each["type"], each["msg"], each["input"]) for each in error.errors()]
-        raise InputError(
-            "The parameters are not valid (conf/*/parameters*.yml, or --params):\n  " + "\n  ".join(problems)
-        ) from error
+        raise InputError("The parameters are not valid (conf/*/parameters*.yml, or --params):", problems) from error
 
 
 def _problem(location: tuple[int | str, ...], kind: str, message: str, value: Any) -> str:

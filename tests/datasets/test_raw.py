@@ -116,6 +116,14 @@ class TestBatches:
         with pytest.raises(REFUSED, match=r"data_batch_1 .*Replace the file"):
             dataset(batches_folder).load()
 
+    def test_pickle_that_numbers_a_value_far_beyond_its_length_allocates_nothing(self, batches_folder):
+        path = batches_folder / "data_batch_1"
+        whole = path.read_bytes()
+        assert whole[3:5] == b"q\x00"  # the dictionary is value 0
+        path.write_bytes(whole[:3] + b"r\xff\xff\xff\x7f" + whole[5:])  # for which pickle would allocate 34 GB
+        with pytest.raises(REFUSED, match=r"data_batch_1 is truncated or not a pickle file \(it numbers a value 2,147"):
+            dataset(batches_folder).load()
+
     def test_pickle_that_calls_a_function_does_not_get_to(self, batches_folder, tmp_path):
         class Attack:
             def __reduce__(self):
@@ -159,6 +167,11 @@ class TestClassNames:
         (batches_folder / "batches.meta").write_bytes(content)
         with pytest.raises(REFUSED, match=r"batches\.meta .*Replace"):
             read_batches(dataset(batches_folder).load(), CLASS_NAMES)
+
+    def test_what_a_message_quotes_from_a_damaged_file_can_be_printed(self, batches_folder):
+        (batches_folder / "data_batch_1").write_bytes(b"cos\x1b[2J\x0b\nsystem\n.")
+        with pytest.raises(REFUSED, match=r"data_batch_1 .* os\\x1b\[2J\\x0b\.system"):
+            dataset(batches_folder).load()
 
 
 class TestArchive:

@@ -1,6 +1,7 @@
 """What is predicted for the user's images: calibrated by the temperature of this very model, in its own class names."""
 
 import logging
+import weakref
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ from PIL import Image
 
 from cifar10.contracts import TrainedModel
 from cifar10.errors import InputError
+from cifar10.images import read_image
+from cifar10.pipelines.predict import nodes
 from cifar10.pipelines.predict.nodes import predict_images
 from cifar10.pipelines.reporting.nodes import rank
 from tests.helpers import CLASS_NAMES, make_evaluation, make_evaluations, make_record
@@ -65,3 +68,55 @@ def test_other_class_names_are_refused(image):
 def test_no_image_is_refused():
     with pytest.raises(InputError, match="No image is given"):
         predict_images(Models(), None, None, CLASS_NAMES, None, "vgg16")
+
+
+def test_files_of_a_folder_that_are_not_images_are_skipped_and_counted(image, tmp_path, caplog):
+    (tmp_path / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0" * 100)
+    (tmp_path / "damaged.png").write_bytes((tmp_path / "cat.png").read_bytes()[:-40])
+    (tmp_path / "notes.txt").write_text("notes")
+    table, _ = predict_images(Models(), None, None, CLASS_NAMES, str(tmp_path), "vgg16")
+    assert table.image.tolist() == ["cat.png"]
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    for name, warning in zip(("Thumbs.db", "damaged.png", "notes.txt"), warnings, strict=False):
+        assert warning.startswith(f"Skipped: {tmp_path / name} ")
+    assert warnings[3:] == [f"Skipped 3 of the 4 files in {tmp_path}."]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"), [(["a.txt"], "a.txt is not an image"), (["a.txt", "b"], "None of the 2")]
+)
+def test_a_folder_without_a_readable_image_is_refused(image, tmp_path, names, message):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_text("text")
+    with pytest.raises(InputError, match=message):
+        predict_images(Models(), None, None, CLASS_NAMES, str(folder), "vgg16")
+
+
+def test_a_folder_of_any_size_is_read_in_parts(image, tmp_path, monkeypatch):
+    """Each image has a brightness of its own, by which the network classifies it."""
+    opened, sizes, kept = [], [], []
+
+    def infer(network, images, image_size):
+        sizes.append(len(images))
+        kept.append(sum(reference() is not None for reference in opened))
+        return np.eye(10, dtype=np.float32)[images[:, 0, 0, 0]]
+
+    def read(path):
+        image = read_image(path)
+        opened.append(weakref.ref(image))
+        return image
+
+    monkeypatch.setattr("cifar10.compute.inference.infer", infer)
+    monkeypatch.setattr(nodes, "read_image", read)
+    monkeypatch.setattr(nodes, "IMAGES_AT_ONCE", 4)
+    (tmp_path / "cat.png").unlink()
+    for number in range(30):
+        Image.new("RGB", (40, 40), (number % 10,) * 3).save(tmp_path / f"{number:02}.png")
+    table, figure = predict_images(Models(), None, None, CLASS_NAMES, str(tmp_path), "vgg16")
+    assert sizes == [4] * 7 + [2]
+    assert max(kept) <= 1  # the images themselves, which may have 50 megapixels, are not kept
+    assert table.image.tolist() == [f"{number:02}.png" for number in range(30)]
+    assert table.label.tolist() == CLASS_NAMES * 3
+    assert figure._suptitle.get_text().endswith("the first 12 of 30 images")

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 import shutil
 
 import numpy as np
@@ -103,7 +104,7 @@ def browser():
 
 @pytest.fixture
 def visit(browser, url):
-    """Open the page in a new browser context; fail at the end if it logged errors or sent requests to other origins."""
+    """Open the page in a new browser context; fail at the end if it logged errors or sent requests elsewhere."""
     contexts, problems = [], []
 
     def check_message(message):
@@ -112,7 +113,7 @@ def visit(browser, url):
             problems.append(message.text)
 
     def check_origin(request, address):
-        if not request.url.startswith((address + "/", "data:", "blob:" + address)):
+        if not request.url.startswith((address, "data:", "blob:")):
             problems.append(request.url)
 
     def open_page(routes=(), address=url, **options):
@@ -322,6 +323,20 @@ def test_the_page_says_when_a_prediction_is_unsure(page, colour, unsure):
     if unsure:
         expect(notice).to_contain_text("less certain than for 95% of the validation images")
     expect(page.locator("#threshold-note")).to_contain_text(f"{100 * UNSURE_BELOW:.1f}% threshold")
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_the_page_works_below_a_path(visit, url, slash):
+    """The proxy strips the path, and may redirect to the one with a slash at its end, or not."""
+
+    def proxy(route):
+        route.continue_(url=re.sub("/below/a/path/?", "/", route.request.url))
+
+    page = visit(routes=[(re.compile("/below/a/path"), proxy)], address=f"{url}/below/a/path{slash}")
+    expect(page.locator("#samples button")).to_have_count(10)
+    upload(page, random_image(1))
+    expect(page.locator("#bars .predicted")).to_have_count(1)
+    assert page.locator("footer a").evaluate("each => each.href") == f"{url}/below/a/path/docs"
 
 
 def test_the_page_waits_for_a_model(visit):

@@ -210,6 +210,16 @@ def test_an_invalid_form_is_rejected(client, name):
     assert_error(client.post("/predict", data=body, headers=headers), status, message)
 
 
+@pytest.mark.parametrize(
+    "name", ["filename*=UTF-8''caf%C3%A9.png", "FileName* = utf-8''a", "filename=a; filename*=UTF-8''%20", "filename=a"]
+)
+def test_a_file_is_recognized_by_any_kind_of_file_name(client, name):
+    """If a name is not in ASCII, old clients send `filename*` alone, as urllib3 before 1.25, and others send both."""
+    body = PART.replace(b'filename="a"', name.encode()) + b"--x--\r\n"
+    response = client.post("/predict", data=body, headers={"content-type": FORM_TYPE})
+    assert response.json()["predictions"][0]["label"] == "airplane", response.text
+
+
 @pytest.mark.parametrize("charset", ["hex", "undefined", "../../x", "a\tb", "utf-16", "%00"])
 def test_the_charset_of_a_form_is_ignored(client, charset):
     content_type = f'multipart/form-data; charset="{charset}"; boundary=x'

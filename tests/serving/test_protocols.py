@@ -61,7 +61,8 @@ def test_the_content_type_is_optional(client):
 @pytest.mark.parametrize("version", ["", "/versions/1"])
 def test_open_inference_tensors(client, fields, version):
     body = infer_request(red(2), **fields)
-    body.update({"id": "7", "parameters": {"a": 1}, "outputs": [{"name": "probabilities"}]})
+    outputs = [{"name": "probabilities", "parameters": {"binary_data": True}}]  # a permission, which tritonclient gives
+    body.update({"id": "7", "parameters": {"a": 1}, "outputs": outputs})
     response = client.post(f"/v2/models/airbench94{version}/infer", json=body)
     assert response.status_code == 200, response.text
     result = response.json()
@@ -90,6 +91,8 @@ def as_json(value):
     return json.dumps(value).encode()
 
 
+SHARED_MEMORY = {"shared_memory_region": "a", "shared_memory_byte_size": 40}
+
 INVALID = {
     "empty": (V1, b"", 400, "not valid JSON"),
     "invalid JSON": (V1, b"{instances: 1}", 400, "not valid JSON"),
@@ -105,12 +108,17 @@ INVALID = {
     "both keys": (V1, as_json({"instances": red().tolist(), "inputs": red().tolist()}), 400, "either instances"),
     "no images": (V1, b'{"instances": []}', 400, "invalid at instances: .*at least 1"),
     "a number": (V1, b'{"instances": 5}', 400, "invalid at instances: .*list"),
-    "numbers": (V1, b'{"instances": [1, 2]}', 400, r"invalid at instances.0: .*list"),
+    "numbers": (V1, b'{"instances": [1, 2]}', 400, r"invalid at instances: its shape is \[2\]"),
+    "one image": (V1, as_json({"instances": red()[0].tolist()}), 400, r"shape is \[32, 32, 3\], .* image in a list"),
+    "one column": (V1, as_json({"inputs": red()[0].tolist()}), 400, r"shape is \[32, 32, 3\], .* image in a list"),
+    "a list too many": (V1, as_json({"instances": [red().tolist()]}), 400, r"shape is \[1, 1, 32, 32, 3\], the model"),
+    "channels first": (V1, as_json({"inputs": np.zeros((1, 3, 32, 32)).tolist()}), 400, r"shape is \[1, 3, 32, 32\]"),
+    "flat images": (V1, as_json({"instances": np.zeros((20, 3072), int).tolist()}), 400, r"shape is \[20, 3072\]"),
     "strings": (V1, as_json({"instances": red().astype(str).tolist()}), 400, r"instances.0.0.0.0: .*number"),
     "booleans": (V1, as_json({"instances": red().astype(bool).tolist()}), 400, r"instances.0.0.0.0: .*number"),
-    "33 rows": (V1, as_json({"instances": np.zeros((1, 33, 32, 3)).tolist()}), 400, "at most 32"),
+    "33 rows": (V1, as_json({"instances": np.zeros((1, 33, 32, 3)).tolist()}), 400, r"shape is \[1, 33, 32, 3\]"),
     "ragged": (V1, as_json({"instances": [[[[1, 2, 3]] * 32] * 31 + [[[1, 2, 3]] * 9]]}), 400, r"instances.0.31"),
-    "one channel": (V1, as_json({"instances": np.zeros((1, 32, 32, 1)).tolist()}), 400, "at least 3"),
+    "one channel": (V1, as_json({"instances": np.zeros((1, 32, 32, 1)).tolist()}), 400, r"shape is \[1, 32, 32, 1\]"),
     "below 0": (V1, as_json({"instances": (red() - 1).tolist()}), 400, "greater than or equal to 0"),
     "above 255": (V1, as_json({"instances": (red() + 1).tolist()}), 400, "less than or equal to 255"),
     "another input": (V1, as_json({"instances": [{"image": red()[0].tolist()}]}), 400, "only input is images"),
@@ -135,9 +143,22 @@ INVALID = {
         400,
         r"length 1, .* its shape \[2, 32, 32, 3\]",
     ),
+    "one nested image": (V2, as_json(infer_request(red(), data=red()[0].tolist())), 400, "image in a list"),
     "no data": (V2, as_json(infer_request(red(), data=[])), 400, "has 0 values"),
     "17 images": (V2, as_json(infer_request(red(17).astype(int))), 413, "limited to 16"),
     "another output": (V2, as_json({**infer_request(red()), "outputs": [{"name": "logits"}]}), 400, "only output"),
+    "a classification": (
+        V2,
+        as_json({**infer_request(red()), "outputs": [{"name": "probabilities", "parameters": {"classification": 3}}]}),
+        400,
+        "outputs.0.parameters: classification is not supported",
+    ),
+    "shared memory": (
+        V2,
+        as_json({**infer_request(red()), "outputs": [{"name": "probabilities", "parameters": SHARED_MEMORY}]}),
+        400,
+        "outputs.0.parameters: shared_memory_region is not supported",
+    ),
     "an invalid id": (V2, as_json({**infer_request(red()), "id": [1]}), 400, "invalid at id"),
     "another model": ("/v1/models/other:predict", as_json({"instances": []}), 404, "no model with this name"),
     "another version": ("/v1/models/airbench94/versions/2:predict", b"", 404, "only version 1"),

@@ -31,6 +31,40 @@ def test_the_export_with_the_latest_export_time_is_served(tmp_path):
     assert served(repository) == ("airbench94", 2)
 
 
+def test_within_a_name_the_highest_version_is_served(tmp_path):
+    """The clock was ahead when version 2 was exported."""
+    repository = Repository(tmp_path)
+    write_export(tmp_path, version=2, exported_at="2027-01-01T00:00:00+00:00")
+    assert served(repository) == ("airbench94", 2)
+    third = write_export(tmp_path, version=10, exported_at="2026-11-21T11:00:00+00:00")
+    assert served(repository) == ("airbench94", 10)
+    write_export(tmp_path, "vgg16", 1, "2026-11-21T10:00:00+00:00")
+    assert served(repository) == ("airbench94", 10)
+    write_export(tmp_path, "simple_cnn", 1, "2026-11-21T12:00:00+00:00")
+    assert served(repository) == ("simple_cnn", 1)
+    shutil.rmtree(third)
+    assert served(repository) == ("airbench94", 2)
+
+
+@pytest.mark.parametrize(
+    ("folder", "advice"),
+    [
+        ("serving/airbench94/1", "pass --models {root}/serving$"),
+        ("serving/airbench94", "pass --models {root}/serving$"),
+        (".", "pass --models {root}/serving$"),
+        ("serving/airbench94/1/samples", "keeps looking"),
+    ],
+)
+def test_a_folder_without_exports_is_logged_once_with_what_to_do(tmp_path, caplog, folder, advice):
+    write_export(tmp_path / "serving")
+    repository = Repository(tmp_path / folder)
+    for _ in range(3):
+        assert served(repository) is None
+    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "there is no NAME/VERSION/model_card.json in" in record.message
+    assert re.search(advice.format(root=tmp_path), record.message)
+
+
 def test_when_the_newest_export_is_deleted_the_next_newest_is_served(tmp_path):
     repository = Repository(tmp_path)
     write_export(tmp_path, version=1, exported_at="2026-11-21T10:00:00+00:00")

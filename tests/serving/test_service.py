@@ -1,6 +1,7 @@
 """Headers, errors, metrics, documentation and load limits, which are the same for all routes."""
 
 import asyncio
+import gzip
 import json
 import re
 import subprocess
@@ -60,6 +61,13 @@ def test_the_policy_allows_the_inline_script_and_style_of_the_page(client):
     directives = dict(each.split(" ", 1) for each in page.headers["content-security-policy"].split("; "))
     assert re.fullmatch(r"'sha256-[\w+/]{43}='", directives["script-src"])
     assert re.fullmatch(r"'sha256-[\w+/]{43}='", directives["style-src"])
+
+
+def test_the_page_and_the_documentation_can_be_served_below_a_path(client):
+    """A proxy may strip a prefix, of which the service knows nothing; see also test_page.py."""
+    assert not re.findall(r"""["'`]/\w.*""", client.get("/").text)
+    assert "url: 'openapi.json'" in client.get("/docs").text
+    assert client.get("/openapi.json").json()["servers"] == [{"url": "."}]
 
 
 def test_the_model_and_its_samples_are_described(client):
@@ -224,6 +232,20 @@ def test_the_total_size_of_buffered_bodies_is_limited(tmp_path):
             wait_for(lambda: client.post("/predict", files=form(bytes(550_000))).status_code == 503)
             assert_error(client.post("/predict", files=form(bytes(550_000))), 503, "Too much data is being uploaded")
         assert client.post("/predict", files=form(png())).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/predict", "/v1/models/airbench94:predict", "/v2/models/airbench94/infer"])
+@pytest.mark.parametrize("encoding", ["gzip", "br", "GZIP, identity", None])
+def test_a_compressed_body_is_rejected(client, path, encoding):
+    headers = {"content-type": "application/json", **({"content-encoding": encoding} if encoding else {})}
+    response = client.post(path, data=gzip.compress(b'{"instances": []}'), headers=headers)
+    assert_error(response, 415, "body is compressed; send it uncompressed")
+    assert response.headers["accept-encoding"] == "identity"
+
+
+def test_a_body_whose_encoding_is_none_is_accepted(client):
+    request = requests.Request("POST", f"{client.url}/predict", {"content-encoding": "identity"}, form(png()))
+    assert client.send(client.prepare_request(request)).status_code == 200
 
 
 def test_a_large_body_is_rejected_while_it_arrives(client):

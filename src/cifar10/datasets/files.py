@@ -1,5 +1,6 @@
 """Tables, text, figures and artifacts in files, saved completely or not at all."""
 
+import csv
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 from xml.etree import ElementTree
@@ -22,9 +23,16 @@ class CSVDataset(WrappedDataset):
     WRAPPED = pandas.CSVDataset
 
     def read(self, path: Path) -> Any:
-        """Read the table, unless it ends in the middle of a row or lacks a column."""
+        """Read the table, unless a row is incomplete or too long, or a column is missing or there twice."""
         if not path.read_bytes().endswith(b"\n"):
             raise ValueError("its last row is incomplete")
+        with path.open(encoding="utf-8", newline="") as file:  # pandas would shift or rename columns without a word
+            header, *rows = csv.reader(file, strict=True)
+        for number, row in enumerate(rows, start=1):
+            if len(row) != len(header):
+                raise ValueError(f"its row {number} has {len(row)} cells for {len(header)} columns")
+        if len(set(header)) < len(header):
+            raise ValueError("two of its columns have the same name")
         table = super().read(path)
         if missing := [name for name in self.options.get("load_args", {}).get("dtype", {}) if name not in table]:
             raise ValueError(f"it has no column {missing[0]}")

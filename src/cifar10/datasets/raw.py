@@ -7,6 +7,7 @@ loaded, so these are read by an unpickler that accepts only arrays and plain val
 import gzip
 import io
 import pickle
+import pickletools
 import tarfile
 import warnings
 import zlib
@@ -196,9 +197,21 @@ class _Unpickler(pickle.Unpickler):
         return super().find_class(module_name.replace("numpy.core", "numpy._core"), global_name)
 
 
+def _check_memo(content: bytes) -> None:
+    """Refuse a pickle that numbers its values beyond its length, as a damaged one may: pickle allocates 16 bytes each.
+
+    Raises:
+        ValueError: it does, or it is truncated.
+    """
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and (argument or 0) > len(content):
+            raise ValueError(f"it numbers a value {argument:,}")
+
+
 def _unpickle(content: bytes, source: str) -> dict[Any, Any]:
     """Read a pickled dictionary; `source` is its name in error messages."""
     try:
+        _check_memo(content)
         # The official files were written by Python 2, whose strings are bytes.
         values = _Unpickler(io.BytesIO(content), encoding="bytes").load()
     except _ForbiddenError as error:

@@ -6,8 +6,9 @@ from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp
 
@@ -50,9 +51,8 @@ def create_app(repository: Repository, limits: Limits) -> ASGIApp:
         version=__version__,
         description="Image classification with the newest exported model.",
         lifespan=lifespan,
-        docs_url=DOCS_PATH,
+        docs_url=None,
         redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
         redirect_slashes=False,
         responses=ERROR_RESPONSES,
         exception_handlers={
@@ -65,16 +65,29 @@ def create_app(repository: Repository, limits: Limits) -> ASGIApp:
     app.state.service = service
     for router in (routes.router, tf_serving.router, open_inference.router):
         app.include_router(router)
-    _document_request_bodies(app)
+    _add_documentation(app)
     return LimitsMiddleware(app, limits, service.metrics, routes.PAGE)
 
 
-def _document_request_bodies(app: FastAPI) -> None:
-    """Extend the OpenAPI schema with the request bodies that routes parse themselves, which FastAPI cannot see."""
+def _add_documentation(app: FastAPI) -> None:
+    """Add the viewer, and the request bodies that routes parse themselves, which FastAPI cannot see, to the schema.
+
+    Their paths are relative, so that they also hold behind a proxy that serves them below a path.
+    """
+
+    @app.get(DOCS_PATH, include_in_schema=False)
+    async def get_viewer() -> HTMLResponse:
+        return get_swagger_ui_html(openapi_url="openapi.json", title=app.title)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            schema = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+                servers=[{"url": "."}],
+            )
             models = openapi_schemas(ErrorResponse, tf_serving.PredictRequest, open_inference.InferRequest)
             schema["components"]["schemas"].update(models)
             app.openapi_schema = schema

@@ -52,7 +52,8 @@ def parse_images(values: Any, location: str, limits: Limits) -> np.ndarray:
     Raises:
         HTTPException: 400 if the values are not images, 413 if there are too many images.
     """
-    if isinstance(values, list):
+    if isinstance(values, list) and values:
+        _check_shape(values, location)
         check_image_count(len(values), limits)
     return np.array(validate(_IMAGE_BATCH, values, location), np.float32)
 
@@ -64,6 +65,20 @@ def parse_flat_images(values: Any, count: int, location: str) -> np.ndarray:
     if len(numbers) != math.prod(shape):
         raise HTTPException(400, f"{location} has {len(numbers)} values, which does not match its shape {list(shape)}.")
     return np.array(numbers, np.float32).reshape(shape)
+
+
+def _check_shape(values: list[Any], location: str) -> None:
+    """Raise a 400 HTTPException if these lists, judged by the first value of each, are not images in a list."""
+    shape: list[int] = []
+    first: Any = values
+    while isinstance(first, list) and len(shape) <= 4:
+        shape.append(len(first))
+        first = first[0] if first else None
+    image = [IMAGE_SIZE, IMAGE_SIZE, 3]
+    if shape[1:] != image:
+        advice = "; put the image in a list" if shape == image else ""
+        expected = f"the model expects [n, {IMAGE_SIZE}, {IMAGE_SIZE}, 3]"
+        raise HTTPException(400, f"The body is invalid at {location}: its shape is {shape}, {expected}{advice}.")
 
 
 def check_image_count(count: int, limits: Limits) -> None:

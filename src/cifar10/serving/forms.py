@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -14,6 +15,7 @@ from cifar10.serving.limits import Limits
 
 CHUNK_BYTES = 65536
 IMAGES_FIELD = "images"
+EXTENDED_FILENAME = re.compile(rb";\s*filename\*\s*=", re.IGNORECASE)
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # Pillow's names
 OPENAPI_REQUEST_BODY: dict[str, Any] = {
     "requestBody": {
@@ -53,6 +55,12 @@ class _ImageFormParser(MultiPartParser):
         self.complete = False
         self._max_images = max_images
         self._file_count = 0
+
+    def on_headers_finished(self) -> None:
+        """Recognize a file by `filename*` alone, too: some clients send only that if the name is not in ASCII."""
+        disposition = self._current_part.content_disposition
+        self._current_part.content_disposition = disposition and EXTENDED_FILENAME.sub(b"; filename=", disposition)
+        super().on_headers_finished()
 
     def on_part_end(self) -> None:
         """Count the files.

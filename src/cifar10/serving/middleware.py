@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 INTERNAL_ERROR = "Internal server error; see the log of the service."
 DISCARD_SECONDS = 2.0  # many clients read a response only after they have sent their whole request
+GZIP = b"\x1f\x8b"  # with which a compressed body begins, and neither a form nor JSON
 DOCS_PATH = "/docs"  # served without a content security policy, because FastAPI loads its viewer from a CDN
 SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -99,6 +100,11 @@ class LimitsMiddleware:
         self._concurrent_requests += 1
         try:
             body = [await self._read_body(scope, receive, chunk_sizes)]
+            encoding = dict(scope["headers"]).get(b"content-encoding", b"identity").strip().lower()
+            if encoding not in (b"", b"identity") or body[0].startswith(GZIP):
+                raise HTTPException(
+                    415, "The request body is compressed; send it uncompressed.", {"Accept-Encoding": "identity"}
+                )
 
             async def receive_body() -> Message:
                 if body:

@@ -27,6 +27,8 @@ from cifar10.serving.repository import INPUT_NAME, OUTPUT_NAME, Model
 from cifar10.serving.service import ServiceDep
 
 DATATYPE = "FP32"
+# Parameters of an output that ask for another form of it, which a client would look for in vain. Others may be ignored.
+UNSUPPORTED_PARAMETERS = ("classification", "shared_memory_region")
 EXAMPLE = {
     "inputs": [
         {
@@ -201,9 +203,16 @@ async def infer(service: ServiceDep, request: Request, name: str, version: str |
 
 def _infer(model: Model, body: bytes, limits: Limits) -> dict[str, Any]:
     parsed: _Body = validate(_BODY, parse_json(body, limits), "")
-    for output in parsed.outputs or ():
+    for index, output in enumerate(parsed.outputs or ()):
         if output.name != OUTPUT_NAME:
             raise HTTPException(400, f"The body is invalid at outputs: the model's only output is {OUTPUT_NAME}.")
+        for name in UNSUPPORTED_PARAMETERS:
+            if (output.parameters or {}).get(name):
+                raise HTTPException(
+                    400,
+                    f"The body is invalid at outputs.{index}.parameters: {name} is not supported; omit it, and read "
+                    "the probabilities of all classes.",
+                )
     probabilities = model.probabilities(_parse_input(parsed.inputs[0], limits))
     return {
         "model_name": model.name,

@@ -93,8 +93,9 @@ class _Export:
 class Repository:
     """Keeps the newest export of a folder loaded in `model`, which is None until an export is found.
 
-    The newest export is the one with the latest export time, whatever its name. If it is deleted, the next newest is
-    loaded. An export that cannot be loaded is logged once and skipped until its files change.
+    Of each name, the highest version counts, whatever its export time, which a wrong clock may have written. The newest
+    export is the one of these with the latest export time. If it is deleted, the next newest is loaded. An export that
+    cannot be loaded is logged once and skipped until its files change.
 
     Args:
         folder: contains the exports as `<name>/<version>`.
@@ -111,6 +112,7 @@ class Repository:
         self._broken: set[_Export] = set()
         self._served: _Export | None = None
         self._last_error = ""
+        self._is_absence_logged = False
         self._stopped = threading.Event()
 
     def refresh(self) -> None:
@@ -123,20 +125,17 @@ class Repository:
                 self._cards[export] = _read_card(export)
             except Exception as error:
                 self._skip(export, error)
-        cards = self._cards
-        for export in sorted(cards, key=lambda each: (cards[each].exported_at, each.version), reverse=True):
-            if export == self._served:
-                return
-            if export in self._broken:
-                continue
+        if not exports and self.model is None and not self._is_absence_logged:
+            self._is_absence_logged = True
+            logger.warning("%s", _describe_absence(self.folder))
+        while (newest := self._newest()) and newest != self._served:
             try:
-                self.model = self._load(export, cards[export])
+                self.model = self._load(newest, self._cards[newest])
             except Exception as error:  # any fault of a new export must leave the served model in place
-                self._skip(export, error)
+                self._skip(newest, error)
             else:
-                self._served = export
-                logger.info("Serving %s, version %d.", export.name, export.version)
-                return
+                self._served = newest
+                logger.info("Serving %s, version %d.", newest.name, newest.version)
 
     def watch(self, interval_seconds: float = 1.0) -> None:
         """Scan the folder now, and then periodically in a background thread until `stop` is called."""
@@ -161,6 +160,13 @@ class Repository:
             if str(error) != self._last_error:
                 self._last_error = str(error)
                 logger.exception("Cannot scan %s for exports; the service keeps trying.", self.folder)
+
+    def _newest(self) -> _Export | None:
+        """Return the newest export that is not known to be broken."""
+        highest: dict[str, _Export] = {}
+        for export in sorted(self._cards.keys() - self._broken, key=lambda each: each.version):
+            highest[export.name] = export
+        return max(highest.values(), key=lambda each: (self._cards[each].exported_at, each.version), default=None)
 
     def _find_exports(self) -> Iterator[_Export]:
         for card in self.folder.glob(f"*/*/{CARD_FILE}"):
@@ -212,6 +218,16 @@ def _check_model(model: Model, max_images: int) -> None:
         probabilities = model.probabilities(np.full((count, IMAGE_SIZE, IMAGE_SIZE, 3), 128.0))
         if probabilities.shape != (count, classes) or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
             raise InputError(f"the network does not return probabilities of {classes} classes.")
+
+
+def _describe_absence(folder: Path) -> str:
+    """Say that a folder has no exports, and which folder to serve instead if it is part of one, or one is in it."""
+    message = f"No model to serve yet: there is no NAME/VERSION/{CARD_FILE} in {folder}."
+    for pattern in (CARD_FILE, f"*/{CARD_FILE}", f"*/*/*/{CARD_FILE}"):
+        for card in folder.resolve().glob(pattern):
+            if VERSION.fullmatch(card.parent.name):
+                return f"{message} {card.parent} is an export: stop the service, and pass --models {card.parents[2]}"
+    return f"{message} The service keeps looking."
 
 
 def _describe(error: Exception) -> str:

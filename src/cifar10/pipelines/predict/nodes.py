@@ -1,10 +1,14 @@
 """Classify images that the user has."""
 
+import itertools
 import logging
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL.Image import Image
 
 from cifar10 import figures
 from cifar10.contracts import Statistics, TrainedModel
@@ -16,6 +20,7 @@ from cifar10.pipelines.selection import choose, ranked_rows
 
 logger = logging.getLogger(__name__)
 
+IMAGES_AT_ONCE = 1000  # in memory, at the size of the network input, so that a folder may have any number
 MAX_DRAWN = 12  # images in the figure; the table has all
 
 
@@ -27,7 +32,7 @@ def predict_images(
     image: str | None,
     architecture: str,
 ) -> tuple[pd.DataFrame, Figure]:
-    """Classify an image, or each image in a folder.
+    """Classify an image, or each image in a folder, whose other files are skipped with a warning.
 
     Args:
         models: to choose from.
@@ -43,31 +48,59 @@ def predict_images(
         of the first images.
 
     Raises:
-        InputError: no image is given, it cannot be read, there is no such model, or its class names are others.
+        InputError: no image is given, none can be read, there is no such model, or its class names are others.
     """
     from cifar10.compute.inference import infer
 
     if image is None:
         raise InputError("No image is given: kedro run --pipelines=predict --params=image=FILE_OR_FOLDER")
     files = find_images(image)
-    originals = [read_image(path) for path in files]
     model = choose(models, leaderboard, statistics, class_names, architecture, "architecture")
-    network, record = model.load_network(), model.record
+    network, record, temperature = model.load_network(), model.record, _temperature(leaderboard, model)
 
-    inputs = np.stack([to_network_input(each) for each in originals])
-    calibrated = apply_temperature(infer(network, inputs, record.image_size), _temperature(leaderboard, model))
+    images = _readable(files)
+    paths: list[Path] = []
+    parts: list[np.ndarray] = []
+    while batch := [(path, to_network_input(each)) for path, each in itertools.islice(images, IMAGES_AT_ONCE)]:
+        inputs = np.stack([small for _, small in batch])
+        parts.append(apply_temperature(infer(network, inputs, record.image_size), temperature))
+        for (path, _), row in zip(batch, parts[-1], strict=True):
+            best = ", ".join(f"{record.class_names[place]} {row[place]:.1%}" for place in np.argsort(-row)[:3])
+            logger.info("%s: %s", path, best)
+            paths.append(path)
+    calibrated = np.concatenate(parts)
     table = pd.DataFrame(calibrated, columns=record.class_names)
-    table.insert(0, "image", [path.name for path in files])
+    table.insert(0, "image", [path.name for path in paths])
     table.insert(1, "label", [record.class_names[label] for label in calibrated.argmax(axis=1)])
     table.insert(2, "probability", calibrated.max(axis=1))
-    for path, row in zip(files, calibrated, strict=True):
-        best = ", ".join(f"{record.class_names[place]} {row[place]:.1%}" for place in np.argsort(-row)[:3])
-        logger.info("%s: %s", path, best)
     title = f"{record.architecture}, version {model.version}"
-    if len(files) > MAX_DRAWN:
-        title += f"; the first {MAX_DRAWN} of {len(files)} images"
-    drawn = [(thumbnail(original), small) for original, small in zip(originals, inputs, strict=True)][:MAX_DRAWN]
+    if len(paths) > MAX_DRAWN:
+        title += f"; the first {MAX_DRAWN} of {len(paths)} images"
+    drawn = [(thumbnail(each), to_network_input(each)) for each in map(read_image, paths[:MAX_DRAWN])]
     return table, figures.predictions(table, drawn, title)
+
+
+def _readable(files: list[Path]) -> Iterator[tuple[Path, Image]]:
+    """Read one image after the other; of several files, skip those that are not images, and count them at the end.
+
+    Raises:
+        InputError: none of the files is an image.
+    """
+    skipped = 0
+    for path in files:
+        try:
+            image = read_image(path)
+        except InputError as error:
+            if len(files) == 1:
+                raise
+            logger.warning("Skipped: %s", error)
+            skipped += 1
+        else:
+            yield path, image
+    if skipped == len(files):
+        raise InputError(f"None of the {skipped} files in {files[0].parent} is an image that can be read.")
+    if skipped:
+        logger.warning("Skipped %d of the %d files in %s.", skipped, len(files), files[0].parent)
 
 
 def _temperature(leaderboard: pd.DataFrame | None, model: TrainedModel) -> float:
