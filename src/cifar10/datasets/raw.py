@@ -7,9 +7,11 @@ loaded, so these are read by an unpickler that accepts only arrays and plain val
 import gzip
 import io
 import pickle
+import re
 import tarfile
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -24,6 +26,7 @@ TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 TEST_BATCHES = ("test_batch",)
 META = "batches.meta"  # the names of the classes; a folder or archive need not have it
 PIXELS = 3 * 32 * 32
+NUMBERED = re.compile(r"(.*?)(\d+)")  # the name of a CSV column: NAME + number
 
 
 class RawBatch(NamedTuple):
@@ -33,11 +36,13 @@ class RawBatch(NamedTuple):
         source: the file and the place of the batch in it, for error messages.
         pixels: uint8 (n, 3072): the 1024 red values of an image, row by row, then green, then blue.
         labels: integers (n,).
+        ordered: False if the format does not define that order, so that only the images can tell.
     """
 
     source: str
     pixels: np.ndarray
     labels: np.ndarray
+    ordered: bool = True
 
 
 class RawClassNames(NamedTuple):
@@ -235,7 +240,10 @@ def _class_names(source: str, meta: dict) -> RawClassNames:
 
 
 class PixelCSVDataset(AbstractDataset):
-    """One of the two Kaggle CSV files: one column per pixel, in the order of the batches, and a column `label`."""
+    """One of the two Kaggle CSV files: one column per pixel, and a column `label`.
+
+    Columns named NAME + number are read in the order of their numbers; others, in that of the file.
+    """
 
     LABEL = "label"
     ROWS = 5_000  # read at a time: 55 MB of text, 15 MB of pixels
@@ -263,7 +271,7 @@ class PixelCSVDataset(AbstractDataset):
                     labels = chunk.pop(self.LABEL)
                     if list(chunk.columns) != pixels:
                         chunk = chunk[pixels]
-                    yield RawBatch(source, chunk.to_numpy(), labels.to_numpy())
+                    yield RawBatch(source, chunk.to_numpy(), labels.to_numpy(), ordered=False)
                     row += len(chunk)
         except (ValueError, OverflowError, pd.errors.ParserWarning) as error:  # parser errors are ValueErrors
             problem = self._bad_cell(row) or f"{self.path}, after row {row}: {' '.join(str(error).split())}."
@@ -280,7 +288,7 @@ class PixelCSVDataset(AbstractDataset):
         return {"filepath": str(self.path)}
 
     def _pixel_columns(self) -> list[str]:
-        """Return the names of the 3,072 pixel columns, in the order of the batches."""
+        """Return the names of the 3,072 pixel columns in the order in which they form an image."""
         if not self.path.is_file():
             raise InputError(
                 f"{self.path} is missing. Put train.csv and test.csv of the Kaggle dataset into {self.path.parent}, "
@@ -293,16 +301,21 @@ class PixelCSVDataset(AbstractDataset):
         if self.LABEL not in columns:
             raise InputError(f"{self.path} has no column named {self.LABEL!r} in its first line. Replace the file.")
         columns.remove(self.LABEL)
-        numbered = [f"pixel{number}" for number in range(PIXELS)]
-        if set(columns) == set(numbered):
-            return numbered
-        otherwise_named = set(columns).isdisjoint(numbered)
-        if otherwise_named and len(columns) == PIXELS:
-            return columns
+        numbered = [match for match in map(NUMBERED.fullmatch, columns) if match]
+        names = Counter(match[1] for match in numbered)
+        name = max(names, key=names.__getitem__, default="")
+        if names[name] <= PIXELS // 2 and len(columns) == PIXELS:
+            return _by_colour(columns)
+        found = {int(match[2]): match[0] for match in numbered if match[1] == name}
+        first = 1 if PIXELS in found and 0 not in found else 0
+        numbers = range(first, first + PIXELS)
+        in_order = [found[number] for number in numbers if number in found]
+        if len(in_order) == len(columns) == PIXELS:
+            return in_order
         faults = [f"expected {PIXELS:,} besides {self.LABEL!r}, found {len(columns):,}"]
-        if not otherwise_named:
-            faults += [f"{name} is missing" for name in numbered if name not in columns][:1]
-            faults += [f"{name} is not a pixel column" for name in columns if name not in numbered][:1]
+        if names[name] > PIXELS // 2:
+            faults += [f"{name}{number} is missing" for number in numbers if number not in found][:1]
+            faults += [f"{column} is not a pixel column" for column in columns if column not in in_order][:1]
         raise InputError(f"{self.path} has the wrong pixel columns: {'; '.join(faults)}. Replace the file.")
 
     def _bad_cell(self, first_row: int) -> str | None:
@@ -333,3 +346,12 @@ class PixelCSVDataset(AbstractDataset):
             f"{self.path}, row {first_row + row + 1}, column {chunk.columns[column]}: "
             f"{chunk.iat[row, column]!r} is not a whole number from 0 to 255."
         )
+
+
+def _by_colour(columns: list[str]) -> list[str]:
+    """Return columns of one NAME + number per colour as red, green and blue, by number; others in their order."""
+    numbered = [match for match in map(NUMBERED.fullmatch, columns) if match]
+    names = sorted({match[1] for match in numbered}, key=lambda name: "rgb".find(name[:1].lower()))
+    if len(numbered) < len(columns) or [name[:1].lower() for name in names] != ["r", "g", "b"]:
+        return columns
+    return [match[0] for match in sorted(numbered, key=lambda match: (names.index(match[1]), int(match[2])))]

@@ -1,5 +1,6 @@
 """Convert raw batches to examples. The same images give the same arrays in both raw formats."""
 
+import logging
 from collections.abc import Iterable
 
 import numpy as np
@@ -7,6 +8,9 @@ import numpy as np
 from cifar10.contracts import Examples
 from cifar10.datasets.raw import PIXELS, RawBatch, RawImages
 from cifar10.errors import InputError
+from cifar10.pipelines.ingestion.layout import Layout, as_images, find_layout
+
+logger = logging.getLogger(__name__)
 
 
 def read_batches(batches: RawImages, class_names: list[str]) -> tuple[Examples, Examples]:
@@ -36,23 +40,28 @@ def read_csv(train: Iterable[RawBatch], test: Iterable[RawBatch], class_names: l
         The training and the test examples, equal to those of batches with the same images.
 
     Raises:
-        InputError: as `read_batches`; or a cell is not a byte.
+        InputError: as `read_batches`; a cell is not a byte; or the columns are in an unknown order.
     """
     return _examples(train, len(class_names)), _examples(test, len(class_names))
 
 
 def _examples(batches: Iterable[RawBatch], num_classes: int) -> Examples:
-    """Convert batches and concatenate them."""
-    converted = [_convert(batch, num_classes) for batch in batches]
+    """Check batches, convert them, and concatenate them."""
+    converted: list[Examples] = []
+    layout: Layout | None = None
+    for batch in batches:
+        _check(batch, num_classes)
+        layout = _layout(batch, layout)
+        converted.append(Examples(as_images(batch.pixels, layout), batch.labels.astype(np.uint8)))
     return Examples(
         np.concatenate([examples.images for examples in converted]),
         np.concatenate([examples.labels for examples in converted]),
     )
 
 
-def _convert(batch: RawBatch, num_classes: int) -> Examples:
-    """Check a batch and convert it."""
-    source, pixels, labels = batch
+def _check(batch: RawBatch, num_classes: int) -> None:
+    """Refuse pixels and labels that are not valid for CIFAR-10."""
+    source, pixels, labels, _ = batch
     if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != PIXELS:
         raise InputError(
             f"{source}: pixels are {pixels.dtype} {pixels.shape}, but must be uint8 (n, {PIXELS}). Replace the file."
@@ -70,5 +79,17 @@ def _convert(batch: RawBatch, num_classes: int) -> Examples:
             f"{source}: label {labels[wrong[0]]} of image {wrong[0] + 1} is not between 0 and {num_classes - 1}. "
             "Replace the file."
         )
-    images = np.stack(np.split(pixels, 3, axis=1), axis=-1)  # several times faster than transposing
-    return Examples(images.reshape(-1, 32, 32, 3), labels.astype(np.uint8))
+
+
+def _layout(batch: RawBatch, previous: Layout | None) -> Layout:
+    """Return the layout of a batch; if its images do not show it, that of the batch before it in the same part."""
+    layout = find_layout(batch.pixels) or previous
+    if layout == "channels_last" and previous is None:
+        logger.info("%s has the pixels of an image in the order row, column, channel.", batch.source)
+    if layout is None and not batch.ordered:
+        raise InputError(
+            f"{batch.source}: neighbouring pixels are not alike, so the columns are neither in the order of the "
+            "batches (all red values row by row, then green, then blue) nor in that of Keras (row, column, channel). "
+            "Write the columns in one of these orders."
+        )
+    return layout or "channels_first"
