@@ -1,3 +1,4 @@
+import collections
 import contextlib
 import functools
 import hashlib
@@ -5,7 +6,9 @@ import http.server
 import io
 import logging
 import os
+import pathlib
 import pickle
+import shutil
 import statistics
 import subprocess
 import sys
@@ -13,6 +16,7 @@ import tarfile
 import threading
 
 import numpy as np
+import pandas as pd
 import pytest
 from kedro.io import DatasetError
 
@@ -81,11 +85,16 @@ class TestBatches:
         assert_equal(read_batches(dataset(batches_folder).load(), CLASS_NAMES), expected)
         assert set(tmp_path.iterdir()) == before - {batches_folder} | {moved}  # nothing was unpacked
 
-    @pytest.mark.parametrize("protocol", [4, 5])
-    def test_batches_pickled_by_python_3_are_read_too(self, batches_folder, protocol):
+    @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+    @pytest.mark.parametrize("kind", [list, np.array, lambda labels: list(np.array(labels)), np.uint8])
+    def test_batches_pickled_by_python_3_are_read_too(self, batches_folder, protocol, kind):
         pixels, labels = raw_images(6, seed=0)
-        (batches_folder / "data_batch_1").write_bytes(pickle.dumps({"data": pixels, "labels": labels}, protocol))
-        np.testing.assert_array_equal(dataset(batches_folder).load().train[0].pixels, pixels)
+        entries = {"data": pixels, "labels": kind(labels), "batch_label": b"", "filenames": [b"\xe9.png", "a.png"]}
+        batch = pickle.dumps(collections.OrderedDict(entries), protocol)
+        (batches_folder / "data_batch_1").write_bytes(batch)
+        read = dataset(batches_folder).load().train[0]
+        np.testing.assert_array_equal(read.pixels, pixels)
+        np.testing.assert_array_equal(read.labels, labels)
 
     def test_pixels_in_the_order_of_keras_are_recognised(self, batches_folder, caplog):
         expected = read_batches(dataset(batches_folder).load(), CLASS_NAMES)
@@ -141,15 +150,49 @@ class TestBatches:
         with pytest.raises(REFUSED, match=r"data_batch_1 .*Replace the file"):
             dataset(batches_folder).load()
 
-    def test_pickle_that_calls_a_function_does_not_get_to(self, batches_folder, tmp_path):
+    @pytest.mark.parametrize(
+        ("call", "name"),
+        [
+            ((os.mkdir, ("broken_into",)), r"posix\.mkdir"),
+            ((exec, ("open('broken_into', 'w')",)), r"(__builtin__|builtins)\.exec"),
+            ((subprocess.call, (["touch", "broken_into"],)), r"(commands|subprocess)\.call"),
+            ((shutil.copytree, (".", "broken_into")), r"shutil\.copytree"),
+        ],
+    )
+    @pytest.mark.parametrize("protocol", [2, 5])
+    def test_pickle_that_calls_a_function_does_not_get_to(
+        self, batches_folder, tmp_path, monkeypatch, call, name, protocol
+    ):
         class Attack:
             def __reduce__(self):
-                return os.mkdir, (str(tmp_path / "broken_into"),)
+                return call
 
-        (batches_folder / "data_batch_1").write_bytes(pickle.dumps({"data": Attack(), "labels": []}))
-        with pytest.raises(REFUSED, match=r"data_batch_1 was refused: it requests posix\.mkdir"):
+        monkeypatch.chdir(tmp_path)
+        (batches_folder / "data_batch_1").write_bytes(pickle.dumps({"data": Attack(), "labels": []}, protocol))
+        with pytest.raises(REFUSED, match=rf"data_batch_1 was refused: it requests {name}, but"):
             dataset(batches_folder).load()
         assert not (tmp_path / "broken_into").exists()
+
+    def test_text_is_not_encoded_by_any_codec(self, batches_folder):
+        content = b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x04\x00\x00\x00zlib\x86R."
+        (batches_folder / "data_batch_1").write_bytes(content)
+        with pytest.raises(REFUSED, match=r"data_batch_1 was refused: it requests the encoding 'zlib'"):
+            dataset(batches_folder).load()
+
+    @pytest.mark.parametrize(
+        ("value", "name"),
+        [
+            (pd.DataFrame({"pixel0": [1]}), r"pandas(\.\w+)*\.DataFrame"),
+            (np.memmap, r"numpy(\.\w+)*\.memmap"),
+            (pathlib.PurePosixPath("a.png"), r"pathlib(\.\w+)*\.PurePosixPath"),
+            (InputError, r"cifar10\.errors\.InputError"),
+        ],
+    )
+    @pytest.mark.parametrize("protocol", [2, 5])
+    def test_objects_that_are_no_attack_are_called_unsupported(self, batches_folder, value, name, protocol):
+        (batches_folder / "data_batch_1").write_bytes(pickle.dumps({"data": value, "labels": []}, protocol))
+        with pytest.raises(REFUSED, match=rf"data_batch_1 is unsupported: it contains a {name}, but .*arrays"):
+            dataset(batches_folder).load()
 
 
 class TestClassNames:

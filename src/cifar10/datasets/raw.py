@@ -8,13 +8,14 @@ import gzip
 import io
 import pickle
 import re
+import sys
 import tarfile
 import warnings
 import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -178,25 +179,38 @@ class _ForbiddenError(Exception):
     """A pickle requests something that is neither an array nor a plain value."""
 
 
+def _encode(text: str, encoding: str) -> bytes:
+    """Return bytes that Python 3 pickled as text, in place of the `codecs.encode` that such a pickle requests."""
+    if encoding != "latin1":
+        raise _ForbiddenError(f"was refused: it requests the encoding {encoding!r}")
+    return text.encode(encoding)
+
+
 class _Unpickler(pickle.Unpickler):
     """Unpickler of NumPy arrays and plain values that refuses everything else a pickle can request."""
 
-    ALLOWED = frozenset(
-        (module, name)
-        for package in ("numpy.core", "numpy._core")  # before and since NumPy 2
-        for module, name in (
-            (f"{package}.multiarray", "_reconstruct"),
-            (f"{package}.numeric", "_frombuffer"),
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-        )
-    )
+    ALLOWED: ClassVar[dict[tuple[str, str], Any]] = {  # module and name -> what is used in its place, if not None
+        ("numpy._core.multiarray", "_reconstruct"): None,
+        ("numpy._core.multiarray", "scalar"): None,
+        ("numpy._core.numeric", "_frombuffer"): None,
+        ("numpy", "ndarray"): None,
+        ("numpy", "dtype"): None,
+        ("collections", "OrderedDict"): None,
+        ("_codecs", "encode"): _encode,  # bytes in the protocols 0 to 2
+        ("__builtin__", "bytes"): lambda: b"",  # empty bytes in these protocols
+    }
+    # What a pickle requests of the standard library is there to be called, except for the types of these modules.
+    DATA = frozenset({"array", "collections", "copy_reg", "copyreg", "datetime", "decimal", "enum", "pathlib", "uuid"})
+    CALLED = sys.stdlib_module_names - DATA | {"__builtin__", "commands"}  # the latter two are Python 2's
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         """Return the class or function if it is allowed; pickle calls this for each one that a file requests."""
-        if (module_name, global_name) not in self.ALLOWED:
-            raise _ForbiddenError(f"it requests {module_name}.{global_name}")
-        return super().find_class(module_name.replace("numpy.core", "numpy._core"), global_name)
+        requested = module_name.replace("numpy.core", "numpy._core"), global_name  # before and since NumPy 2
+        if requested in self.ALLOWED:
+            return self.ALLOWED[requested] or super().find_class(*requested)
+        if module_name.split(".")[0] in self.CALLED:
+            raise _ForbiddenError(f"was refused: it requests {module_name}.{global_name}")
+        raise _ForbiddenError(f"is unsupported: it contains a {module_name}.{global_name}")
 
 
 def _unpickle(content: bytes, source: str) -> dict[Any, Any]:
@@ -206,7 +220,7 @@ def _unpickle(content: bytes, source: str) -> dict[Any, Any]:
         values = _Unpickler(io.BytesIO(content), encoding="bytes").load()
     except _ForbiddenError as error:
         raise InputError(
-            f"{source} was refused: {error}, but CIFAR-10 consists of arrays, numbers and text. Replace the file."
+            f"{source} {error}, but CIFAR-10 consists of arrays, numbers and text. Replace the file."
         ) from error
     except MemoryError:
         raise
