@@ -22,6 +22,7 @@ from kedro.io import DatasetError
 
 from cifar10.datasets.raw import (
     PIXELS,
+    TEST_BATCHES,
     TRAIN_BATCHES,
     BatchesDataset,
     PixelCSVDataset,
@@ -56,6 +57,17 @@ def write_csv(path, pixels, labels, label_column=PIXELS, line_end="\n", names=No
     lines = [[*row[:label_column], *cell, *row[label_column:]] for row, cell in zip(rows, cells, strict=True)]
     path.write_bytes("".join(",".join(map(str, line)) + line_end for line in lines).encode())
     return PixelCSVDataset(filepath=str(path))
+
+
+def write_binary(batches_folder, folder):
+    """Write the same batches in the binary version."""
+    raw = dataset(batches_folder).load()
+    folder.mkdir()
+    for name, (_, pixels, labels, _) in zip(TRAIN_BATCHES + TEST_BATCHES, raw.train + raw.test, strict=True):
+        rows = np.column_stack([np.asarray(labels, np.uint8), pixels])
+        (folder / f"{name}.bin").write_bytes(rows.tobytes())
+    (folder / "batches.meta.txt").write_text("\n".join([*CLASS_NAMES, ""]) + "\n")
+    return folder
 
 
 def assert_equal(one, other):
@@ -193,6 +205,111 @@ class TestBatches:
         (batches_folder / "data_batch_1").write_bytes(pickle.dumps({"data": value, "labels": []}, protocol))
         with pytest.raises(REFUSED, match=rf"data_batch_1 is unsupported: it contains a {name}, but .*arrays"):
             dataset(batches_folder).load()
+
+
+class TestPlaces:
+    """Where the batches are found, and in which versions."""
+
+    @pytest.mark.parametrize(
+        "place",
+        [
+            "cifar-10-batches-py/cifar-10-batches-py",
+            "cifar-10-batches-py-target/cifar-10-batches-py",  # Keras 3 from 3.6
+            "cifar-10-python/cifar-10-batches-py",
+            "cifar-10-batches-py-target",
+            ".",
+        ],
+    )
+    @pytest.mark.parametrize("version", ["python", "binary"])
+    def test_other_folders(self, batches_folder, tmp_path, place, version, caplog):
+        expected = read_batches(dataset(batches_folder).load(), CLASS_NAMES)
+        source = batches_folder if version == "python" else write_binary(batches_folder, tmp_path / "binary")
+        raw = tmp_path / "[raw]"
+        shutil.copytree(source, raw / place)
+        with caplog.at_level(logging.INFO, "cifar10"):
+            found = read_batches(dataset(raw / "cifar-10-batches-py").load(), CLASS_NAMES)
+        assert_equal(found, expected)
+        assert caplog.messages == [f"Reading the batches from {raw / place}"]
+
+    @pytest.mark.parametrize(
+        "name", ["cifar-10-binary.tar.gz", "cifar-10-batches-py-target_archive", "sub/cifar-10-python.tar.gz"]
+    )
+    @pytest.mark.parametrize("version", ["python", "binary"])
+    def test_other_archives(self, batches_folder, tmp_path, name, version):
+        expected = read_batches(dataset(batches_folder).load(), CLASS_NAMES)
+        source = batches_folder if version == "python" else write_binary(batches_folder, tmp_path / "binary")
+        path = tmp_path / "raw" / name
+        path.parent.mkdir(parents=True)
+        pack(source).rename(path)
+        assert_equal(read_batches(dataset(tmp_path / "raw/cifar-10-batches-py").load(), CLASS_NAMES), expected)
+
+    def test_the_places_of_the_catalog_come_first(self, batches_folder, tmp_path):
+        other = tmp_path / "cifar-10-batches-py-target"
+        shutil.copytree(batches_folder, other)
+        (other / "data_batch_1").write_bytes(b"damaged")
+        assert dataset(batches_folder).load().train[0].source == str(batches_folder / "data_batch_1")
+        archive = pack(batches_folder)
+        shutil.rmtree(batches_folder)
+        assert dataset(batches_folder).load().train[0].source.startswith(str(archive))
+
+    def test_several_other_places_are_refused(self, batches_folder, tmp_path):
+        shutil.copytree(batches_folder, tmp_path / "a")
+        write_binary(batches_folder, tmp_path / "b")
+        shutil.rmtree(batches_folder)
+        with pytest.raises(REFUSED, match=r"CIFAR-10 in several places: .*/a, .*/b. Move all but one of them"):
+            dataset(batches_folder).load()
+
+    def test_incomplete_batches_elsewhere(self, batches_folder, tmp_path):
+        for path in batches_folder.iterdir():
+            path.rename(tmp_path / path.name)
+        (tmp_path / "test_batch").unlink()
+        with pytest.raises(REFUSED, match=rf"{tmp_path.name} has no test_batch. Add what is missing"):
+            dataset(batches_folder).load()
+
+    @pytest.mark.parametrize("size", [1, 3072, 3074, 10_000])
+    def test_binary_batch_of_a_wrong_size(self, batches_folder, tmp_path, size):
+        folder = write_binary(batches_folder, tmp_path / "bin")
+        shutil.rmtree(batches_folder)
+        (folder / "data_batch_2.bin").write_bytes(bytes(size))
+        with pytest.raises(REFUSED, match=rf"data_batch_2.bin is truncated or not a batch: its {size:,} bytes"):
+            dataset(batches_folder).load()
+
+    def test_class_names_of_the_binary_version_are_compared(self, batches_folder, tmp_path):
+        folder = write_binary(batches_folder, tmp_path / "bin")
+        shutil.rmtree(batches_folder)
+        (folder / "batches.meta.txt").write_text("\n".join(["a disc", *CLASS_NAMES[1:]]))
+        with pytest.raises(InputError, match=r"batches\.meta\.txt has the class names a disc, ring, .*, but the"):
+            read_batches(dataset(batches_folder).load(), CLASS_NAMES)
+
+    @pytest.mark.parametrize(
+        ("name", "complaint"),
+        [
+            ("cifar-10-batches-mat/data_batch_1.mat", "the MATLAB version"),
+            ("data_batch_1.mat", "the MATLAB version"),
+            ("trainLabels.csv", "Kaggle's competition, whose test images have no labels"),
+            ("cifar-10/trainLabels.csv", "Kaggle's competition, .*"),
+            ("cifar-10-batches-py/cifar-10/train.7z", "Kaggle's competition, .*"),
+            ("cifar-10.zip", "Kaggle's competition, .*"),
+        ],
+    )
+    def test_versions_that_cannot_be_read_are_named_instead_of_a_download(self, tmp_path, name, complaint):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+        with pytest.raises(REFUSED, match=f"{path.name} of {complaint}, but only the Python and") as error:
+            dataset(tmp_path / "cifar-10-batches-py").load()
+        assert str(path.parent) in str(error.value)
+        assert NOWHERE in str(error.value)
+        assert "could not be downloaded" not in str(error.value)
+
+    def test_archive_of_the_matlab_version(self, tmp_path):
+        folder = tmp_path / "cifar-10-batches-mat"
+        folder.mkdir()
+        (folder / "data_batch_1.mat").write_bytes(b"")
+        pack(folder).rename(tmp_path / "cifar-10-matlab.tar.gz")
+        shutil.rmtree(folder)
+        with pytest.raises(REFUSED, match=r"cifar-10-matlab.tar.gz has data_batch_1.mat of the MATLAB version, but"):
+            dataset(tmp_path / "cifar-10-batches-py").load()
 
 
 class TestClassNames:

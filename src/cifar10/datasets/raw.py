@@ -1,4 +1,4 @@
-"""The two raw formats of CIFAR-10: the original pickle batches, and the pair of CSV files from Kaggle.
+"""The raw formats of CIFAR-10: the original batches, as pickles or binary, and the pair of CSV files from Kaggle.
 
 Each dataset reads its files into `RawBatch`es and rejects invalid files. A pickle file can run any code when it is
 loaded, so these are read by an unpickler that accepts only arrays and plain values.
@@ -6,6 +6,7 @@ loaded, so these are read by an unpickler that accepts only arrays and plain val
 
 import gzip
 import io
+import logging
 import pickle
 import re
 import sys
@@ -13,7 +14,7 @@ import tarfile
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, NamedTuple
 
@@ -23,9 +24,20 @@ from kedro.io import AbstractDataset
 
 from cifar10.errors import InputError, reason
 
+logger = logging.getLogger(__name__)
+
 TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 TEST_BATCHES = ("test_batch",)
-META = "batches.meta"  # the names of the classes; a folder or archive need not have it
+# What follows the names of batches in the Python and in the binary version -> the file with the names of the classes,
+# which a folder or archive need not have.
+META = {"": "batches.meta", ".bin": "batches.meta.txt"}
+ARCHIVE = re.compile(r"cifar-10-.*(\.tar\.gz|\.tgz|_archive)")  # as downloads of the versions, and Keras's, are named
+UNSUPPORTED = {  # a file -> what it belongs to
+    "data_batch_1.mat": "the MATLAB version",
+    **dict.fromkeys(
+        ("trainLabels.csv", "train.7z", "cifar-10.zip"), "Kaggle's competition, whose test images have no labels"
+    ),
+}
 PIXELS = 3 * 32 * 32
 NUMBERED = re.compile(r"(.*?)(\d+)")  # the name of a CSV column: NAME + number
 
@@ -73,7 +85,11 @@ class RawImages(NamedTuple):
 
 
 class BatchesDataset(AbstractDataset):
-    """The pickle batches, read from their folder, else from the archive beside it, else downloaded."""
+    """The batches of the Python or the binary version.
+
+    They are read from their folder; else from the archive beside it; else from another folder or archive, at most two
+    levels below the folder that these are in, such as the cache of Keras; else the archive is downloaded.
+    """
 
     def __init__(self, *, filepath: str, archive: str, url: str, md5: str, metadata: dict | None = None) -> None:
         self.folder = Path(filepath)
@@ -85,20 +101,21 @@ class BatchesDataset(AbstractDataset):
         """Read the batches, and the names of the classes.
 
         Raises:
-            InputError: a file is missing or damaged, or contains more than arrays and plain values; or the download
-                failed.
+            InputError: a file is missing or damaged, or contains more than arrays and plain values; the batches are in
+                several places, or there is only a version of CIFAR-10 that cannot be read; or the download failed.
         """
-        if any((self.folder / name).exists() for name in TRAIN_BATCHES + TEST_BATCHES):
-            files = self._from_folder()
-        else:
-            if not self.archive.exists():
-                self._download()
-            files = self._from_archive()
-        names = files.get(META)
+        place = self._find()
+        if place is None:
+            self._download()
+            place = self.archive
+        if place not in (self.folder, self.archive):
+            logger.info("Reading the batches from %s", place)
+        files = self._from_folder(place) if place.is_dir() else self._from_archive(place)
+        suffix = _suffix(files) or ""
         return RawImages(
-            [_batch(*files[name]) for name in TRAIN_BATCHES],
-            [_batch(*files[name]) for name in TEST_BATCHES],
-            names and _class_names(*names),
+            [files[f"{name}{suffix}"] for name in TRAIN_BATCHES],
+            [files[f"{name}{suffix}"] for name in TEST_BATCHES],
+            files.get(META[suffix]),
         )
 
     def save(self, data: Any) -> None:
@@ -111,45 +128,79 @@ class BatchesDataset(AbstractDataset):
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self.folder), "archive": str(self.archive)}
 
-    def _from_folder(self) -> dict[str, tuple[str, dict]]:
-        """Read the files from their folder: name -> source and content."""
-        paths = {name: self.folder / name for name in (*TRAIN_BATCHES, *TEST_BATCHES, META)}
-        missing = [name for name, path in paths.items() if name != META and not path.is_file()]
+    def _find(self) -> Path | None:
+        """Return the folder or the archive to read, or None if there is nothing of CIFAR-10."""
+        if _suffix(_names(self.folder)) is not None:
+            return self.folder
+        if self.archive.exists():
+            return self.archive
+        raw = self.folder.parent
+        files = {folder: _names(folder) for folder in (raw, *raw.glob("*/"), *raw.glob("*/*/"))}
+        found = [folder for folder, names in files.items() if _suffix(names) is not None]
+        if not found:
+            found = [folder / name for folder, names in files.items() for name in names if ARCHIVE.fullmatch(name)]
+        if len(found) > 1:
+            raise InputError(
+                f"{raw} has CIFAR-10 in several places: {', '.join(sorted(map(str, found)))}. Move all but one of them "
+                "elsewhere."
+            )
+        if found:
+            return found[0]
+        for folder, names in files.items():
+            self._refuse_unsupported(str(folder), names)
+        return None
+
+    def _refuse_unsupported(self, place: str, names: Collection[str]) -> None:
+        """Raise an error if a folder or an archive has a file of a version that cannot be read."""
+        for name in sorted(UNSUPPORTED.keys() & names):
+            raise InputError(
+                f"{place} has {name} of {UNSUPPORTED[name]}, but only the Python and the binary version are supported. "
+                f"Place {self.archive.name} of {self.url} in {self.folder.parent}, or move {name} elsewhere, and run "
+                "the same command again to download it."
+            )
+
+    def _from_folder(self, folder: Path) -> dict[str, Any]:
+        """Read the files from their folder: name -> `RawBatch` or `RawClassNames`."""
+        suffix = _suffix(_names(folder)) or ""
+        batches = [f"{name}{suffix}" for name in (*TRAIN_BATCHES, *TEST_BATCHES)]
+        missing = [name for name in batches if not (folder / name).is_file()]
         if missing:
             raise InputError(
-                f"{self.folder} has no {', '.join(missing)}. Add what is missing, or delete the folder to read the "
-                f"batches from {self.archive.name} instead."
+                f"{folder} has no {', '.join(missing)}. Add what is missing, or remove the other batches to read "
+                f"{self.archive.name} instead."
             )
-        return {
-            name: (str(path), _unpickle(path.read_bytes(), str(path))) for name, path in paths.items() if path.is_file()
-        }
+        paths = [folder / name for name in (*batches, META[suffix])]
+        return {path.name: READERS[path.name](str(path), path.read_bytes()) for path in paths if path.is_file()}
 
-    def _from_archive(self) -> dict[str, tuple[str, dict]]:
-        """Read the files from the archive in one pass, without unpacking it to disk: name -> source and content."""
-        files = {}
+    def _from_archive(self, path: Path) -> dict[str, Any]:
+        """Read the files from an archive in one pass, without unpacking it to disk, as `_from_folder` does."""
+        files: dict[str, Any] = {}
+        others = set()
         try:
-            with gzip.open(self.archive) as content, tarfile.open(fileobj=content, mode="r|") as archive:
+            with gzip.open(path) as content, tarfile.open(fileobj=content, mode="r|") as archive:
                 for member in archive:
-                    path = PurePosixPath(member.name)
-                    if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
+                    inside = PurePosixPath(member.name)
+                    if inside.is_absolute() or ".." in inside.parts or not (member.isfile() or member.isdir()):
                         raise InputError(
-                            f"{self.archive} was refused: its member {member.name!r} is a link or points outside "
+                            f"{path} was refused: its member {member.name!r} is a link or points outside "
                             "the archive; the CIFAR-10 archive contains no such member. Replace the file."
                         )
-                    known = (*TRAIN_BATCHES, *TEST_BATCHES, META)
-                    if path.name in known and (file := archive.extractfile(member)):
-                        source = f"{self.archive}: {member.name}"
-                        files[path.name] = source, _unpickle(file.read(), source)
+                    if inside.name in READERS and (file := archive.extractfile(member)):
+                        files[inside.name] = READERS[inside.name](f"{path}: {member.name}", file.read())
+                    others.add(inside.name)
                 while content.read(1 << 20):  # read to the end, where gzip verifies its checksum; tarfile stops before
                     pass
         except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
             raise InputError(
-                f"{self.archive} is damaged or not a .tar.gz file ({error}). Delete it to download the official "
+                f"{path} is damaged or not a .tar.gz file ({error}). Delete it to download the official "
                 "archive instead."
             ) from error
-        missing = [name for name in TRAIN_BATCHES + TEST_BATCHES if name not in files]
+        suffix = _suffix(files)
+        if suffix is None:
+            self._refuse_unsupported(str(path), others)
+        missing = [name for name in TRAIN_BATCHES + TEST_BATCHES if f"{name}{suffix or ''}" not in files]
         if missing:
-            raise InputError(f"{self.archive} does not contain {', '.join(missing)}. Replace the file.")
+            raise InputError(f"{path} does not contain {', '.join(missing)}. Replace the file.")
         return files
 
     def _download(self) -> None:
@@ -231,8 +282,9 @@ def _unpickle(content: bytes, source: str) -> dict[Any, Any]:
     return {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in values.items()}
 
 
-def _batch(source: str, batch: dict) -> RawBatch:
-    """Return a batch whose entries have been read."""
+def _python_batch(source: str, content: bytes) -> RawBatch:
+    """Read a batch of the Python version."""
+    batch = _unpickle(content, source)
     missing = {"data", "labels"} - batch.keys()
     if missing:
         raise InputError(f"{source} does not contain the entry {' or '.join(sorted(missing))}. Replace the file.")
@@ -242,8 +294,9 @@ def _batch(source: str, batch: dict) -> RawBatch:
         raise InputError(f"{source}: data or labels do not form an array ({error}). Replace the file.") from error
 
 
-def _class_names(source: str, meta: dict) -> RawClassNames:
-    """Return the names of the classes, after the entries of `META` have been read."""
+def _python_class_names(source: str, content: bytes) -> RawClassNames:
+    """Read the names of the classes of the Python version."""
+    meta = _unpickle(content, source)
     try:
         names = [name.decode("utf-8") if isinstance(name, bytes) else str(name) for name in meta["label_names"]]
     except (KeyError, TypeError, ValueError) as error:
@@ -251,6 +304,46 @@ def _class_names(source: str, meta: dict) -> RawClassNames:
             f"{source} has no list of names in its entry label_names. Replace or remove the file."
         ) from error
     return RawClassNames(source, names)
+
+
+def _binary_batch(source: str, content: bytes) -> RawBatch:
+    """Read a batch of the binary version: for each image a byte with its label, then its pixels."""
+    if len(content) % (1 + PIXELS):
+        raise InputError(
+            f"{source} is truncated or not a batch: its {len(content):,} bytes are not a multiple of {1 + PIXELS:,}. "
+            "Replace the file."
+        )
+    rows = np.frombuffer(content, np.uint8).reshape(-1, 1 + PIXELS)
+    return RawBatch(source, rows[:, 1:], rows[:, 0])
+
+
+def _binary_class_names(source: str, content: bytes) -> RawClassNames:
+    """Read the names of the classes of the binary version, one per line."""
+    try:
+        return RawClassNames(source, [line.strip() for line in content.decode("utf-8").splitlines() if line.strip()])
+    except UnicodeDecodeError as error:
+        raise InputError(f"{source} is not text ({error}). Replace or remove the file.") from error
+
+
+READERS: dict[str, Callable[[str, bytes], RawBatch | RawClassNames]] = {  # file -> what reads it
+    **dict.fromkeys(TRAIN_BATCHES + TEST_BATCHES, _python_batch),
+    **dict.fromkeys([f"{name}.bin" for name in TRAIN_BATCHES + TEST_BATCHES], _binary_batch),
+    META[""]: _python_class_names,
+    META[".bin"]: _binary_class_names,
+}
+
+
+def _names(folder: Path) -> set[str]:
+    """Return the names of what is in a folder; none if it does not exist or cannot be read."""
+    return {path.name for path in folder.glob("*")}
+
+
+def _suffix(names: Collection[str]) -> str | None:
+    """Return the suffix of the version whose batches are among these files, or None if there are none."""
+    for suffix in META:
+        if any(f"{name}{suffix}" in names for name in TRAIN_BATCHES + TEST_BATCHES):
+            return suffix
+    return None
 
 
 class PixelCSVDataset(AbstractDataset):
