@@ -312,6 +312,32 @@ class TestPlaces:
             dataset(tmp_path / "cifar-10-batches-py").load()
 
 
+class TestCopies:
+    """Test images that are training images, too."""
+
+    def test_a_test_part_that_is_mostly_training_images_is_refused(self, batches_folder):
+        shutil.copy(batches_folder / "data_batch_3", batches_folder / "test_batch")
+        with pytest.raises(InputError, match="8 of the 8 test images are also training images, such as") as error:
+            read_batches(dataset(batches_folder).load(), CLASS_NAMES)
+        copy, original = (f"image 1 of {batches_folder / name}" for name in ("test_batch", "data_batch_3"))
+        assert f"{copy}, which is {original}." in str(error.value)
+
+    def test_a_csv_file_twice(self, tmp_path):
+        train, test = (write_csv(tmp_path / name, *raw_images(8, seed=0)) for name in ("train.csv", "test.csv"))
+        with pytest.raises(
+            InputError, match=r"8 of the 8 test .* image 1 of .*test.csv, rows 1 to 8, which is image 1 of"
+        ):
+            read_csv(train.load(), test.load(), CLASS_NAMES)
+
+    @pytest.mark.parametrize(("copies", "refused"), [(0, False), (5, False), (6, True)])
+    def test_up_to_half_of_them_are_read(self, batches_folder, copies, refused):
+        (pixels, labels), (originals, _) = raw_images(11, seed=5), raw_images(7, seed=1)
+        pixels[:copies] = originals[:copies]
+        write_batch(batches_folder / "test_batch", pixels, labels)
+        with pytest.raises(InputError, match="6 of the 11") if refused else contextlib.nullcontext():
+            read_batches(dataset(batches_folder).load(), CLASS_NAMES)
+
+
 class TestClassNames:
     """Those of `batches.meta`, which is in the official archive, are compared with the parameter."""
 
