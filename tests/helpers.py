@@ -49,9 +49,11 @@ def write_batch(path, pixels, labels, **entries):
 
 
 def raw_images(count, seed, classes=10):
-    """Return random pixels, uint8 (count, 3072), and labels."""
+    """Return the pixels of images of 4x4 random squares with some noise, uint8 (count, 3072), and labels."""
     generator = np.random.default_rng(seed)
-    return generator.integers(0, 256, (count, 3072), dtype=np.uint8), (np.arange(count) * 7 % classes).tolist()
+    squares = generator.integers(0, 240, (count, 3, 4, 4), dtype=np.uint8).repeat(8, axis=2).repeat(8, axis=3)
+    noise = generator.integers(0, 16, squares.shape, dtype=np.uint8)
+    return (squares + noise).reshape(count, 3072), (np.arange(count) * 7 % classes).tolist()
 
 
 def preprocessed(name, images):

@@ -87,3 +87,26 @@ def test_data_card_counts_every_class_of_every_split(drawn):
         name: dict.fromkeys(CLASS_NAMES, count) for name, count in (("train", 30), ("val", 10), ("test", 10))
     }
     assert set(card["train_mean"]) == {"red", "green", "blue"}
+
+
+def test_exact_duplicates_are_counted_and_logged(drawn, caplog):
+    train, val = split(drawn[0], CLASS_NAMES, 0.25, split_seed=0)
+    test = drawn[1]
+    none = {"in train", "in val", "in test", "in train and val", "in train and test", "in val and test"}
+
+    def count(train, val, test):
+        caplog.clear()
+        return describe(train, val, test, measure(train, val, test), CLASS_NAMES)["duplicates"]
+
+    assert count(train, val, test) == dict.fromkeys(none, 0)
+    assert not caplog.records
+
+    train = train.take(np.array([*range(300), 0, 0, 1]))
+    val = Examples(np.concatenate([val.images, train.images[:4]]), np.concatenate([val.labels, train.labels[:4]]))
+    test = Examples(np.concatenate([test.images, val.images[-2:]]), np.concatenate([test.labels, 9 - val.labels[-2:]]))
+    assert count(train, val, test) == {
+        **dict.fromkeys(none, 0), "in train": 3, "in train and val": 4, "in train and test": 2, "in val and test": 2,
+    }  # fmt: skip
+    assert caplog.messages == [
+        "Images that occur more than once: 3 in train, 4 in train and val, 2 in train and test, 2 in val and test."
+    ]

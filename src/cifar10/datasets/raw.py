@@ -1,4 +1,4 @@
-"""The two raw formats of CIFAR-10: the original pickle batches, and the pair of CSV files from Kaggle.
+"""The raw formats of CIFAR-10: the original batches, as pickles or binary, and the pair of CSV files from Kaggle.
 
 Each dataset reads its files into `RawBatch`es and rejects invalid files. A pickle file can run any code when it is
 loaded, so these are read by an unpickler that accepts only arrays and plain values.
@@ -6,14 +6,18 @@ loaded, so these are read by an unpickler that accepts only arrays and plain val
 
 import gzip
 import io
+import logging
 import pickle
 import pickletools
+import re
+import sys
 import tarfile
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,10 +26,22 @@ from kedro.io import AbstractDataset
 from cifar10.atomic import share
 from cifar10.errors import InputError, reason
 
+logger = logging.getLogger(__name__)
+
 TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 TEST_BATCHES = ("test_batch",)
-META = "batches.meta"  # the names of the classes; a folder or archive need not have it
+# What follows the names of batches in the Python and in the binary version -> the file with the names of the classes,
+# which a folder or archive need not have.
+META = {"": "batches.meta", ".bin": "batches.meta.txt"}
+ARCHIVE = re.compile(r"cifar-10-.*(\.tar\.gz|\.tgz|_archive)")  # as downloads of the versions, and Keras's, are named
+UNSUPPORTED = {  # a file -> what it belongs to
+    "data_batch_1.mat": "the MATLAB version",
+    **dict.fromkeys(
+        ("trainLabels.csv", "train.7z", "cifar-10.zip"), "Kaggle's competition, whose test images have no labels"
+    ),
+}
 PIXELS = 3 * 32 * 32
+NUMBERED = re.compile(r"(.*?)(\d+)")  # the name of a CSV column: NAME + number
 
 
 class RawBatch(NamedTuple):
@@ -35,11 +51,13 @@ class RawBatch(NamedTuple):
         source: the file and the place of the batch in it, for error messages.
         pixels: uint8 (n, 3072): the 1024 red values of an image, row by row, then green, then blue.
         labels: integers (n,).
+        ordered: False if the format does not define that order, so that only the images can tell.
     """
 
     source: str
     pixels: np.ndarray
     labels: np.ndarray
+    ordered: bool = True
 
 
 class RawClassNames(NamedTuple):
@@ -69,7 +87,11 @@ class RawImages(NamedTuple):
 
 
 class BatchesDataset(AbstractDataset):
-    """The pickle batches, read from their folder, else from the archive beside it, else downloaded."""
+    """The batches of the Python or the binary version.
+
+    They are read from their folder; else from the archive beside it; else from another folder or archive, at most two
+    levels below the folder that these are in, such as the cache of Keras; else the archive is downloaded.
+    """
 
     def __init__(self, *, filepath: str, archive: str, url: str, md5: str, metadata: dict | None = None) -> None:
         self.folder = Path(filepath)
@@ -81,20 +103,21 @@ class BatchesDataset(AbstractDataset):
         """Read the batches, and the names of the classes.
 
         Raises:
-            InputError: a file is missing or damaged, or contains more than arrays and plain values; or the download
-                failed.
+            InputError: a file is missing or damaged, or contains more than arrays and plain values; the batches are in
+                several places, or there is only a version of CIFAR-10 that cannot be read; or the download failed.
         """
-        if any((self.folder / name).exists() for name in TRAIN_BATCHES + TEST_BATCHES):
-            files = self._from_folder()
-        else:
-            if not self.archive.exists():
-                self._download()
-            files = self._from_archive()
-        names = files.get(META)
+        place = self._find()
+        if place is None:
+            self._download()
+            place = self.archive
+        if place not in (self.folder, self.archive):
+            logger.info("Reading the batches from %s", place)
+        files = self._from_folder(place) if place.is_dir() else self._from_archive(place)
+        suffix = _suffix(files) or ""
         return RawImages(
-            [_batch(*files[name]) for name in TRAIN_BATCHES],
-            [_batch(*files[name]) for name in TEST_BATCHES],
-            names and _class_names(*names),
+            [files[f"{name}{suffix}"] for name in TRAIN_BATCHES],
+            [files[f"{name}{suffix}"] for name in TEST_BATCHES],
+            files.get(META[suffix]),
         )
 
     def save(self, data: Any) -> None:
@@ -107,45 +130,79 @@ class BatchesDataset(AbstractDataset):
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self.folder), "archive": str(self.archive)}
 
-    def _from_folder(self) -> dict[str, tuple[str, dict]]:
-        """Read the files from their folder: name -> source and content."""
-        paths = {name: self.folder / name for name in (*TRAIN_BATCHES, *TEST_BATCHES, META)}
-        missing = [name for name, path in paths.items() if name != META and not path.is_file()]
+    def _find(self) -> Path | None:
+        """Return the folder or the archive to read, or None if there is nothing of CIFAR-10."""
+        if _suffix(_names(self.folder)) is not None:
+            return self.folder
+        if self.archive.exists():
+            return self.archive
+        raw = self.folder.parent
+        files = {folder: _names(folder) for folder in (raw, *raw.glob("*/"), *raw.glob("*/*/"))}
+        found = [folder for folder, names in files.items() if _suffix(names) is not None]
+        if not found:
+            found = [folder / name for folder, names in files.items() for name in names if ARCHIVE.fullmatch(name)]
+        if len(found) > 1:
+            raise InputError(
+                f"{raw} has CIFAR-10 in several places: {', '.join(sorted(map(str, found)))}. Move all but one of them "
+                "elsewhere."
+            )
+        if found:
+            return found[0]
+        for folder, names in files.items():
+            self._refuse_unsupported(str(folder), names)
+        return None
+
+    def _refuse_unsupported(self, place: str, names: Collection[str]) -> None:
+        """Raise an error if a folder or an archive has a file of a version that cannot be read."""
+        for name in sorted(UNSUPPORTED.keys() & names):
+            raise InputError(
+                f"{place} has {name} of {UNSUPPORTED[name]}, but only the Python and the binary version are supported. "
+                f"Place {self.archive.name} of {self.url} in {self.folder.parent}, or move {name} elsewhere, and run "
+                "the same command again to download it."
+            )
+
+    def _from_folder(self, folder: Path) -> dict[str, Any]:
+        """Read the files from their folder: name -> `RawBatch` or `RawClassNames`."""
+        suffix = _suffix(_names(folder)) or ""
+        batches = [f"{name}{suffix}" for name in (*TRAIN_BATCHES, *TEST_BATCHES)]
+        missing = [name for name in batches if not (folder / name).is_file()]
         if missing:
             raise InputError(
-                f"{self.folder} has no {', '.join(missing)}. Add what is missing, or delete the folder to read the "
-                f"batches from {self.archive.name} instead."
+                f"{folder} has no {', '.join(missing)}. Add what is missing, or remove the other batches to read "
+                f"{self.archive.name} instead."
             )
-        return {
-            name: (str(path), _unpickle(path.read_bytes(), str(path))) for name, path in paths.items() if path.is_file()
-        }
+        paths = [folder / name for name in (*batches, META[suffix])]
+        return {path.name: READERS[path.name](str(path), path.read_bytes()) for path in paths if path.is_file()}
 
-    def _from_archive(self) -> dict[str, tuple[str, dict]]:
-        """Read the files from the archive in one pass, without unpacking it to disk: name -> source and content."""
-        files = {}
+    def _from_archive(self, path: Path) -> dict[str, Any]:
+        """Read the files from an archive in one pass, without unpacking it to disk, as `_from_folder` does."""
+        files: dict[str, Any] = {}
+        others = set()
         try:
-            with gzip.open(self.archive) as content, tarfile.open(fileobj=content, mode="r|") as archive:
+            with gzip.open(path) as content, tarfile.open(fileobj=content, mode="r|") as archive:
                 for member in archive:
-                    path = PurePosixPath(member.name)
-                    if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
+                    inside = PurePosixPath(member.name)
+                    if inside.is_absolute() or ".." in inside.parts or not (member.isfile() or member.isdir()):
                         raise InputError(
-                            f"{self.archive} was refused: its member {member.name!r} is a link or points outside "
+                            f"{path} was refused: its member {member.name!r} is a link or points outside "
                             "the archive; the CIFAR-10 archive contains no such member. Replace the file."
                         )
-                    known = (*TRAIN_BATCHES, *TEST_BATCHES, META)
-                    if path.name in known and (file := archive.extractfile(member)):
-                        source = f"{self.archive}: {member.name}"
-                        files[path.name] = source, _unpickle(file.read(), source)
+                    if inside.name in READERS and (file := archive.extractfile(member)):
+                        files[inside.name] = READERS[inside.name](f"{path}: {member.name}", file.read())
+                    others.add(inside.name)
                 while content.read(1 << 20):  # read to the end, where gzip verifies its checksum; tarfile stops before
                     pass
         except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
             raise InputError(
-                f"{self.archive} is damaged or not a .tar.gz file ({error}). Delete it to download the official "
+                f"{path} is damaged or not a .tar.gz file ({error}). Delete it to download the official "
                 "archive instead."
             ) from error
-        missing = [name for name in TRAIN_BATCHES + TEST_BATCHES if name not in files]
+        suffix = _suffix(files)
+        if suffix is None:
+            self._refuse_unsupported(str(path), others)
+        missing = [name for name in TRAIN_BATCHES + TEST_BATCHES if f"{name}{suffix or ''}" not in files]
         if missing:
-            raise InputError(f"{self.archive} does not contain {', '.join(missing)}. Replace the file.")
+            raise InputError(f"{path} does not contain {', '.join(missing)}. Replace the file.")
         return files
 
     def _download(self) -> None:
@@ -176,25 +233,38 @@ class _ForbiddenError(Exception):
     """A pickle requests something that is neither an array nor a plain value."""
 
 
+def _encode(text: str, encoding: str) -> bytes:
+    """Return bytes that Python 3 pickled as text, in place of the `codecs.encode` that such a pickle requests."""
+    if encoding != "latin1":
+        raise _ForbiddenError(f"was refused: it requests the encoding {encoding!r}")
+    return text.encode(encoding)
+
+
 class _Unpickler(pickle.Unpickler):
     """Unpickler of NumPy arrays and plain values that refuses everything else a pickle can request."""
 
-    ALLOWED = frozenset(
-        (module, name)
-        for package in ("numpy.core", "numpy._core")  # before and since NumPy 2
-        for module, name in (
-            (f"{package}.multiarray", "_reconstruct"),
-            (f"{package}.numeric", "_frombuffer"),
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-        )
-    )
+    ALLOWED: ClassVar[dict[tuple[str, str], Any]] = {  # module and name -> what is used in its place, if not None
+        ("numpy._core.multiarray", "_reconstruct"): None,
+        ("numpy._core.multiarray", "scalar"): None,
+        ("numpy._core.numeric", "_frombuffer"): None,
+        ("numpy", "ndarray"): None,
+        ("numpy", "dtype"): None,
+        ("collections", "OrderedDict"): None,
+        ("_codecs", "encode"): _encode,  # bytes in the protocols 0 to 2
+        ("__builtin__", "bytes"): lambda: b"",  # empty bytes in these protocols
+    }
+    # What a pickle requests of the standard library is there to be called, except for the types of these modules.
+    DATA = frozenset({"array", "collections", "copy_reg", "copyreg", "datetime", "decimal", "enum", "pathlib", "uuid"})
+    CALLED = sys.stdlib_module_names - DATA | {"__builtin__", "commands"}  # the latter two are Python 2's
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         """Return the class or function if it is allowed; pickle calls this for each one that a file requests."""
-        if (module_name, global_name) not in self.ALLOWED:
-            raise _ForbiddenError(f"it requests {module_name}.{global_name}")
-        return super().find_class(module_name.replace("numpy.core", "numpy._core"), global_name)
+        requested = module_name.replace("numpy.core", "numpy._core"), global_name  # before and since NumPy 2
+        if requested in self.ALLOWED:
+            return self.ALLOWED[requested] or super().find_class(*requested)
+        if module_name.split(".")[0] in self.CALLED:
+            raise _ForbiddenError(f"was refused: it requests {module_name}.{global_name}")
+        raise _ForbiddenError(f"is unsupported: it contains a {module_name}.{global_name}")
 
 
 def _check_memo(content: bytes) -> None:
@@ -216,7 +286,7 @@ def _unpickle(content: bytes, source: str) -> dict[Any, Any]:
         values = _Unpickler(io.BytesIO(content), encoding="bytes").load()
     except _ForbiddenError as error:
         raise InputError(
-            f"{source} was refused: {error}, but CIFAR-10 consists of arrays, numbers and text. Replace the file."
+            f"{source} {error}, but CIFAR-10 consists of arrays, numbers and text. Replace the file."
         ) from error
     except MemoryError:
         raise
@@ -227,8 +297,9 @@ def _unpickle(content: bytes, source: str) -> dict[Any, Any]:
     return {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in values.items()}
 
 
-def _batch(source: str, batch: dict) -> RawBatch:
-    """Return a batch whose entries have been read."""
+def _python_batch(source: str, content: bytes) -> RawBatch:
+    """Read a batch of the Python version."""
+    batch = _unpickle(content, source)
     missing = {"data", "labels"} - batch.keys()
     if missing:
         raise InputError(f"{source} does not contain the entry {' or '.join(sorted(missing))}. Replace the file.")
@@ -238,8 +309,9 @@ def _batch(source: str, batch: dict) -> RawBatch:
         raise InputError(f"{source}: data or labels do not form an array ({error}). Replace the file.") from error
 
 
-def _class_names(source: str, meta: dict) -> RawClassNames:
-    """Return the names of the classes, after the entries of `META` have been read."""
+def _python_class_names(source: str, content: bytes) -> RawClassNames:
+    """Read the names of the classes of the Python version."""
+    meta = _unpickle(content, source)
     try:
         names = [name.decode("utf-8") if isinstance(name, bytes) else str(name) for name in meta["label_names"]]
     except (KeyError, TypeError, ValueError) as error:
@@ -249,8 +321,51 @@ def _class_names(source: str, meta: dict) -> RawClassNames:
     return RawClassNames(source, names)
 
 
+def _binary_batch(source: str, content: bytes) -> RawBatch:
+    """Read a batch of the binary version: for each image a byte with its label, then its pixels."""
+    if len(content) % (1 + PIXELS):
+        raise InputError(
+            f"{source} is truncated or not a batch: its {len(content):,} bytes are not a multiple of {1 + PIXELS:,}. "
+            "Replace the file."
+        )
+    rows = np.frombuffer(content, np.uint8).reshape(-1, 1 + PIXELS)
+    return RawBatch(source, rows[:, 1:], rows[:, 0])
+
+
+def _binary_class_names(source: str, content: bytes) -> RawClassNames:
+    """Read the names of the classes of the binary version, one per line."""
+    try:
+        return RawClassNames(source, [line.strip() for line in content.decode("utf-8").splitlines() if line.strip()])
+    except UnicodeDecodeError as error:
+        raise InputError(f"{source} is not text ({error}). Replace or remove the file.") from error
+
+
+READERS: dict[str, Callable[[str, bytes], RawBatch | RawClassNames]] = {  # file -> what reads it
+    **dict.fromkeys(TRAIN_BATCHES + TEST_BATCHES, _python_batch),
+    **dict.fromkeys([f"{name}.bin" for name in TRAIN_BATCHES + TEST_BATCHES], _binary_batch),
+    META[""]: _python_class_names,
+    META[".bin"]: _binary_class_names,
+}
+
+
+def _names(folder: Path) -> set[str]:
+    """Return the names of what is in a folder; none if it does not exist or cannot be read."""
+    return {path.name for path in folder.glob("*")}
+
+
+def _suffix(names: Collection[str]) -> str | None:
+    """Return the suffix of the version whose batches are among these files, or None if there are none."""
+    for suffix in META:
+        if any(f"{name}{suffix}" in names for name in TRAIN_BATCHES + TEST_BATCHES):
+            return suffix
+    return None
+
+
 class PixelCSVDataset(AbstractDataset):
-    """One of the two Kaggle CSV files: one column per pixel, in the order of the batches, and a column `label`."""
+    """One of the two Kaggle CSV files: one column per pixel, and a column `label`.
+
+    Columns named NAME + number are read in the order of their numbers; others, in that of the file.
+    """
 
     LABEL = "label"
     ROWS = 5_000  # read at a time: 55 MB of text, 15 MB of pixels
@@ -278,7 +393,7 @@ class PixelCSVDataset(AbstractDataset):
                     labels = chunk.pop(self.LABEL)
                     if list(chunk.columns) != pixels:
                         chunk = chunk[pixels]
-                    yield RawBatch(source, chunk.to_numpy(), labels.to_numpy())
+                    yield RawBatch(source, chunk.to_numpy(), labels.to_numpy(), ordered=False)
                     row += len(chunk)
         except (ValueError, OverflowError, pd.errors.ParserWarning) as error:  # parser errors are ValueErrors
             problem = self._bad_cell(row) or f"{self.path}, after row {row}: {' '.join(str(error).split())}."
@@ -295,7 +410,7 @@ class PixelCSVDataset(AbstractDataset):
         return {"filepath": str(self.path)}
 
     def _pixel_columns(self) -> list[str]:
-        """Return the names of the 3,072 pixel columns, in the order of the batches."""
+        """Return the names of the 3,072 pixel columns in the order in which they form an image."""
         if not self.path.is_file():
             raise InputError(
                 f"{self.path} is missing. Put train.csv and test.csv of the Kaggle dataset into {self.path.parent}, "
@@ -308,16 +423,21 @@ class PixelCSVDataset(AbstractDataset):
         if self.LABEL not in columns:
             raise InputError(f"{self.path} has no column named {self.LABEL!r} in its first line. Replace the file.")
         columns.remove(self.LABEL)
-        numbered = [f"pixel{number}" for number in range(PIXELS)]
-        if set(columns) == set(numbered):
-            return numbered
-        otherwise_named = set(columns).isdisjoint(numbered)
-        if otherwise_named and len(columns) == PIXELS:
-            return columns
+        numbered = [match for match in map(NUMBERED.fullmatch, columns) if match]
+        names = Counter(match[1] for match in numbered)
+        name = max(names, key=names.__getitem__, default="")
+        if names[name] <= PIXELS // 2 and len(columns) == PIXELS:
+            return _by_colour(columns)
+        found = {int(match[2]): match[0] for match in numbered if match[1] == name}
+        first = 1 if PIXELS in found and 0 not in found else 0
+        numbers = range(first, first + PIXELS)
+        in_order = [found[number] for number in numbers if number in found]
+        if len(in_order) == len(columns) == PIXELS:
+            return in_order
         faults = [f"expected {PIXELS:,} besides {self.LABEL!r}, found {len(columns):,}"]
-        if not otherwise_named:
-            faults += [f"{name} is missing" for name in numbered if name not in columns][:1]
-            faults += [f"{name} is not a pixel column" for name in columns if name not in numbered][:1]
+        if names[name] > PIXELS // 2:
+            faults += [f"{name}{number} is missing" for number in numbers if number not in found][:1]
+            faults += [f"{column} is not a pixel column" for column in columns if column not in in_order][:1]
         raise InputError(f"{self.path} has the wrong pixel columns: {'; '.join(faults)}. Replace the file.")
 
     def _bad_cell(self, first_row: int) -> str | None:
@@ -348,3 +468,12 @@ class PixelCSVDataset(AbstractDataset):
             f"{self.path}, row {first_row + row + 1}, column {chunk.columns[column]}: "
             f"{chunk.iat[row, column]!r} is not a whole number from 0 to 255."
         )
+
+
+def _by_colour(columns: list[str]) -> list[str]:
+    """Return columns of one NAME + number per colour as red, green and blue, by number; others in their order."""
+    numbered = [match for match in map(NUMBERED.fullmatch, columns) if match]
+    names = sorted({match[1] for match in numbered}, key=lambda name: "rgb".find(name[:1].lower()))
+    if len(numbered) < len(columns) or [name[:1].lower() for name in names] != ["r", "g", "b"]:
+        return columns
+    return [match[0] for match in sorted(numbered, key=lambda match: (names.index(match[1]), int(match[2])))]

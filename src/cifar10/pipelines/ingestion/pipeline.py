@@ -8,7 +8,7 @@ EXAMPLES = ["train_examples", "test_examples"]
 
 
 def create_pipeline() -> Pipeline:
-    """Read the pickle batches."""
+    """Read the batches."""
     return _ingestion(Node(read_batches, ["batches", "params:class_names"], EXAMPLES, name="read_batches"))
 
 

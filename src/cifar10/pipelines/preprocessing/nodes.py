@@ -1,12 +1,16 @@
 """Split the training examples, and measure and describe the splits."""
 
 import hashlib
+import itertools
+import logging
 from typing import Any
 
 import numpy as np
 
 from cifar10.contracts import CHANNELS, Examples, Statistics
 from cifar10.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 def split(
@@ -80,11 +84,17 @@ def describe(
 ) -> dict[str, Any]:
     """Return the data card: the number of images per split and class, the statistics, and the data version.
 
+    It also has the number of exact duplicates within and between splits; if there are any, they are logged.
+
     Raises:
         InputError: there are fewer class names than classes.
     """
     _check_labels(test_examples, "test", class_names)
     splits = {"train": train, "val": val, "test": test_examples}
+    duplicates = _count_duplicates(splits)
+    if any(duplicates.values()):
+        found = ", ".join(f"{count:,} {place}" for place, count in duplicates.items() if count)
+        logger.warning("Images that occur more than once: %s.", found)
     return {
         "data_version": statistics.data_version,
         "images": {name: len(examples) for name, examples in splits.items()},
@@ -92,9 +102,25 @@ def describe(
             name: dict(zip(class_names, np.bincount(examples.labels, minlength=len(class_names)).tolist(), strict=True))
             for name, examples in splits.items()
         },
+        "duplicates": duplicates,
         "train_mean": dict(zip(CHANNELS, statistics.mean, strict=True)),
         "train_std": dict(zip(CHANNELS, statistics.std, strict=True)),
     }
+
+
+def _count_duplicates(splits: dict[str, Examples]) -> dict[str, int]:
+    """Count the images of each split that occur in it before, and those that occur in a split before it.
+
+    Images are equal if all their pixels are, whatever their labels.
+    """
+    digests = {name: examples.image_digests() for name, examples in splits.items()}
+    distinct = {name: set(values) for name, values in digests.items()}
+    within = {f"in {name}": len(digests[name]) - len(distinct[name]) for name in splits}
+    between = {
+        f"in {first} and {second}": sum(digest in distinct[first] for digest in digests[second])
+        for first, second in itertools.combinations(splits, 2)
+    }
+    return within | between
 
 
 def _check_labels(examples: Examples, kind: str, class_names: list[str]) -> None:
