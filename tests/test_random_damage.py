@@ -151,9 +151,11 @@ def write_artifact(artifact):
 
 
 def as_the_json_says(folder, value, valid):
-    values = json.loads((folder / "artifact.json").read_text())
-    values.pop("schema")
-    return json.dumps(values, sort_keys=True) == json.dumps(value.model_dump(exclude_unset=True), sort_keys=True)
+    """Compare with the JSON itself, in which 1 may stand for 1.0, so that no other value is converted."""
+    texts = (folder / "artifact.json").read_text(), json.dumps(value.model_dump(exclude_unset=True))
+    written, read = (json.loads(text, parse_int=float) for text in texts)
+    del written["schema"]
+    return json.dumps(written, sort_keys=True) == json.dumps(read, sort_keys=True)
 
 
 def write_leaderboard(folder):
@@ -245,9 +247,9 @@ def load_network(folder):
 
 
 KINDS = {
-    "batches": Kind(0.25, write_batches, load_batches, as_the_batches_say),
+    "batches": Kind(0.28, write_batches, load_batches, as_the_batches_say),
     "archive": Kind(0.1, write_archive, load_batches, same_examples),
-    "CSV": Kind(0.05, write_csvs, load_csvs, as_the_csv_says),
+    "CSV": Kind(0.02, write_csvs, load_csvs, as_the_csv_says),
     "images": Kind(0.2, write_images, load_images, rgb_images),
     "record.json": Kind(
         0.1, write_artifact(make_record()), lambda folder: Record.read(folder / "artifact.json"), as_the_json_says
