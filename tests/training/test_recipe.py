@@ -92,7 +92,7 @@ HASHES = {
     "densenet121_imagenet": "5e1d0188e8a6",
     "efficientnetb0_imagenet": "4aba9c9a32ea",
     "nasnetmobile_imagenet": "000a6d9e88c3",
-    "mobilenetv2_imagenet": "c6cdaef4bc22",
+    "mobilenetv2_imagenet": "30ffea3262ff",
 }
 LONG_HASHES = {
     "vgg16": "c073142d87f9",
