@@ -17,6 +17,10 @@ class InputError(Exception):
     """
 
 
+class RecipeError(InputError):
+    """A recipe that cannot be trained, although its options are valid: another recipe can be."""
+
+
 @contextmanager
 def readable(path: Path, advice: str) -> Iterator[None]:
     """Raise `InputError` with the name of a file, whatever goes wrong while it is read.
