@@ -17,6 +17,7 @@ from cifar10.datasets.artifact import LocalDataset
 from cifar10.errors import InputError
 from cifar10.training.recipe import RECIPES, Recipe, TransferRecipe
 from cifar10.training.subset import check_examples
+from cifar10.tuning.options import check_tuning
 
 
 class ProjectHooks:
@@ -70,6 +71,9 @@ class ProjectHooks:
             if f"{name}.model" in pipeline.all_outputs()
         }
         _check_backbones(self.recipes)
+        for name in RECIPES:
+            if {f"{name}.trials", f"{name}.confirmed"} & pipeline.all_outputs():
+                check_tuning(name, catalog.load(f"params:{name}"), catalog.load("params:tuning"))
         self.lines = run_log.OneLinePerNode()
         self.lines.install()
 
