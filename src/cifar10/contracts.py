@@ -624,7 +624,7 @@ class Trials(Artifact):
         fidelity: options of the recipe of which the trials had less: `epochs`, `examples`.
         space: the values of each option that was tuned.
         trials: in the order in which they began.
-        importance: option -> the share of the variance of validation accuracy that it explains; empty if unknown.
+        importance: option -> its share in what tells the best tenth of the complete trials from all; empty if unknown.
     """
 
     MADE_BY = "kedro run --pipelines=tune_NAME"

@@ -402,7 +402,7 @@ def tuning_history(trials: Trials) -> Figure:
 
 
 def tuning_importance(trials: Trials) -> Figure:
-    """Draw how much of the variance of validation accuracy each option explains."""
+    """Draw how much each option tells the best tenth of the complete trials from all of them."""
     shares = pd.Series(trials.importance, dtype=float).sort_values(ascending=False)
     figure = _tuning_figure(trials, 8, 1.4 + 0.36 * max(len(shares), 1))
     axis = figure.subplots()
@@ -410,7 +410,7 @@ def tuning_importance(trials: Trials) -> Figure:
         axis.axis("off")
         axis.text(0.5, 0.5, "too few complete trials", ha="center", va="center")
         return figure
-    _bars(axis, np.arange(len(shares)), shares, "share of the variance of validation accuracy", "{:.2f}")
+    _bars(axis, np.arange(len(shares)), shares, "share in what tells the best tenth of trials (PED-ANOVA)", "{:.2f}")
     axis.set(yticks=range(len(shares)), yticklabels=list(shares.index), ylim=(len(shares) - 0.5, -0.5))
     return figure
 

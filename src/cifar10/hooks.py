@@ -70,10 +70,14 @@ class ProjectHooks:
             for name, recipe in RECIPES.items()
             if f"{name}.model" in pipeline.all_outputs()
         }
-        _check_backbones(self.recipes)
-        for name in RECIPES:
-            if {f"{name}.trials", f"{name}.confirmed"} & pipeline.all_outputs():
-                check_tuning(name, catalog.load(f"params:{name}"), catalog.load("params:tuning"))
+        tuned = {
+            name: recipe.model_validate(catalog.load(f"params:{name}"))
+            for name, recipe in RECIPES.items()
+            if {f"{name}.trials", f"{name}.confirmed"} & pipeline.all_outputs()
+        }
+        for name in tuned:
+            check_tuning(name, catalog.load(f"params:{name}"), catalog.load("params:tuning"))
+        _check_backbones({**self.recipes, **tuned})
         self.lines = run_log.OneLinePerNode()
         self.lines.install()
 

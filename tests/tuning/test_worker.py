@@ -79,7 +79,7 @@ def test_process_that_is_killed_in_a_trial_is_noted(make_plan, monkeypatch, capl
         pass
     monkeypatch.setattr(worker, "_serve", Dying(-signal.SIGKILL, [("trial", 0)]))
     worker._run_process(study := Study(plan), Data(None, None, None, None))
-    assert "the process of trial 0 was ended by the system" in caplog.text
+    assert "the process of its trials was ended by the system" in caplog.text
     assert study.study.trials[0].user_attrs["deaths"] == 1
 
 

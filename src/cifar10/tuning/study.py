@@ -211,7 +211,10 @@ class Study:
         ]
 
     def importance(self) -> dict[str, float]:
-        """Return how much of the variance of validation accuracy each option explains; empty if too few trials do."""
+        """Return how much each option tells the best tenth of the complete trials from all; empty for too few of them.
+
+        By PED-ANOVA (Watanabe et al. 2023), over the options that all of these trials have.
+        """
         complete = self._trials(self.optuna.trial.TrialState.COMPLETE)
         if len({frozen.value for frozen in complete}) < 2:
             return {}

@@ -7,8 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import ValidationError
 
@@ -17,6 +16,9 @@ from cifar10.errors import InputError, RecipeError, reason
 from cifar10.training.checkpoint import Checkpoints
 from cifar10.tuning.space import describe, recipe_of, why
 from cifar10.tuning.study import JOURNAL, Claimed, Plan, Study
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +69,7 @@ def _run_process(study: Study, data: Data) -> None:
     """Run a process that trains some trials, and log what it says."""
     ours, theirs = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs, study.plan, data), daemon=True)
-    trial = None
+    heard, trial = False, None
     try:
         process.start()
         theirs.close()
@@ -80,7 +82,7 @@ def _run_process(study: Study, data: Data) -> None:
                 raise InputError(what)
             if kind == "line":
                 logger.info("%s", what)
-            trial = what if kind == "trial" else None
+            heard, trial = True, what if kind == "trial" else None
         process.join()
     finally:
         process.kill()
@@ -89,16 +91,17 @@ def _run_process(study: Study, data: Data) -> None:
         return
     if process.exitcode is None or process.exitcode > 0:  # it has printed why
         raise RuntimeError(f"{study.plan.architecture}: the process of its trials failed, see above")
-    if trial is None:
+    if not heard:
         raise InputError(
             f"{study.plan.architecture}: the process of its trials was ended by the system (exit code "
             f"{process.exitcode}), most likely because there was not enough memory. Close other programs."
         )
-    logger.warning("%s: the process of trial %d was ended by the system", study.plan.architecture, trial)
-    study.note_death(trial)
+    logger.warning("%s: the process of its trials was ended by the system", study.plan.architecture)
+    if trial is not None:
+        study.note_death(trial)
 
 
-def _serve(connection: Connection, plan: Plan, data: Data) -> None:
+def _serve(connection: "Connection", plan: Plan, data: Data) -> None:
     """Train trials until there are none, or there have been enough for one process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets Ctrl-C, too, and ends this process
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -113,7 +116,7 @@ def _end_with_parent() -> None:
     """End this process when its parent dies, so that no trial stays locked."""
     if parent := multiprocessing.parent_process():
         parent.join()
-    os._exit(1)
+        os._exit(1)
 
 
 def work(study: Study, data: Data, say: Say, at_most: int) -> None:
