@@ -172,7 +172,10 @@ def test_trials_of_another_recipe_are_not_confirmed(confirm, recipe):
             {"difference_low": 0.01, "difference_high": 0.03, "better": True},
             r"\(95% CI \+1.00 to \+3.00\): significantly",
         ),
-        ({"difference_low": -0.01, "difference_high": 0.05, "better": False}, r"\(.*\): not confirmed to be better\."),
+        (
+            {"difference_low": -0.01, "difference_high": 0.05, "better": False},
+            r"\(.*\): not confirmed to be better, so",
+        ),
         ({"better": None}, r"points: too few seeds to tell whether it is better\."),
     ],
 )

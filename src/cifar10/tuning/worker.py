@@ -172,12 +172,13 @@ def _line(study: Study, claimed: Claimed) -> str:
         "pruned": f"pruned after {len(trial.val_accuracies)} epochs, validation {accuracy}",
         "failed": f"failed: {trial.message}",
     }[trial.state]
+    head = f"{study.plan.architecture}: "
+    tail = f"{outcome}; {describe(trial.options)}"
+    if not study.plan.space:
+        finished = sum(each.options in study.plan.queue for each in trials)
+        return f"{head}confirming training {trial.number} ({finished} of {len(study.plan.queue)} finished): {tail}"
     complete = [(each.val_accuracy or 0.0, -each.number) for each in trials if each.state == "complete"]
     best = max(complete, default=None)
     so_far = f"best so far {best[0]:.2%} (trial {-best[1]})" if best else "none complete so far"
     of = f" of {study.plan.trials}" if study.plan.trials else ""
-    name = "trial" if study.plan.space else "confirming training"
-    return (
-        f"{study.plan.architecture}: {name} {trial.number} ({len(trials)}{of} finished): {outcome}; "
-        f"{describe(trial.options)}; {so_far}"
-    )
+    return f"{head}trial {trial.number} ({len(trials)}{of} finished): {tail}; {so_far}"

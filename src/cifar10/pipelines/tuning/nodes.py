@@ -101,7 +101,7 @@ def confirmer(architecture: str) -> Callable:
             raise InputError(
                 f"{architecture}.trials are of other data. Search again: kedro run --pipelines=tune_{architecture}"
             )
-        seeds = [parsed.seed + number for number in range(1, options.confirm_seeds + 1)]
+        seeds = [(parsed.seed + number) % 2**32 for number in range(1, options.confirm_seeds + 1)]
         best = _candidates(trials, options.confirm_top)
         recipes = [{}, *(trial.options for trial in best)] if best else []
         plan = Plan(
@@ -250,7 +250,7 @@ def _story(trials: Trials, confirmed: Confirmed, best: ConfirmedRecipe | None) -
         interval = f" (95% CI {100 * best.difference_low:+.2f} to {100 * best.difference_high:+.2f})"
     verdict = {
         True: "significantly better",
-        False: "not confirmed to be better",
+        False: "not confirmed to be better, so keep the recipe before",
         None: "too few seeds to tell whether it is better",
     }[best.better]
     return [*lines, f"Difference {100 * best.difference:+.2f} points{interval}: {verdict}."]
