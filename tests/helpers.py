@@ -11,7 +11,7 @@ import numpy as np
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from cifar10.contracts import Costs, Evaluation, Evaluations, Metrics, Pair, Record, Row
+from cifar10.contracts import Costs, Evaluation, Evaluations, Metrics, Pair, Record, Row, Trial, Trials
 
 PROJECT = Path(__file__).parents[1]
 CLASS_NAMES = ["disc", "ring", "square", "frame", "diamond", "triangle", "plus", "saltire", "bars", "posts"]
@@ -212,3 +212,34 @@ def make_evaluations(*rows: Evaluation | Row, pairs=(), class_names=CLASS_NAMES)
         rows=[row if isinstance(row, Row) else make_row(row) for row in rows],
         pairs=list(pairs),
     )
+
+
+def make_trial(number=0, state="complete", val_accuracy=0.8, options=None, **changes) -> Trial:
+    """Return a trial with this result after each of two epochs, with changes."""
+    values = {
+        "number": number,
+        "state": state,
+        "options": options or {"learning_rate": 0.001 * (number + 1), "schedule": "cosine"},
+        "val_accuracy": val_accuracy,
+        "val_accuracies": [] if val_accuracy is None else [val_accuracy] * 2,
+        "seconds": 60.0,
+    }
+    return Trial(**{**values, **changes})
+
+
+def make_trials(*trials: Trial, **changes) -> Trials:
+    """Return these trials of a study, with changes."""
+    values = {
+        "architecture": "simple_cnn",
+        "recipe": make_record(architecture="simple_cnn").recipe,
+        "data_version": "a data version",
+        "fidelity": {"epochs": 2},
+        "space": {
+            "learning_rate": {"low": 0.0001, "high": 0.1, "log": True},
+            "schedule": {"of": ["cosine", "plateau", None]},
+            "shift": {"low": 0, "high": 4},
+        },
+        "trials": list(trials),
+        "importance": {"learning_rate": 0.7, "schedule": 0.3},
+    }
+    return Trials(**{**values, **changes})

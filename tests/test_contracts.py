@@ -6,9 +6,29 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from cifar10.contracts import Artifact, Evaluations, Examples, PublishedModel, Record, Statistics, verify
+from cifar10.contracts import (
+    Artifact,
+    Confirmed,
+    ConfirmedRecipe,
+    Evaluations,
+    Examples,
+    PublishedModel,
+    Record,
+    Statistics,
+    Trials,
+    verify,
+)
 from cifar10.errors import InputError
-from tests.helpers import COSTS, make_evaluation, make_evaluations, make_pair, make_record, make_row
+from tests.helpers import (
+    COSTS,
+    make_evaluation,
+    make_evaluations,
+    make_pair,
+    make_record,
+    make_row,
+    make_trial,
+    make_trials,
+)
 
 EPOCH = {
     "phase": "training", "epoch": 1, "accuracy": 0.1, "loss": 2.0, "val_accuracy": None, "val_loss": None,
@@ -25,6 +45,17 @@ ARTIFACTS = {
     "Record": make_record(val_accuracy=0.123456789012345, history=[EPOCH, {**EPOCH, "val_accuracy": 0.5}]),
     "Record without validation": make_record(val_accuracy=None, recipe={"train_on": "all", "alpha": 1.0}),
     "Statistics": STATISTICS,
+    "Trials": make_trials(make_trial(), make_trial(1, "failed", None, message="not finite", options={"flip": None})),
+    "Confirmed": Confirmed(
+        architecture="vgg16",
+        data_version="a data version",
+        trials="abc",
+        seeds=[1, 2],
+        shipped=ConfirmedRecipe(
+            trial=None, options={}, val_accuracies=[0.9, None], mean=None, low=None, high=None, seconds=1.5
+        ),
+        candidates=[],
+    ),
     "Evaluations": make_evaluations(
         make_row(make_evaluation("vgg16"), older=(make_evaluation("vgg16", version="2026-01-02"),)),
         make_evaluation("vgg19", temperature=None, calibrated_reliability=None, roc_auc=None),
@@ -48,6 +79,8 @@ COMMANDS = {
     Statistics: "kedro run --pipelines=preprocessing",
     Evaluations: "kedro run --pipelines=evaluation",
     PublishedModel: "kedro run --pipelines=publish",
+    Trials: "kedro run --pipelines=tune_NAME",
+    Confirmed: "kedro run --pipelines=tune_NAME",
 }
 
 

@@ -118,6 +118,18 @@ def test_t_interval_is_that_of_scipy():
     assert metrics.t_interval([0.9, 0.91]) is None  # it would reach nine standard deviations to either side
 
 
+def test_recipes_are_compared_seed_by_seed():
+    first, second = [0.84, 0.83, 0.86], [0.81, 0.82, 0.82]
+    compared = metrics.compare_seeds(first, second)
+    expected = stats.ttest_rel(first, second)
+    assert compared.difference == pytest.approx(np.mean(first) - np.mean(second))
+    assert compared.interval == pytest.approx(tuple(expected.confidence_interval()))
+    assert compared.p_value == pytest.approx(expected.pvalue)
+    assert metrics.compare_seeds(first[:2], second[:2])[1:] == (None, None)
+    assert metrics.compare_seeds(first, first) == (0.0, (0.0, 0.0), 1.0)
+    assert metrics.compare_seeds([0.5, 0.5, 0.5], [0.25, 0.25, 0.25]) == (0.25, (0.25, 0.25), 0.0)
+
+
 @pytest.mark.parametrize(("first_only", "second_only"), [(5, 15), (0, 6), (40, 40), (0, 0), (123, 77)])
 def test_mcnemar_is_the_exact_binomial_test(first_only, second_only):
     """The sum over both tails, term by term."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -607,6 +607,134 @@ class Publication(NamedTuple):
 
     labels: Labels
     models: list[tuple[PublishedModel, Predictions]]
+
+
+class Trial(BaseModel):
+    """A recipe that was tried, and what validation says of it.
+
+    Attributes:
+        number: of the trial in its study, from 0. The first is the recipe that is tuned.
+        state: `complete`; `pruned`, because it was behind after an epoch; or `failed`, as `message` says.
+        options: of the recipe, as the trial had them; the others are those of the recipe.
+        val_accuracy: of its best epoch; None without an epoch.
+        val_accuracies: after each epoch.
+        seconds: of its epochs.
+        message: why it failed; else empty.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    number: int
+    state: Literal["complete", "pruned", "failed"]
+    options: dict[str, Any]
+    val_accuracy: float | None
+    val_accuracies: list[float]
+    seconds: float
+    message: str = ""
+
+
+class Trials(Artifact):
+    """The finished trials of a study.
+
+    Attributes:
+        architecture: its name.
+        recipe: that is tuned, at full length, as in `Record`.
+        data_version: that of `Statistics`.
+        fidelity: options of the recipe of which the trials had less: `epochs`, `examples`.
+        space: the values of each option that was tuned.
+        trials: in the order in which they began.
+        importance: option -> its share in what tells the best tenth of the complete trials from all; empty if unknown.
+    """
+
+    MADE_BY = "kedro run --pipelines=tune_NAME"
+
+    architecture: str
+    recipe: dict[str, Any]
+    data_version: str
+    fidelity: dict[str, int]
+    space: dict[str, dict[str, Any]]
+    trials: list[Trial]
+    importance: dict[str, float]
+
+    @cached_property
+    def digest(self) -> str:
+        """The first 12 digits of its SHA-256, by which artifacts that are made from it can be recognised."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+
+    @property
+    def best(self) -> list[Trial]:
+        """The complete trials, the best validation accuracy first; of equal ones, the earlier first."""
+        complete = [trial for trial in self.trials if trial.state == "complete"]
+        return sorted(complete, key=lambda trial: -(trial.val_accuracy or 0.0))
+
+    @property
+    def summary(self) -> str:
+        """How many trials of what fidelity they are, as a caption says it."""
+        states = [trial.state for trial in self.trials]
+        parts = [f"{states.count(state)} {state}" for state in ("complete", "pruned", "failed") if state in states]
+        epochs, all_epochs = self.fidelity.get("epochs"), self.recipe["epochs"]
+        length = f"{epochs} of {all_epochs} epochs" if epochs else f"all {all_epochs} epochs"
+        if "epochs" in self.space:
+            length = "various epochs"
+        examples = self.fidelity.get("examples") or self.recipe["examples"]
+        images = f"{examples:,}" if examples else "all"
+        return f"{len(states)} trials ({', '.join(parts)}) of {length} on {images} images"
+
+
+class ConfirmedRecipe(BaseModel):
+    """A recipe at full length, with several seeds, beside the recipe that was tuned.
+
+    Attributes:
+        trial: number of the trial that had it; None: the recipe that was tuned.
+        options: in which it differs from that.
+        val_accuracies: with each seed; None where the training failed.
+        mean: of these; None if a training failed.
+        low: lower end of the 95% interval of the mean, None for fewer than three seeds; `high` likewise.
+        difference: mean minus that of the recipe that was tuned, over pairs of trainings of the same seed.
+        difference_low: lower end of the 95% interval of the difference; `difference_high` likewise.
+        p_value: of a paired t-test, corrected for the number of recipes compared (Holm 1979).
+        better: whether it is significantly better; None if too few seeds can tell.
+        seconds: of all its trainings.
+        message: why a training failed; else empty.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trial: int | None
+    options: dict[str, Any]
+    val_accuracies: list[float | None]
+    mean: float | None
+    low: float | None
+    high: float | None
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+    p_value: float | None = None
+    better: bool | None = None
+    seconds: float
+    message: str = ""
+
+
+class Confirmed(Artifact):
+    """Trials whose recipes were trained at full length, beside the recipe that was tuned.
+
+    Attributes:
+        architecture: its name.
+        data_version: that of `Statistics`.
+        trials: `Trials.digest` of those among which they are the best.
+        seeds: of the trainings, which no trial had.
+        shipped: the recipe that was tuned.
+        candidates: the best trials, the best mean first; empty if no trial was better than the first.
+    """
+
+    MADE_BY = "kedro run --pipelines=tune_NAME"
+
+    architecture: str
+    data_version: str
+    trials: str
+    seeds: list[int]
+    shipped: ConfirmedRecipe
+    candidates: list[ConfirmedRecipe]
 
 
 class Export(NamedTuple):

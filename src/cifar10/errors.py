@@ -28,6 +28,10 @@ def _printable(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
+class RecipeError(InputError):
+    """A recipe that cannot be trained, although its options are valid: another recipe can be."""
+
+
 @contextmanager
 def readable(path: Path, advice: str) -> Iterator[None]:
     """Raise `InputError` with the name of a file, whatever goes wrong while it is read.

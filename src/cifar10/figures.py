@@ -1,7 +1,7 @@
 """The figures of the project, one function each. They draw their arguments and read no files."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
-from cifar10.contracts import Evaluations, Examples, Row, TrainedModel
+from cifar10.contracts import Evaluations, Examples, Row, TrainedModel, Trial, Trials
 from cifar10.metrics import pareto_front
 
 # From the palette of Okabe and Ito (2008), which is safe for all kinds of colour vision.
@@ -381,6 +381,105 @@ def benchmark(table: pd.DataFrame) -> Figure:
         axis.grid(axis="x", alpha=0.3)
         axis.set_axisbelow(True)
     return figure
+
+
+def tuning_history(trials: Trials) -> Figure:
+    """Draw the validation accuracy of each trial in their order, and the best complete one so far."""
+    figure = _tuning_figure(trials, 8, 3.8)
+    axis = figure.subplots()
+    _draw_trials(axis, trials, lambda trial: trial.number)
+    complete = [trial for trial in trials.trials if trial.state == "complete"]
+    best = np.maximum.accumulate([_accuracy(trial) for trial in complete])
+    axis.step([trial.number for trial in complete], best, where="post", color=ORANGE, label="best so far")
+    for trial in trials.trials:
+        if trial.state == "failed":
+            axis.axvline(trial.number, color=PINK, linestyle=":", linewidth=1, label="failed")
+    axis.set(xlabel="trial")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
+    return figure
+
+
+def tuning_importance(trials: Trials) -> Figure:
+    """Draw how much each option tells the best tenth of the complete trials from all of them."""
+    shares = pd.Series(trials.importance, dtype=float).sort_values(ascending=False)
+    figure = _tuning_figure(trials, 8, 1.4 + 0.36 * max(len(shares), 1))
+    axis = figure.subplots()
+    if shares.empty:
+        axis.axis("off")
+        axis.text(0.5, 0.5, "too few complete trials", ha="center", va="center")
+        return figure
+    _bars(axis, np.arange(len(shares)), shares, "share in what tells the best tenth of trials (PED-ANOVA)", "{:.2f}")
+    axis.set(yticks=range(len(shares)), yticklabels=list(shares.index), ylim=(len(shares) - 0.5, -0.5))
+    return figure
+
+
+def tuning_slices(trials: Trials) -> Figure:
+    """Draw validation accuracy against each option that was tuned, one panel per option."""
+    columns = min(4, len(trials.space))
+    rows = -(-len(trials.space) // columns)
+    figure = _tuning_figure(trials, max(2.7 * columns, 8), 2.4 * rows + 0.8)
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for axis in panels.flat[len(trials.space) :]:
+        axis.axis("off")
+    for axis, (option, values) in zip(panels.flat, trials.space.items(), strict=False):
+        choices = values.get("of")
+
+        def place(trial: Trial, option: str = option, choices: list | None = choices) -> Any:
+            value = trial.options.get(option, np.nan)
+            return choices.index(value) if choices and value in choices else value
+
+        _draw_trials(axis, trials, place)
+        axis.set(xlabel=option, ylabel="")
+        if choices:
+            axis.set_xticks(range(len(choices)), ["null" if each is None else str(each) for each in choices])
+            axis.set(xlim=(-0.5, len(choices) - 0.5))
+            continue
+        low, high = values["low"], values["high"]
+        if values.get("log"):
+            axis.set(xscale="log", xlim=(low / (high / low) ** 0.05, high * (high / low) ** 0.05))
+            axis.xaxis.set_minor_formatter(NullFormatter())
+        else:
+            axis.set(xlim=(low - 0.05 * (high - low), high + 0.05 * (high - low)))
+            axis.xaxis.set_major_locator(MaxNLocator(4, integer=isinstance(low, int) and high - low > 1))
+    figure.supylabel("validation accuracy", fontsize="medium")
+    handles = panels.flat[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def _tuning_figure(trials: Trials, width: float, height: float) -> Figure:
+    figure = _figure(width, height)
+    figure.suptitle(f"{trials.architecture}: {trials.summary}", fontsize="medium")
+    return figure
+
+
+def _draw_trials(axis: Any, trials: Trials, place: Callable[[Trial], Any]) -> None:
+    """Draw the validation accuracy of trials at these places: complete ones filled, the recipe that is tuned apart."""
+    for label, colour, fill, wanted in (
+        ("pruned", GREY, "none", lambda trial: trial.state == "pruned"),
+        ("complete", BLUE, BLUE, lambda trial: trial.state == "complete" and trial.number),
+        ("the recipe", GREEN, GREEN, lambda trial: trial.state == "complete" and not trial.number),
+    ):
+        chosen = [trial for trial in trials.trials if trial.val_accuracy is not None and wanted(trial)]
+        marker = {"the recipe": "D"}.get(label, "o")
+        axis.plot(
+            [place(trial) for trial in chosen],
+            [_accuracy(trial) for trial in chosen],
+            marker,
+            color=colour,
+            markerfacecolor=fill,
+            markersize=5,
+            label=label,
+        )
+    axis.set(ylabel="validation accuracy")
+    axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axis.grid(alpha=0.3)
+
+
+def _accuracy(trial: Trial) -> float:
+    return trial.val_accuracy or 0.0
 
 
 def to_svg(figure: Figure) -> str:

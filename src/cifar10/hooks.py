@@ -20,6 +20,7 @@ from cifar10.errors import InputError
 from cifar10.keras_settings import check_backend
 from cifar10.training.recipe import RECIPES, Recipe, TransferRecipe
 from cifar10.training.subset import check_examples
+from cifar10.tuning.options import check_tuning
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,14 @@ class ProjectHooks:
             if isinstance(dataset, LocalDataset):
                 dataset.check(f"kedro run --pipelines={_maker(name)}{run_log.same_data(run_params)}")
         run_log.log_versions(pipeline, catalog)
-        _check_backbones(self.recipes)
+        tuned = {
+            name: recipe.model_validate(catalog.load(f"params:{name}"))
+            for name, recipe in RECIPES.items()
+            if {f"{name}.trials", f"{name}.confirmed"} & pipeline.all_outputs()
+        }
+        for name in tuned:
+            check_tuning(name, catalog.load(f"params:{name}"), catalog.load("params:tuning"))
+        _check_backbones({**self.recipes, **tuned})
         self.lines = run_log.OneLinePerNode()
         self.lines.install()
 

@@ -38,6 +38,33 @@ def t_interval(values: Sequence[float]) -> Interval | None:
     return Interval(float(np.mean(values) - half), float(np.mean(values) + half))
 
 
+class SeedComparison(NamedTuple):
+    """How two recipes differ over trainings with the same seeds.
+
+    Attributes:
+        difference: mean metric of the first minus that of the second.
+        interval: 95% interval of the difference; None for fewer than `MIN_SEEDS`.
+        p_value: of the paired t-test; None for fewer than `MIN_SEEDS`.
+    """
+
+    difference: float
+    interval: Interval | None
+    p_value: float | None
+
+
+def compare_seeds(first: Sequence[float], second: Sequence[float]) -> SeedComparison:
+    """Compare two recipes by a metric of their trainings, in the same order of seeds (Student 1908)."""
+    differences = np.subtract(first, second)
+    interval = t_interval(differences.tolist())
+    p_value = None
+    if interval:
+        from scipy.stats import ttest_1samp
+
+        spread = float(np.ptp(differences))
+        p_value = float(ttest_1samp(differences, 0).pvalue) if spread else float(not differences.any())
+    return SeedComparison(float(differences.mean()), interval, p_value)
+
+
 def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Return the share of images whose most probable class is the true one."""
     return float((probabilities.argmax(axis=1) == labels).mean())

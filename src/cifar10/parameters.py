@@ -11,6 +11,8 @@ from cifar10.pipelines.publish.nodes import Publish
 from cifar10.pipelines.robustness.nodes import Robustness
 from cifar10.pipelines.selection import WinnerOrKnown
 from cifar10.training.recipe import RECIPES
+from cifar10.tuning.options import Fidelity, Tuning
+from cifar10.tuning.space import Values
 
 
 class _Shared(BaseModel):
@@ -36,6 +38,7 @@ class _Shared(BaseModel):
     architecture: WinnerOrKnown
     export: ExportOptions
     benchmark: Benchmark
+    tuning: Tuning
 
 
 _recipes: Any = {name: (recipe, ...) for name, recipe in RECIPES.items()}
@@ -66,6 +69,7 @@ def _problem(location: tuple[int | str, ...], kind: str, message: str, value: An
             "robustness": Robustness,
             "publish": Publish,
             "export": ExportOptions,
+            "tuning": Tuning if len(location) < 3 else Fidelity if location[1] == "fidelity" else Values,
         }
         fields = (blocks[str(location[0])] if len(location) > 1 else Parameters).model_fields
         return f"{name}: no such parameter; {did_you_mean(str(location[-1]), fields)}"

@@ -17,13 +17,14 @@ from cifar10.pipelines import (
     reporting,
     robustness,
     training,
+    tuning,
 )
 
 LAPTOP_RUN = ("simple_cnn", "deep_cnn")  # what `kedro run` trains and compares, within an hour on two cores with AVX2
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Return all pipelines: the stages, `train_NAME` for each architecture, and the laptop run as the default."""
+    """Return all pipelines: the stages, `train_NAME` and `tune_NAME` of each architecture, and the laptop run."""
     # Kedro reserves dots for datasets of their node's namespace. Here they belong to their architecture, so that all
     # stages know `vgg16.model` by the same name.
     warnings.filterwarnings("ignore", message="One or more dataset names contain '.' characters")
@@ -41,6 +42,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "benchmark": benchmark.create_pipeline(ARCHITECTURES),
     }
     trainings = {f"train_{name}": training.create_pipeline(name) for name in ARCHITECTURES}
+    tunings = {f"tune_{name}": tuning.create_pipeline(name) for name in ARCHITECTURES}
     laptop_run = (
         stages["ingestion"]
         + stages["preprocessing"]
@@ -48,4 +50,4 @@ def register_pipelines() -> dict[str, Pipeline]:
         + evaluation.create_pipeline(LAPTOP_RUN)
         + stages["reporting"]
     )
-    return {"__default__": laptop_run, **stages, **trainings}
+    return {"__default__": laptop_run, **stages, **trainings, **tunings}

@@ -29,6 +29,7 @@ from cifar10.contracts import Examples, Predictions, Statistics, TrainedModel, v
 from cifar10.datasets.arrays import ExamplesDataset, PredictionsDataset, PredictionStore
 from cifar10.datasets.files import (
     AllEvaluationsDataset,
+    BlockDataset,
     CSVDataset,
     EvaluationsDataset,
     FigureDataset,
@@ -36,11 +37,12 @@ from cifar10.datasets.files import (
     JSONDataset,
     StatisticsDataset,
     TextDataset,
+    TrialsDataset,
 )
 from cifar10.datasets.model import ModelDataset
 from cifar10.errors import InputError
 from cifar10.pruning import VERSION
-from tests.helpers import make_evaluation, make_evaluations, make_record
+from tests.helpers import make_evaluation, make_evaluations, make_record, make_trial, make_trials
 
 EXAMPLES = Examples((np.arange(2 * 3072) % 251).astype(np.uint8).reshape(2, 32, 32, 3), np.array([3, 4], np.uint8))
 OTHERS = Examples(255 - EXAMPLES.images, np.array([5, 6], np.uint8))
@@ -67,7 +69,9 @@ SAVES = [
     (ExamplesDataset, EXAMPLES, "npz"),
     (StatisticsDataset, STATISTICS, "json"),
     (EvaluationsDataset, make_evaluations(make_evaluation()), "json"),
+    (TrialsDataset, make_trials(make_trial()), "json"),
     (JSONDataset, {"a": [1, 2]}, "json"),
+    (BlockDataset, "# A comment.\nsimple_cnn:\n  epochs: 3\n", "yml"),
     (TextDataset, "some text", "txt"),
     (CSVDataset, pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.25]}), "csv"),
     (FigureDataset, Figure(), "png"),
@@ -590,6 +594,11 @@ PREVIEWS = {
     JSONDataset: ("JSONPreview", lambda preview: json.loads(preview) == {"a": [1, 2]}),
     StatisticsDataset: ("JSONPreview", lambda preview: json.loads(preview)["data_version"] == "def"),
     EvaluationsDataset: ("JSONPreview", lambda preview: json.loads(preview)["data_version"] == "a data version"),
+    TrialsDataset: ("JSONPreview", lambda preview: json.loads(preview)["trials"][0]["number"] == 0),
+    BlockDataset: (
+        "JSONPreview",
+        lambda preview: json.loads(preview) == {"comment": ["A comment."], "simple_cnn": {"epochs": 3}},
+    ),
     FigureDataset: ("ImagePreview", lambda preview: base64.b64decode(preview).startswith(b"\x89PNG")),
 }
 

@@ -390,3 +390,23 @@ def test_jax_trains_and_predicts_too():
         command, cwd=PROJECT, env={**os.environ, "KERAS_BACKEND": "jax"}, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stdout[-3000:]
+
+
+def test_each_epoch_is_reported_once_it_is_saved(splits, statistics, recipe, checkpoints):
+    """An exception of `report` leaves a training that can be resumed, which first reports the epochs before."""
+    options = recipe(epochs=3, batch_size=50)
+    reported = []
+
+    def report(row):
+        reported.append((row["epoch"], len(list(checkpoints.folder.glob("*/epoch_*.npz")))))
+        if len(reported) == 2:
+            raise StopIteration
+
+    def train():
+        return fit("simple_cnn", *splits, statistics, CLASS_NAMES, options, checkpoints, report)
+
+    with pytest.raises(StopIteration):
+        train()
+    train()
+    assert [epoch for epoch, _ in reported] == [1, 2, 1, 2, 3]
+    assert all(saved == min(epoch, 2) for epoch, saved in reported[:2])

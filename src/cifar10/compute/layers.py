@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import keras
 from keras import layers
 
-from cifar10.errors import InputError
+from cifar10.errors import RecipeError
 
 
 def walk_layers(network: keras.Model) -> Iterator[keras.Layer]:
@@ -44,14 +44,14 @@ def at_resolution(
         layer: from a layer of the network to its counterpart; by default the same layer, with the same weights.
 
     Raises:
-        InputError: pooling leaves nothing of images of that size, or a dense layer needs others.
+        RecipeError: pooling leaves nothing of images of that size, or a dense layer needs others.
     """
     inputs = keras.Input((size, size, network.input_shape[-1]))
     functional = keras.Model(network.inputs[0], network.outputs[0], name=network.name)  # it may be sequential
     try:
         return keras.models.clone_model(functional, input_tensors=inputs, clone_function=layer)
     except ValueError as error:
-        raise InputError(
+        raise RecipeError(
             f"{network.name}: it cannot be trained on images of {size} pixels, because its pooling or dense layers "
             f"need more of them. Remove {size} from its resolutions, or set {network.name}.resolutions=null."
         ) from error

@@ -1,10 +1,12 @@
 """Tables, text, figures and artifacts in files, saved completely or not at all."""
 
 import csv
+import json as standard_json
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 from xml.etree import ElementTree
 
+import yaml
 from kedro.io import DatasetError
 from kedro_datasets import json, matplotlib, pandas, text
 from kedro_datasets._typing import ImagePreview, JSONPreview, TablePreview
@@ -12,7 +14,7 @@ from matplotlib.figure import Figure
 
 from cifar10 import figures
 from cifar10.atomic import atomic, atomic_folder
-from cifar10.contracts import Artifact, Evaluations, Statistics
+from cifar10.contracts import Artifact, Confirmed, Evaluations, Statistics, Trials
 from cifar10.datasets.artifact import LocalDataset, WrappedDataset
 from cifar10.errors import readable
 
@@ -57,6 +59,16 @@ class TextDataset(WrappedDataset):
     """Text."""
 
     WRAPPED = text.TextDataset
+
+
+class BlockDataset(TextDataset):
+    """A block of parameters as YAML, with its comment; it is loaded and saved as text."""
+
+    def preview(self) -> JSONPreview:
+        """Return the block and its comment for Kedro-Viz."""
+        text = self.load()
+        comment = [line.removeprefix("# ") for line in text.splitlines() if line.startswith("# ")]
+        return JSONPreview(standard_json.dumps({"comment": comment, **yaml.safe_load(text)}))
 
 
 class FigureDataset(WrappedDataset):
@@ -144,6 +156,18 @@ class EvaluationsDataset(ArtifactDataset):
     """`Evaluations` as JSON."""
 
     ARTIFACT = Evaluations
+
+
+class TrialsDataset(ArtifactDataset):
+    """`Trials` as JSON."""
+
+    ARTIFACT = Trials
+
+
+class ConfirmedDataset(ArtifactDataset):
+    """`Confirmed` as JSON."""
+
+    ARTIFACT = Confirmed
 
 
 class AllEvaluationsDataset(LocalDataset):

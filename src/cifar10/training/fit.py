@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -12,7 +13,7 @@ from cifar10.compute.batches import one_hot
 from cifar10.compute.device import choose_compute_dtype, cores, describe, has_gpu, make_deterministic
 from cifar10.compute.portable import OLDEST_KERAS
 from cifar10.compute.provenance import provenance
-from cifar10.contracts import Examples, LayerSummary, Phase, Record, Statistics, TrainedModel, verify
+from cifar10.contracts import Epoch, Examples, LayerSummary, Phase, Record, Statistics, TrainedModel, verify
 from cifar10.errors import InputError
 from cifar10.training.accelerate import accelerate, copy_back
 from cifar10.training.augmentation import Augmentation, flip_half, make_mixing
@@ -39,6 +40,7 @@ def fit(
     class_names: list[str],
     recipe: Recipe,
     checkpoints: Checkpoints,
+    report: Callable[[Epoch], None] = lambda row: None,
 ) -> tuple[TrainedModel, pd.DataFrame]:
     """Fit, and restore the epoch with the best validation accuracy.
 
@@ -53,6 +55,8 @@ def fit(
         class_names: in the order of the labels.
         recipe: everything else. With `train_on: all` the val split is trained on too, and the last epoch kept.
         checkpoints: of this architecture.
+        report: called with each epoch once it is saved, and when a training is resumed, first with those before. What
+            it raises ends the training, which can be resumed.
 
     Returns:
         The trained model, and its history: one row per epoch, with the fields of `Epoch`.
@@ -60,7 +64,8 @@ def fit(
     Raises:
         InputError: the splits are not those of `statistics`, there are fewer examples than the recipe asks for, the
             weights of a backbone are not available, another run trains the same, a checkpoint cannot be resumed here,
-            the loss is not finite, or memory or disk are full.
+            or the disk is full.
+        RecipeError: the loss is not finite, there is not enough memory, or the network refuses the resolutions.
     """
     verify(statistics.digests, train=train, val=val)
     train, val = training_images(name, train, val, train_on=recipe.train_on, examples=recipe.examples, seed=recipe.seed)
@@ -75,10 +80,12 @@ def fit(
         _announce(network, recipe, len(train), facts["compute_dtype"])
 
         progress = Progress(
-            accelerate(network, facts["compute_dtype"], recipe.accumulate), checkpoints, identity, facts
+            accelerate(network, facts["compute_dtype"], recipe.accumulate), checkpoints, identity, facts, report
         )
         if checkpoint:
             progress.resume(checkpoint)
+        for row in progress.history:
+            report(row)
         try:
             _run_phases(train, val, statistics, len(class_names), recipe, progress)
         except KeyboardInterrupt as error:

@@ -17,7 +17,7 @@ from cifar10.compute.energy import joules, read_counters
 from cifar10.compute.layers import matrices
 from cifar10.compute.live import Show, TrainingProgress, live
 from cifar10.contracts import Epoch
-from cifar10.errors import InputError
+from cifar10.errors import RecipeError
 from cifar10.training.model import TrainingModel
 from cifar10.training.optimizers import make_optimizer
 from cifar10.training.progress import Progress
@@ -58,7 +58,7 @@ def optimise(
         learning_rate: the option that sets it, for the message of a loss that is not finite.
 
     Raises:
-        InputError: the loss is not finite, or there is not enough memory.
+        RecipeError: the loss is not finite, or there is not enough memory.
     """
     optimizer = compile_by(recipe, model, len(targets), progress.facts["compute_dtype"])
     variables = [*model.state(), *optimizer.variables]
@@ -83,6 +83,7 @@ def optimise(
             )
             progress.add(row, variables)
             _log(name, row, len(rows) + 1, recipe, len(targets))
+            progress.report(row)
     progress.network.set_weights(progress.best_weights)
 
 
@@ -146,11 +147,11 @@ class _Epochs:
             if "float" in variable.dtype and not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
                 raise self.diverged("weights are not finite", self.model.steps)
 
-    def diverged(self, what: str, step: keras.Variable) -> InputError:
+    def diverged(self, what: str, step: keras.Variable) -> RecipeError:
         """Return the error for what is not finite since that step."""
         at = int(keras.ops.convert_to_numpy(step))
         warmup = "a longer warmup or " if "warmup" in SCHEDULES[self.recipe.schedule].options else ""
-        return InputError(
+        return RecipeError(
             f"{self.name}: the {what} since training step {at}. Training stopped, and the epochs before this one are "
             f"saved. Lower its {self.learning_rate} (now {self.recipe.learning_rate:g}), give it {warmup}a "
             f"gradient_clip, or set {self.name}.compute_dtype=float32."
@@ -198,7 +199,7 @@ def enough_memory(name: str, batch_size: int, option: str) -> Iterator[None]:
     """Say which option to lower when memory runs out, for which each backend has an error of its own.
 
     Raises:
-        InputError: memory ran out.
+        RecipeError: memory ran out.
     """
     try:
         yield
@@ -207,7 +208,7 @@ def enough_memory(name: str, batch_size: int, option: str) -> Iterator[None]:
             sign in str(error) for sign in ("RESOURCE_EXHAUSTED", "OOM when", "out of memory", "Out of memory")
         ):
             raise
-        raise InputError(
+        raise RecipeError(
             f"{name}: there is not enough memory for batches of {batch_size} images. The epochs before this one are "
             f"saved. Lower its {option}."
         ) from error
@@ -216,7 +217,7 @@ def enough_memory(name: str, batch_size: int, option: str) -> Iterator[None]:
 class _StopAtNaN(keras.callbacks.Callback):
     """Stop at the first step whose loss is not finite, before anything is saved."""
 
-    def __init__(self, diverged: Callable[[str, keras.Variable], InputError]) -> None:
+    def __init__(self, diverged: Callable[[str, keras.Variable], RecipeError]) -> None:
         super().__init__()
         self.diverged = diverged
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ class Progress:
         checkpoints: where each epoch is saved.
         identity: of this training among the checkpoints.
         facts: what a resumed run takes over from the one before it: compute dtype and provenance.
+        report: called with each epoch once it is saved; what it raises ends the training, which can be resumed.
         history: one row per epoch, of all phases.
         best_epoch: from 1; 0 before the first.
         best_weights: of the network in that epoch.
@@ -35,6 +37,7 @@ class Progress:
     checkpoints: Checkpoints
     identity: dict[str, Any]
     facts: dict[str, Any]
+    report: Callable[[Epoch], None] = lambda row: None
     history: list[Epoch] = field(default_factory=list)
     best_epoch: int = 0
     best_weights: list[np.ndarray] = field(default_factory=list)
