@@ -91,6 +91,26 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         raise
 
 
+def check_writable(folder: Path) -> None:
+    """Check that files can be saved in a folder, which need not exist yet.
+
+    Raises:
+        InputError: it or a folder around it is a file, a link to nowhere, or not writable.
+    """
+    existing = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    if existing.is_dir():
+        why = "" if os.access(existing, os.W_OK | os.X_OK) else "is not writable"
+    elif existing.is_symlink():
+        why = f"is a link to {existing.readlink()}, which does not exist, as where a drive is not connected"
+    else:
+        why = "is a file"
+    if why:
+        raise InputError(
+            f"Nothing can be saved in {folder}, because {existing} {why}. Change that, or use another data folder with "
+            "--params=data_root=FOLDER."
+        )
+
+
 def new_folder(folder: Path) -> list[Path]:
     """Create a folder, and return it with those created around it, innermost first; an empty list if it exists.
 
@@ -102,9 +122,9 @@ def new_folder(folder: Path) -> list[Path]:
     created = _missing(folder)
     try:
         folder.mkdir(parents=True)
-    except FileExistsError:
-        return []
     except OSError as error:
+        if isinstance(error, FileExistsError) and folder.parent.is_dir():  # and no link to nowhere
+            return []
         remove_empty(created)
         raise unwritable(folder, error) from error
     return created
