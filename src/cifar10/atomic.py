@@ -30,7 +30,7 @@ def atomic(target: Path) -> Iterator[Path]:
     unfinished = target.with_name(f"{UNFINISHED}{secrets.token_hex(4)}-{target.name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(target)
+        remove_abandoned(target)
         yield unfinished
         with unfinished.open("rb+") as file:
             os.fsync(file.fileno())
@@ -51,12 +51,17 @@ def share(path: Path) -> None:
         path.chmod(0o666 & ~umask)
 
 
-def _remove_abandoned(target: Path) -> None:
-    """Remove temporary files of this target that a killed run has left behind."""
+def remove_abandoned(target: Path) -> None:
+    """Remove temporary files and folders of this target that a killed run has left behind."""
     for path in target.parent.glob(f"{UNFINISHED}*-{glob.escape(target.name)}"):
         with suppress(OSError):  # another run may be doing the same
-            if time.time() - path.stat().st_mtime > ABANDONED:
-                path.unlink()
+            if is_abandoned(path):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def is_abandoned(path: Path) -> bool:
+    """Return whether nothing in a file or folder has been changed for an hour."""
+    return time.time() - max(each.stat().st_mtime for each in (path, *path.rglob("*"))) > ABANDONED
 
 
 def unwritable(target: Path, error: OSError) -> InputError:

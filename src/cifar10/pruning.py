@@ -1,11 +1,10 @@
 """Find and delete old versions of artifacts, and what killed runs have left behind."""
 
 import shutil
-import time
 from pathlib import Path
 from typing import NamedTuple
 
-from cifar10.atomic import ABANDONED, UNFINISHED
+from cifar10.atomic import UNFINISHED, is_abandoned
 from cifar10.contracts import Evaluations
 from cifar10.datasets.artifact import VERSION, is_version, version_files
 from cifar10.errors import InputError
@@ -46,7 +45,7 @@ def old_versions(root: Path, keep: int) -> list[OldVersion]:
         folders = sorted(path for path in artifact.iterdir() if path.is_dir() and VERSION.fullmatch(path.name))
         whole = [folder for folder in folders if is_version(folder)]
         remains += sorted(artifact.glob(f"{DELETED}*"))
-        remains += [folder for folder in folders if folder not in whole and _is_abandoned(folder)]
+        remains += [folder for folder in folders if folder not in whole and is_abandoned(folder)]
         remains += [path for folder in (artifact, *whole) for path in _unfinished(folder)]
         old += [folder for folder in whole[:-keep] if (artifact.name, folder.name) not in evaluated]
     for folder in sorted((root / PREDICTIONS).glob("*/")):
@@ -80,12 +79,7 @@ def delete(versions: list[OldVersion]) -> None:
 
 
 def _unfinished(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.glob(f"{UNFINISHED}*")) if _is_abandoned(path)]
-
-
-def _is_abandoned(path: Path) -> bool:
-    """Return whether nothing in it has been changed for an hour."""
-    return time.time() - max(each.stat().st_mtime for each in (path, *path.rglob("*"))) > ABANDONED
+    return [path for path in sorted(folder.glob(f"{UNFINISHED}*")) if is_abandoned(path)]
 
 
 def _megabytes(path: Path) -> float:
