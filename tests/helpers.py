@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import signal
 import struct
 import subprocess
 import sys
@@ -75,6 +76,27 @@ def kedro(*arguments: str, input: str | None = None, **environment: str) -> subp
         text=True,
         check=False,
     )
+
+
+def launch(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """Start `kedro ...` as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "kedro", *arguments],
+        cwd=PROJECT,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        # If a shell runs the tests in the background, their child processes ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def kill(process: subprocess.Popen) -> None:
+    """End a process and its children at once."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def run(

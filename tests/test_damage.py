@@ -67,7 +67,9 @@ def data(tmp_path_factory):
         training_digest=statistics.digests["train"],
         history=[EPOCH],
     )
-    models = ModelDataset(filepath=str(folder / "06_models/simple_cnn.keras"), version=Version(None, "2026-01-01"))
+    models = ModelDataset(
+        filepath=str(folder / "06_models/simple_cnn.keras"), version=Version(None, "2026-01-01T00.00.00.000Z")
+    )
     models.save(TrainedModel(record, lambda: network))
     run(folder, "evaluation", "robustness", "reporting", **OPTIONS)
     Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(folder / "image.png")
@@ -90,7 +92,7 @@ def test_damaged_file_ends_in_one_sentence_with_its_name(copy, number, file, pip
         run(copy, pipeline, image=str(copy / "image.png"), **OPTIONS)
     text = message(error.value)
     if (file, pipeline) in ((NETWORK, "predict"), (NETWORK, "export")):
-        assert "simple_cnn in version 2026-01-01, which has been replaced or damaged" in text
+        assert "simple_cnn in version 2026-01-01T00.00.00.000Z, which has been replaced or damaged" in text
     else:
         assert text.startswith(str(path)), text
     assert "\n" not in text

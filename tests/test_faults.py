@@ -6,7 +6,6 @@ import random
 import re
 import signal
 import subprocess
-import sys
 import time
 
 import keras
@@ -14,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.helpers import PROJECT, run
+from tests.helpers import kill, launch, run
 
 # They differ in what a step depends on: dropout, mixing and a schedule that depends on the history; accumulated
 # gradients and momenta; two phases, of which the second stops early.
@@ -42,26 +41,10 @@ def prepared(tmp_path_factory):
 
 
 def start(root, name, builder_options):
-    """Start `kedro run --pipelines=train_NAME` as a process of its own."""
+    """Start `kedro run --pipelines=train_NAME`."""
     recipe = {**RECIPES[name], **builder_options(name)}
-    values = [f"{name}.{option}={value}" for option, value in recipe.items()]
-    command = [sys.executable, "-m", "kedro", "run", "--env=demo", f"--pipelines=train_{name}"]
-    return subprocess.Popen(
-        [*command, f"--params={','.join([f'data_root={root}', *values])}"],
-        cwd=PROJECT,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        # If a shell runs the tests in the background, their child processes ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-
-
-def kill(process):
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    values = [f"data_root={root}", *(f"{name}.{option}={value}" for option, value in recipe.items())]
+    return launch("run", "--env=demo", f"--pipelines=train_{name}", f"--params={','.join(values)}")
 
 
 def wait_for(process, sign):

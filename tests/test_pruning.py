@@ -215,6 +215,15 @@ def test_a_mistake_ends_the_command_in_one_message(tmp_path, command, arguments,
     assert all(len(list(path.iterdir())) == 2 for path in tmp_path.glob("*/08_reporting/report.html"))
 
 
+def test_what_may_not_be_read_is_named(command, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", "FOLDER")
+
+    monkeypatch.setattr(cli, "old_versions", refuse)
+    expected = "Error: FOLDER could not be read or written: Permission denied. Give this user the permission.\n"
+    assert command().output == expected
+
+
 def test_what_cannot_be_deleted_is_named(tmp_path, monkeypatch):
     for version in (V1, V2):
         make_model(tmp_path, "vgg16", version)

@@ -15,22 +15,23 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DatasetError
 from PIL import Image
 
-from cifar10 import figures, run_log
+from cifar10 import cli, figures, run_log
 from cifar10.architectures import ARCHITECTURES
 from cifar10.contracts import Evaluations, Examples, TrainedModel
 from cifar10.datasets.arrays import ExamplesDataset
+from cifar10.datasets.artifact import VERSION
 from cifar10.errors import InputError
 from cifar10.pipeline_registry import LAPTOP_RUN, register_pipelines
 from cifar10.pipelines.export.formats import FORMATS
 from cifar10.pipelines.predict.nodes import _temperature
 from cifar10.pipelines.reporting.nodes import labelled, rank
 from cifar10.pipelines.selection import choose, ranked_rows
-from cifar10.pruning import VERSION
 from cifar10.run_log import _leaderboard
 from tests.helpers import CLASS_NAMES, PROJECT, kedro, make_evaluation, make_evaluations, make_record, run
 
@@ -574,12 +575,12 @@ def test_pinned_version_from_the_command_line(data):
 )
 def test_a_version_that_would_not_be_used_is_refused(tmp_path, pipeline, dataset, message):
     for path in ("06_models/simple_cnn.keras", "08_reporting/evaluations.json"):
-        folder = tmp_path / path / "2026-01-01"
+        folder = tmp_path / path / "2026-01-01T00.00.00.000Z"
         folder.mkdir(parents=True)
         (folder / folder.parent.name).touch()
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(InputError, match=re.escape(message)) as error:
-        run(tmp_path, pipeline, load_versions={dataset: "2026-01-01"})
+        run(tmp_path, pipeline, load_versions={dataset: "2026-01-01T00.00.00.000Z"})
     assert str(error.value).startswith(f"--load-versions={dataset}: ")
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -598,14 +599,53 @@ def test_which_version_is_read_is_said_where_there_are_several(tmp_path, caplog)
         board = pd.read_csv(latest(tmp_path / "08_reporting/leaderboard.csv"), dtype=str)
         return board.evaluations[0], [each for each in caplog.messages if "reading version" in each]
 
-    save("2026-01-01", first)
+    save("2026-01-01T00.00.00.000Z", first)
     assert ranked() == (first.digest, [])
-    save("2026-01-02", second)
-    assert ranked() == (second.digest, ["evaluations: reading version 2026-01-02, one of 2"])
-    pinned = ranked(load_versions={"evaluations": "2026-01-01"})
-    assert pinned == (first.digest, ["evaluations: reading version 2026-01-01, one of 2"])
-    save("2026-01-03", new)
-    assert ranked() == (new.digest, ["evaluations: reading version 2026-01-03, one of 3"])
+    save("2026-01-02T00.00.00.000Z", second)
+    assert ranked() == (second.digest, ["evaluations: reading version 2026-01-02T00.00.00.000Z, one of 2"])
+    pinned = ranked(load_versions={"evaluations": "2026-01-01T00.00.00.000Z"})
+    assert pinned == (first.digest, ["evaluations: reading version 2026-01-01T00.00.00.000Z, one of 2"])
+    save("2026-01-03T00.00.00.000Z", new)
+    assert ranked() == (new.digest, ["evaluations: reading version 2026-01-03T00.00.00.000Z, one of 3"])
+
+
+@pytest.mark.parametrize("kind", ["link", "file", "read-only"])
+def test_a_run_that_cannot_save_is_refused_before_any_work(tmp_path, monkeypatch, caplog, kind):
+    """As where the drive to which a link points is not connected."""
+    place = tmp_path / "03_primary"
+    if kind == "link":
+        place.symlink_to(tmp_path / "drive")
+    elif kind == "file":
+        place.touch()
+    else:
+        place.mkdir()
+        monkeypatch.setattr("os.access", lambda path, mode: path != place)
+    reason = {
+        "link": "is a link to .*/drive, which does not exist",
+        "file": "is a file",
+        "read-only": "is not writable",
+    }
+    with pytest.raises(
+        InputError, match=rf"^Nothing can be saved in .*03_primary, because .*03_primary {reason[kind]}"
+    ):
+        run(tmp_path, "ingestion", "preprocessing")
+    assert "Completed node" not in caplog.text
+    assert list(tmp_path.iterdir()) == [place]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--params=simple_cnn.epochs=3", "--params=data_root=x"], "--params is given 2 times"),
+        (["--pipelines=training", "--env=demo", "--pipelines", "evaluation"], "--pipelines is given 2 times"),
+        (["-e", "demo", "--env=long", "--env=demo"], "--env is given 3 times"),
+    ],
+)
+def test_an_option_given_twice_is_refused(options, message):
+    """Of which Click would take the last without a word."""
+    result = CliRunner().invoke(cli.run, options)
+    assert (result.exit_code, result.output.count("Error: ")) == (1, 1), result.output
+    assert f"Error: {message}, of which only the last would count. Give it once; where it takes" in result.output
 
 
 def test_every_dataset_has_a_layer_and_every_node_a_stage():

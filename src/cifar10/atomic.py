@@ -30,7 +30,7 @@ def atomic(target: Path) -> Iterator[Path]:
     unfinished = target.with_name(f"{UNFINISHED}{secrets.token_hex(4)}-{target.name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(target)
+        remove_abandoned(target)
         yield unfinished
         with unfinished.open("rb+") as file:
             os.fsync(file.fileno())
@@ -51,12 +51,17 @@ def share(path: Path) -> None:
         path.chmod(0o666 & ~umask)
 
 
-def _remove_abandoned(target: Path) -> None:
-    """Remove temporary files of this target that a killed run has left behind."""
+def remove_abandoned(target: Path) -> None:
+    """Remove temporary files and folders of this target that a killed run has left behind."""
     for path in target.parent.glob(f"{UNFINISHED}*-{glob.escape(target.name)}"):
         with suppress(OSError):  # another run may be doing the same
-            if time.time() - path.stat().st_mtime > ABANDONED:
-                path.unlink()
+            if is_abandoned(path):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def is_abandoned(path: Path) -> bool:
+    """Return whether nothing in a file or folder has been changed for an hour."""
+    return time.time() - max(each.stat().st_mtime for each in (path, *path.rglob("*"))) > ABANDONED
 
 
 def unwritable(target: Path, error: OSError) -> InputError:
@@ -91,6 +96,26 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         raise
 
 
+def check_writable(folder: Path) -> None:
+    """Check that files can be saved in a folder, which need not exist yet.
+
+    Raises:
+        InputError: it or a folder around it is a file, a link to nowhere, or not writable.
+    """
+    existing = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    if existing.is_dir():
+        why = "" if os.access(existing, os.W_OK | os.X_OK) else "is not writable"
+    elif existing.is_symlink():
+        why = f"is a link to {existing.readlink()}, which does not exist, as where a drive is not connected"
+    else:
+        why = "is a file"
+    if why:
+        raise InputError(
+            f"Nothing can be saved in {folder}, because {existing} {why}. Change that, or use another data folder with "
+            "--params=data_root=FOLDER."
+        )
+
+
 def new_folder(folder: Path) -> list[Path]:
     """Create a folder, and return it with those created around it, innermost first; an empty list if it exists.
 
@@ -102,9 +127,9 @@ def new_folder(folder: Path) -> list[Path]:
     created = _missing(folder)
     try:
         folder.mkdir(parents=True)
-    except FileExistsError:
-        return []
     except OSError as error:
+        if isinstance(error, FileExistsError) and folder.parent.is_dir():  # and no link to nowhere
+            return []
         remove_empty(created)
         raise unwritable(folder, error) from error
     return created

@@ -19,7 +19,7 @@ from kedro.io import DatasetError
 from kedro.utils import find_kedro_project
 
 from cifar10 import run_options
-from cifar10.errors import InputError, reason
+from cifar10.errors import InputError, forbidden, reason
 from cifar10.pruning import delete, old_versions
 
 logger = logging.getLogger(__name__)
@@ -62,14 +62,19 @@ def _mistakes() -> Iterator[None]:
     """Show mistakes of the user as one message."""
     try:
         yield
-    except (InputError, DatasetError, MissingConfigException, yaml.YAMLError) as error:
+    except (InputError, DatasetError, MissingConfigException, PermissionError, yaml.YAMLError) as error:
         logger.debug("Where it happened:", exc_info=True)
         raise click.ClickException(_message(error)) from error
 
 
 def _message(error: BaseException) -> str:
     """Return the project's own message, if that is why Kedro failed; otherwise Kedro's."""
-    return next((str(cause) for cause in _causes(error) if isinstance(cause, InputError)), str(error))
+    for cause in _causes(error):
+        if isinstance(cause, InputError):
+            return str(cause)
+        if isinstance(cause, PermissionError):
+            return forbidden(cause)
+    return str(error)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -82,7 +87,14 @@ class _Command(click.Command):
     """A command that takes `--params`, whose values are read as YAML, and that can write on any terminal."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the options as Click does, and report a value that is not YAML as a mistake."""
+        """Parse the options as Click does; report a value that is not YAML, and an option that is given twice."""
+        _, _, given = self.make_parser(ctx).parse_args(list(args))
+        for option in given:
+            if given.count(option) > 1 and not getattr(option, "is_flag", False):
+                raise click.ClickException(
+                    f"{option.opts[0]} is given {given.count(option)} times, of which only the last would count. Give "
+                    "it once; where it takes several values, separate them by commas."
+                )
         try:
             return super().parse_args(ctx, args)
         except yaml.YAMLError as error:

@@ -49,6 +49,25 @@ def readable(path: Path, advice: str) -> Iterator[None]:
         raise InputError(f"{path} could not be read: {why}. {advice}") from error
 
 
+def entries(folder: Path) -> list[Path]:
+    """Return what is in a folder, sorted by name; nothing if there is no such folder.
+
+    Raises:
+        InputError: the folder may not be read. `Path.glob` would find nothing in it.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except PermissionError as error:
+        raise InputError(forbidden(error)) from error
+
+
+def forbidden(error: PermissionError) -> str:
+    """Return what to do about a file or folder that this user may not use."""
+    return f"{error.filename} could not be read or written: {error.strerror}. Give this user the permission."
+
+
 def reason(error: BaseException) -> str:
     """Return the first line of an error, without the memory addresses of objects in it."""
     text = re.sub(r" at 0x[0-9a-f]+", "", str(error)).strip().splitlines()

@@ -65,8 +65,8 @@ class ProjectHooks:
         Raises:
             InputError: something does not exist yet, and the message names the pipelines that create it; an artifact
                 is damaged or was written with another schema; it would write what the environment only reads; a version
-                is asked for that the run would not use; the runner or the backend of Keras cannot run it; or the
-                weights of a backbone are not available.
+                is asked for that the run would not use; nothing can be saved where it would save; the runner or the
+                backend of Keras cannot run it; or the weights of a backbone are not available.
         """
         check_backend()
         self.recipes = {
@@ -82,6 +82,8 @@ class ProjectHooks:
                     f"{name} is only read with --env={run_params['env']}. Leave that option out, or run what reads it: "
                     f"kedro run --env={run_params['env']} --pipelines=reporting"
                 )
+            if isinstance(dataset := catalog.get(name), LocalDataset):
+                dataset.check_writable()
         missing = _missing_inputs(pipeline, catalog)
         if missing:
             command = f"kedro run --pipelines={','.join(_makers(missing, catalog))}{run_log.same_data(run_params)}"

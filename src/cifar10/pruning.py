@@ -1,19 +1,17 @@
 """Find and delete old versions of artifacts, and what killed runs have left behind."""
 
-import re
 import shutil
-import time
 from pathlib import Path
 from typing import NamedTuple
 
-from cifar10.atomic import ABANDONED, UNFINISHED
+from cifar10.atomic import UNFINISHED, is_abandoned
 from cifar10.contracts import Evaluations
+from cifar10.datasets.artifact import VERSION, is_version, version_files
 from cifar10.errors import InputError
 
 FOLDERS = ("06_models", "07_model_output", "08_reporting")
 PREDICTIONS = "07_model_output/predictions"
 DELETED = ".deleted-"  # prefix of a version that is being deleted
-VERSION = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}\.\d{2}\.\d{2}\.\d{3}Z")  # as Kedro names them
 
 
 class OldVersion(NamedTuple):
@@ -45,9 +43,9 @@ def old_versions(root: Path, keep: int) -> list[OldVersion]:
     old: list[Path] = []
     for artifact in sorted(path for layer in FOLDERS for path in (root / layer).glob("*") if path.is_dir()):
         folders = sorted(path for path in artifact.iterdir() if path.is_dir() and VERSION.fullmatch(path.name))
-        whole = [folder for folder in folders if _is_version(folder)]
+        whole = [folder for folder in folders if is_version(folder)]
         remains += sorted(artifact.glob(f"{DELETED}*"))
-        remains += [folder for folder in folders if folder not in whole and _is_abandoned(folder)]
+        remains += [folder for folder in folders if folder not in whole and is_abandoned(folder)]
         remains += [path for folder in (artifact, *whole) for path in _unfinished(folder)]
         old += [folder for folder in whole[:-keep] if (artifact.name, folder.name) not in evaluated]
     for folder in sorted((root / PREDICTIONS).glob("*/")):
@@ -56,7 +54,7 @@ def old_versions(root: Path, keep: int) -> list[OldVersion]:
         old += [
             path
             for path in sorted(folder.glob("[!.]*.npz"))
-            if models / path.stem in old or not _is_version(models / path.stem)
+            if models / path.stem in old or not is_version(models / path.stem)
         ]
     return [OldVersion(path, _megabytes(path)) for path in [*remains, *old]]
 
@@ -80,18 +78,8 @@ def delete(versions: list[OldVersion]) -> None:
             ) from error
 
 
-def _is_version(folder: Path) -> bool:
-    """Return whether this folder has the file of its artifact, which every save writes last."""
-    return (folder / folder.parent.name).exists()
-
-
 def _unfinished(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.glob(f"{UNFINISHED}*")) if _is_abandoned(path)]
-
-
-def _is_abandoned(path: Path) -> bool:
-    """Return whether nothing in it has been changed for an hour."""
-    return time.time() - max(each.stat().st_mtime for each in (path, *path.rglob("*"))) > ABANDONED
+    return [path for path in sorted(folder.glob(f"{UNFINISHED}*")) if is_abandoned(path)]
 
 
 def _megabytes(path: Path) -> float:
@@ -101,6 +89,6 @@ def _megabytes(path: Path) -> float:
 
 def _evaluated(root: Path) -> set[tuple[str, str]]:
     """Return the models that the latest evaluation compares: the names of their folders, and their versions."""
-    paths = sorted((root / "08_reporting/evaluations.json").glob("*/evaluations.json"))
+    paths = version_files(root / "08_reporting/evaluations.json")
     rows = Evaluations.read(paths[-1]).rows if paths else []
     return {(f"{row.architecture}.keras", each.version) for row in rows for each in row.seeds}

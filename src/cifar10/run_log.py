@@ -53,10 +53,12 @@ def same_data(run_params: dict[str, Any]) -> str:
 
 
 def log_versions(pipeline: Pipeline, catalog: DataCatalog) -> None:
-    """Log which versions a run reads, of the datasets that have several."""
+    """Log which versions a run reads, of the datasets that have several, and what beside them is no version."""
     names = pipeline.inputs()
     for name in sorted(names):
         dataset = catalog.get(name)
+        if isinstance(dataset, LocalDataset) and (others := dataset.others()):
+            logger.warning("%s: not read, because their names are not versions: %s", name, ", ".join(others))
         if name.endswith(".model") and "models" in names:  # nodes that choose among all models say what they choose
             continue
         if isinstance(dataset, LocalDataset) and dataset.has_versions and len(versions := dataset.list_versions()) > 1:

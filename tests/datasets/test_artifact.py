@@ -27,6 +27,7 @@ from cifar10.atomic import atomic
 from cifar10.cli import _causes as causes
 from cifar10.contracts import Examples, Predictions, Statistics, TrainedModel, verify
 from cifar10.datasets.arrays import ExamplesDataset, PredictionsDataset, PredictionStore
+from cifar10.datasets.artifact import VERSION
 from cifar10.datasets.files import (
     AllEvaluationsDataset,
     BlockDataset,
@@ -39,9 +40,8 @@ from cifar10.datasets.files import (
     TextDataset,
     TrialsDataset,
 )
-from cifar10.datasets.model import ModelDataset
+from cifar10.datasets.model import ModelDataset, ModelsDataset
 from cifar10.errors import InputError
-from cifar10.pruning import VERSION
 from tests.helpers import make_evaluation, make_evaluations, make_record, make_trial, make_trials
 
 EXAMPLES = Examples((np.arange(2 * 3072) % 251).astype(np.uint8).reshape(2, 32, 32, 3), np.array([3, 4], np.uint8))
@@ -53,7 +53,8 @@ STATISTICS = Statistics(
     digests={"train": "abc"},
     data_version="def",
 )
-MODEL = make_evaluation(version="2026-01-01")
+FIRST, SECOND = (f"2026-01-0{day}T00.00.00.000Z" for day in (1, 2))  # versions
+MODEL = make_evaluation(version=FIRST)
 PREDICTIONS = Predictions(MODEL.identity, np.eye(3)[[2]], np.eye(3, dtype=np.float32), np.ones((2, 3), np.float32) / 3)
 AVERAGED = PREDICTIONS._replace(views="flip", val_averaged=PREDICTIONS.val / 2, test_averaged=PREDICTIONS.test / 2)
 
@@ -87,46 +88,96 @@ def files(folder):
 @by_class
 def test_full_disk_leaves_nothing_new_and_everything_old(tmp_path, cls, data, extension):
     path = tmp_path / f"artifact.{extension}"
-    cls(filepath=str(path), version=Version(None, "2026-01-01")).save(data)
+    cls(filepath=str(path), version=Version(None, FIRST)).save(data)
     before = files(tmp_path)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     smallest = min(len(content) for content in before.values())
     resource.setrlimit(resource.RLIMIT_FSIZE, (smallest // 2, limits[1]))  # further writes fail, as on a full disk
     try:
         with pytest.raises((InputError, DatasetError), match="could not be written"):
-            cls(filepath=str(path), version=Version(None, "2026-01-02")).save(data)
+            cls(filepath=str(path), version=Version(None, SECOND)).save(data)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
     assert files(tmp_path) == before
-    assert [each.name for each in path.iterdir()] == ["2026-01-01"]
+    assert [each.name for each in path.iterdir()] == [FIRST]
 
 
 @by_class
 def test_only_the_files_of_the_version_are_saved(tmp_path, cls, data, extension):
     path = tmp_path / "folder" / f"artifact.{extension}"
-    dataset = cls(filepath=str(path), version=Version(None, "2026-01-01"))
+    dataset = cls(filepath=str(path), version=Version(None, FIRST))
     assert not dataset.exists()
     dataset.save(data)
     assert dataset.exists()
     beside = {"keras": {"record.json"}, "png": {"artifact.svg"}}.get(extension, set())
-    assert set(files(tmp_path)) == {path / "2026-01-01" / name for name in {path.name, *beside}}
+    assert set(files(tmp_path)) == {path / FIRST / name for name in {path.name, *beside}}
 
 
 @pytest.mark.parametrize("folder", ["run[1]", "run[", "run]", "run*", "run?", "run{1}", " run ~"])
 def test_versions_are_found_in_a_folder_of_any_name(tmp_path, folder):
     """Kedro looks for versions by a pattern that has the path of the folder in it."""
     (tmp_path / "run1").mkdir()
-    for place, version in ((folder, "2026-01-01"), (folder, "2026-01-02"), ("run1", "2026-01-03")):
+    for place, version in (
+        (folder, FIRST),
+        (folder, SECOND),
+        ("run1", "2026-01-03T00.00.00.000Z"),
+    ):
         path = str(tmp_path / place / "artifact.txt")
         TextDataset(filepath=path, version=Version(None, version)).save(version)
 
     path = str(tmp_path / folder / "artifact.txt")
     newest = TextDataset(filepath=path, version=Version(None, None))
     assert newest.exists()
-    assert newest.load() == "2026-01-02"
-    with pytest.raises(DatasetError, match=r"has no version 2025: it has 2026-01-01, 2026-01-02\."):
+    assert newest.load() == SECOND
+    with pytest.raises(
+        DatasetError, match=r"has no version 2025: it has 2026-01-01T00.00.00.000Z, 2026-01-02T00.00.00.000Z\."
+    ):
         TextDataset(filepath=path, version=Version("2025", None), optional=True).load()
+
+
+@pytest.mark.parametrize("name", ["backup", "old", f"{FIRST} copy", f"{FIRST} (1)", f"{FIRST}.bak", "latest"])
+def test_what_lies_beside_the_versions_is_no_version(tmp_path, name):
+    """Copies and links that a user makes would be newer than any version, because letters sort after digits."""
+    for cls, data, extension in SAVES:
+        if cls is not ExamplesDataset:
+            path = tmp_path / cls.__name__ / f"artifact.{extension}"
+            dataset = cls(filepath=str(path), version=Version(None, FIRST))
+            dataset.save(data)
+            (path / name).symlink_to(path / FIRST)
+            newest = cls(filepath=str(path), version=Version(None, None))
+            assert newest.path.parent.name == FIRST
+            assert newest.others() == [name]
+            with pytest.raises(DatasetError, match=rf"has no version {re.escape(name)}: it has {FIRST}\."):
+                cls(filepath=str(path), version=Version(name, None), optional=True).load()
+    assert ModelsDataset(filepath=str(tmp_path / "ModelDataset")).load().versions("artifact") == [FIRST]
+    assert len(AllEvaluationsDataset(filepath=str(tmp_path / "EvaluationsDataset/artifact.json")).load()) == 1
+
+
+def test_a_folder_that_may_not_be_read_is_not_taken_for_empty(tmp_path, monkeypatch):
+    models = ModelsDataset(filepath=str(tmp_path / "06_models"))
+    ModelDataset(filepath=str(tmp_path / "06_models/artifact.keras"), version=Version(None, FIRST)).save(trained())
+    iterdir = Path.iterdir
+    for refused in (tmp_path / "06_models", tmp_path / "06_models/artifact.keras"):
+
+        def refuse(path, refused=refused):
+            if path == refused:
+                raise PermissionError(13, "Permission denied", str(path))
+            return iterdir(path)
+
+        monkeypatch.setattr(Path, "iterdir", refuse)
+        with pytest.raises(
+            InputError, match=rf"^{refused} could not be read or written: Permission denied\. Give this"
+        ):
+            models.load().all()
+
+
+def test_no_version_is_saved_behind_a_link_to_nowhere(tmp_path):
+    """Where no version can be created, each would seem to be taken already."""
+    (tmp_path / "08_reporting").symlink_to(tmp_path / "drive")
+    dataset = TextDataset(filepath=str(tmp_path / "08_reporting/report.html"), version=Version(None, FIRST))
+    with pytest.raises((InputError, DatasetError), match=r"report\.html/.* could not be written: File exists"):
+        dataset.save("")
 
 
 @pytest.mark.parametrize(("cls", "data"), [(cls, data) for cls, data, _ in SAVES if cls is not ExamplesDataset])
@@ -136,9 +187,9 @@ def test_optional_dataset_is_none_until_it_is_saved(tmp_path, cls, data):
     with pytest.raises(DatasetError, match=r"has no version 2025: nothing has been saved there yet"):
         cls(filepath=path, version=Version("2025", None), optional=True).load()
 
-    cls(filepath=path, version=Version(None, "2026")).save(data)
+    cls(filepath=path, version=Version(None, FIRST)).save(data)
     assert cls(filepath=path, version=Version(None, None), optional=True).load() is not None
-    with pytest.raises(DatasetError, match=r"has no version 2025: it has 2026\."):
+    with pytest.raises(DatasetError, match=r"has no version 2025: it has 2026-01-01T00\.00\.00\.000Z\."):
         cls(filepath=path, version=Version("2025", None), optional=True).load()
 
 
@@ -156,26 +207,23 @@ def test_artifacts_are_loaded_as_they_were_saved(tmp_path, cls, data):
 def test_a_dataset_reads_back_what_it_has_saved(tmp_path, cls, data, extension):
     """Although another run saves a later version before it does; the next run reads that one."""
     path = str(tmp_path / f"artifact.{extension}")
-    dataset = cls(filepath=path, version=Version(None, "2026-01-01"))
+    dataset = cls(filepath=path, version=Version(None, FIRST))
     assert not dataset.saved
-    for version in ("2025-12-31", "2026-01-02"):
+    for version in ("2025-12-31T00.00.00.000Z", SECOND):
         cls(filepath=path, version=Version(None, version)).save(data)
-    assert dataset.path.parent.name == "2026-01-02"
+    assert dataset.path.parent.name == SECOND
     dataset.save(data)
     assert dataset.saved
     for _ in range(2):
         assert dataset.load() is not None
-        assert dataset.path.parent.name == "2026-01-01"
+        assert dataset.path.parent.name == FIRST
         dataset.release()
-    assert cls(filepath=path, version=Version(None, None)).path.parent.name == "2026-01-02"
-
-
-SAME = "2026-01-01T00.00.00.000Z"
+    assert cls(filepath=path, version=Version(None, None)).path.parent.name == SECOND
 
 
 def save_both(folder, text):
     """Save two datasets, as a run does that has started in the same millisecond as others."""
-    datasets = [TextDataset(filepath=str(folder / name), version=Version(None, SAME)) for name in ("a.txt", "b.txt")]
+    datasets = [TextDataset(filepath=str(folder / name), version=Version(None, FIRST)) for name in ("a.txt", "b.txt")]
     for dataset in datasets:
         dataset.save(text)
     return datasets
@@ -184,16 +232,16 @@ def save_both(folder, text):
 @pytest.mark.filterwarnings("ignore:Save version")
 def test_two_runs_of_one_millisecond_keep_both_and_each_its_own_together(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("cifar10.datasets.artifact._REPLACED", {})
-    (tmp_path / "a.txt" / SAME).mkdir(parents=True)  # the other run is still writing
+    (tmp_path / "a.txt" / FIRST).mkdir(parents=True)  # the other run is still writing
     one, other = save_both(tmp_path, "of this run")
-    (tmp_path / "a.txt" / SAME / "a.txt").write_text("of the other run")
+    (tmp_path / "a.txt" / FIRST / "a.txt").write_text("of the other run")
     version = one.path.parent.name
     assert VERSION.fullmatch(version)
-    assert version != SAME
+    assert version != FIRST
     assert (one.load(), other.load(), other.path.parent.name) == ("of this run", "of this run", version)
-    assert (tmp_path / "a.txt" / SAME / "a.txt").read_text() == "of the other run"
-    assert not (tmp_path / "b.txt" / SAME).exists()  # where the other run will save
-    assert caplog.messages == [f"{tmp_path / 'a.txt'} already has version {SAME}: this run saves as {version}"]
+    assert (tmp_path / "a.txt" / FIRST / "a.txt").read_text() == "of the other run"
+    assert not (tmp_path / "b.txt" / FIRST).exists()  # where the other run will save
+    assert caplog.messages == [f"{tmp_path / 'a.txt'} already has version {FIRST}: this run saves as {version}"]
 
 
 @pytest.mark.filterwarnings("ignore:Save version")
@@ -250,14 +298,14 @@ def test_check_accepts_a_missing_file_and_refuses_a_damaged_one(tmp_path):
 def test_model_knows_its_version_and_keeps_its_record(tmp_path):
     path = str(tmp_path / "artifact.keras")
     for number in (1, 2):
-        ModelDataset(filepath=path, version=Version(None, f"2026-01-0{number}")).save(trained(number))
+        ModelDataset(filepath=path, version=Version(None, f"2026-01-0{number}T00.00.00.000Z")).save(trained(number))
 
-    for version, number in (("2026-01-01", 1), (None, 2)):
+    for version, number in ((FIRST, 1), (None, 2)):
         model = ModelDataset(filepath=path, version=Version(version, None)).load()
         assert model.megabytes > 0
-        assert (model.version, model.record) == (f"2026-01-0{number}", trained(number).record)
+        assert (model.version, model.record) == (f"2026-01-0{number}T00.00.00.000Z", trained(number).record)
         assert model.load_network()(np.zeros((1, 3)))[0, 0] == number
-    assert "version" not in json.loads((tmp_path / "artifact.keras/2026-01-01/record.json").read_text())
+    assert "version" not in json.loads((tmp_path / "artifact.keras/2026-01-01T00.00.00.000Z/record.json").read_text())
 
 
 @pytest.fixture
@@ -419,8 +467,8 @@ def test_damage_ends_in_one_sentence_with_the_name_of_the_file(tmp_path, cls, da
     def dataset(save=None):
         return cls(filepath=str(tmp_path / MAIN), version=Version(None, save), **options)
 
-    dataset("2026-01-01").save(data)
-    path = tmp_path / MAIN / "2026-01-01" / file
+    dataset(FIRST).save(data)
+    path = tmp_path / MAIN / FIRST / file
     path.write_bytes(damage(path.read_bytes()))
     reads = [dataset().load, lambda: dataset().check("kedro run --x")]
     if (cls, file) == (ModelDataset, MAIN):
@@ -436,10 +484,10 @@ def test_damage_ends_in_one_sentence_with_the_name_of_the_file(tmp_path, cls, da
 
 def test_a_missing_file_beside_a_model_is_named(tmp_path):
     path = tmp_path / MAIN
-    ModelDataset(filepath=str(path), version=Version(None, "2026-01-01")).save(trained())
-    (path / "2026-01-01/record.json").unlink()
+    ModelDataset(filepath=str(path), version=Version(None, FIRST)).save(trained())
+    (path / "2026-01-01T00.00.00.000Z/record.json").unlink()
     with pytest.raises(
-        DatasetError, match=r"2026-01-01/record\.json could not be read: No such file .*Move the folder"
+        DatasetError, match=r"2026-01-01T00.00.00.000Z/record\.json could not be read: No such file .*Move the folder"
     ):
         ModelDataset(filepath=str(path), version=Version(None, None)).load()
 
@@ -470,10 +518,12 @@ def test_damaged_predictions_are_as_good_as_none(tmp_path, damage):
     assert store.find(MODEL) is None
     store.save(MODEL, PREDICTIONS)
     assert store.find(MODEL) is not None
-    path = tmp_path / "vgg16/2026-01-01.npz"
+    path = tmp_path / "vgg16/2026-01-01T00.00.00.000Z.npz"
     path.write_bytes(damage(path.read_bytes()))
     assert store.find(MODEL) is None
-    with pytest.raises(InputError, match=r"vgg16/2026-01-01\.npz is missing.*kedro run --pipelines=evaluation"):
+    with pytest.raises(
+        InputError, match=r"vgg16/2026-01-01T00.00.00.000Z\.npz is missing.*kedro run --pipelines=evaluation"
+    ):
         store.load(MODEL)
 
 
@@ -490,7 +540,7 @@ def test_changed_pixel_is_noticed_by_the_digest(saved_examples):
 def test_predictions_are_loaded_as_they_were_saved(tmp_path, predictions):
     store = PredictionsDataset(filepath=str(tmp_path / "predictions")).load()
     store.save(MODEL, predictions)
-    store.save(make_evaluation(version="2026-01-02"), PREDICTIONS._replace(test=PREDICTIONS.test[::-1] / 2))
+    store.save(make_evaluation(version=SECOND), PREDICTIONS._replace(test=PREDICTIONS.test[::-1] / 2))
     loaded = store.load(MODEL)
     assert type(loaded) is Predictions
     for before, after in zip(predictions, loaded, strict=True):
@@ -500,7 +550,9 @@ def test_predictions_are_loaded_as_they_were_saved(tmp_path, predictions):
             assert after.dtype == before.dtype
         else:
             assert after == before
-    assert set(files(tmp_path)) == {tmp_path / f"predictions/vgg16/2026-01-0{number}.npz" for number in (1, 2)}
+    assert set(files(tmp_path)) == {
+        tmp_path / f"predictions/vgg16/2026-01-0{number}T00.00.00.000Z.npz" for number in (1, 2)
+    }
 
 
 def test_predictions_that_do_not_fit_on_the_disk_leave_nothing_behind(tmp_path):
@@ -530,7 +582,7 @@ class BadFigure(Figure):
 
 
 def test_figures_are_loaded_as_svg_by_name(tmp_path):
-    dataset = FiguresDataset(filepath=str(tmp_path / "portraits"), version=Version(None, "2026-01-01"))
+    dataset = FiguresDataset(filepath=str(tmp_path / "portraits"), version=Version(None, FIRST))
     figures = {name: draw(name) for name in ("vgg19", "vgg16")}
     dataset.save(figures)
     loaded = dataset.load()
@@ -538,7 +590,7 @@ def test_figures_are_loaded_as_svg_by_name(tmp_path):
     for name, svg in loaded.items():
         FigureDataset(filepath=str(tmp_path / "single.png")).save(figures[name])
         assert svg == (tmp_path / "single.svg").read_text(encoding="utf-8")
-    folder = tmp_path / "portraits/2026-01-01/portraits"
+    folder = tmp_path / "portraits/2026-01-01T00.00.00.000Z/portraits"
     names = {path.name for path in folder.iterdir()}
     assert names == {f"{name}.{kind}" for name in figures for kind in ("png", "svg")}
     assert all((folder / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in figures)
@@ -552,7 +604,7 @@ def test_same_figure_gives_the_same_svg(tmp_path):
 
 def save_bad_figures(folder):
     """Save a version of both kinds of figures, which fails midway."""
-    version = Version(None, "2026-01-02")
+    version = Version(None, SECOND)
     with pytest.raises(DatasetError, match="cannot be drawn"):
         FiguresDataset(filepath=str(folder / "portraits"), version=version).save({"good": draw(""), "bad": BadFigure()})
     with pytest.raises(DatasetError, match="cannot be drawn"):
@@ -560,7 +612,7 @@ def save_bad_figures(folder):
 
 
 def test_figure_that_cannot_be_drawn_leaves_no_file_behind(tmp_path):
-    dataset = FiguresDataset(filepath=str(tmp_path / "portraits"), version=Version(None, "2026-01-01"))
+    dataset = FiguresDataset(filepath=str(tmp_path / "portraits"), version=Version(None, FIRST))
     dataset.save({"a": draw("a")})
     before = files(tmp_path)
     save_bad_figures(tmp_path)
@@ -577,15 +629,21 @@ def test_all_evaluations_are_loaded_oldest_first(tmp_path):
     path = str(tmp_path / "evaluations.json")
     assert AllEvaluationsDataset(filepath=path).load() == []
     saved = {}
-    for version in ("2025-12-31", "2026-01-02", "2026-01-10"):
+    for version in ("2025-12-31T00.00.00.000Z", SECOND, "2026-01-10T00.00.00.000Z"):
         saved[version] = make_evaluations(make_evaluation(version=version))
         EvaluationsDataset(filepath=path, version=Version(None, version)).save(saved[version])
     dataset = AllEvaluationsDataset(filepath=path)
     assert dataset.load() == [saved[version] for version in sorted(saved)]
-    assert [each.rows[0].first.version for each in dataset.load()] == ["2025-12-31", "2026-01-02", "2026-01-10"]
+    assert [each.rows[0].first.version for each in dataset.load()] == [
+        "2025-12-31T00.00.00.000Z",
+        SECOND,
+        "2026-01-10T00.00.00.000Z",
+    ]
     assert dataset.exists()
-    (tmp_path / "evaluations.json/2026-01-02/evaluations.json").write_text("{}")
-    with pytest.raises((InputError, DatasetError), match=r"2026-01-02/evaluations\.json was written by another"):
+    (tmp_path / "evaluations.json/2026-01-02T00.00.00.000Z/evaluations.json").write_text("{}")
+    with pytest.raises(
+        (InputError, DatasetError), match=r"2026-01-02T00.00.00.000Z/evaluations\.json was written by another"
+    ):
         dataset.load()
 
 

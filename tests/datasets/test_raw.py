@@ -476,6 +476,26 @@ class TestDownload:
             dataset(home, url, md5="0" * 32).load()
         assert not list(home.parent.iterdir())
 
+    def test_a_killed_download_leaves_nothing_for_ever(self, batches_folder, tmp_path, monkeypatch):
+        md5 = hashlib.md5(pack(batches_folder).read_bytes()).hexdigest()
+        home, killed = tmp_path / "home/cifar-10-batches-py", tmp_path / "killed/cifar-10-batches-py"
+
+        def half(url, *, path, **_):
+            pathlib.Path(path, "half").write_bytes(b"half of the archive")
+            shutil.copytree(home.parent, killed.parent)
+            raise ValueError("a reason")
+
+        with monkeypatch.context() as context:
+            context.setattr("pooch.retrieve", half)
+            with pytest.raises(REFUSED):
+                dataset(home).load()
+        (left,) = killed.parent.iterdir()
+        for path in (left, *left.iterdir()):
+            os.utime(path, (0, 0))
+        with self.serve(tmp_path) as url:
+            dataset(killed, url, md5).load()
+        assert [each.name for each in killed.parent.iterdir()] == [ARCHIVE]
+
     def test_offline_says_what_to_put_where(self, tmp_path):
         with pytest.raises(REFUSED, match=r"ConnectionError") as error:
             dataset(tmp_path / "cifar-10-batches-py").load()

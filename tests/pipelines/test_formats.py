@@ -1,5 +1,7 @@
 """Export formats: each predicts what the Keras model predicts."""
 
+import errno
+import os
 import tempfile
 
 import keras
@@ -75,3 +77,24 @@ def test_a_folder_for_temporary_files_that_tensorflow_takes_for_a_pattern_is_ref
         InputError, match=r"Temporary files are in /scratch/job\[3\], .* Set the environment variable TMPDIR"
     ):
         convert(keras.Sequential([keras.Input((32, 32, 3))]), IMAGES)
+
+
+@ON_TENSORFLOW
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),  # as Python raises it, and HDF5
+        RuntimeError("tf2onnx failed: OSError: [Errno 28] No space left on device: 'model.onnx'"),
+        Exception("part-00000-of-00001.data-00000; No space left on device"),  # TensorFlow's is a class of its own
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_full_disk_for_temporary_files_is_named(monkeypatch, tmp_path, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("tensorflow.saved_model.save", fail)
+    with pytest.raises(InputError, match=rf"The disk with the temporary files, in {tmp_path}, is full, .* TMPDIR"):
+        convert(keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten()]), IMAGES)
+    assert list(tmp_path.iterdir()) == []

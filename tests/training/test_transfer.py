@@ -1,6 +1,7 @@
 """Transfer learning: the head on features of the backbone, then fine-tuning."""
 
 import logging
+import os
 
 import keras
 import numpy as np
@@ -15,7 +16,7 @@ from cifar10.pipelines.preprocessing.nodes import measure
 from cifar10.training.augmentation import Augmentation
 from cifar10.training.checkpoint import Checkpoints
 from cifar10.training.fit import fit
-from cifar10.training.frozen import head, make_cache, split
+from cifar10.training.frozen import create_mapped, head, make_cache, split
 from cifar10.training.model import TrainingModel
 from cifar10.training.phase import optimise
 from cifar10.training.progress import Progress
@@ -253,6 +254,15 @@ def test_cache_that_would_be_too_large_is_not_made(network, splits, transfer_rec
     assert make_cache(*splits, NoAugmentation(), transfer_recipe(cache_gb=1e-6), progress) is None
     assert "cache_gb is not used, because 0.0 GB would be needed" in caplog.text
     assert not list(progress.checkpoints.folder.rglob("*.npy"))
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="space cannot be reserved")
+def test_the_space_of_a_cache_is_reserved(tmp_path):
+    """The system ends a process that writes to a mapped file for which the disk has no space."""
+    path = tmp_path / "array.npy"
+    array = create_mapped(path, (3, 1000, 100))
+    assert (array.shape, array.dtype) == ((3, 1000, 100), np.float16)
+    assert 512 * path.stat().st_blocks >= path.stat().st_size > array.nbytes
 
 
 def test_what_float16_cannot_hold_is_refused(network, splits, transfer_recipe, start, monkeypatch):

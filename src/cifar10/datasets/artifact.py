@@ -1,6 +1,7 @@
 """How this project's datasets find, read and write their files: completely or not at all."""
 
 import logging
+import re
 import warnings
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
@@ -8,16 +9,35 @@ from typing import Any, ClassVar
 from kedro.io import AbstractVersionedDataset, DatasetError, Version
 from kedro.io.core import generate_timestamp
 
-from cifar10.atomic import atomic, new_folder, remove_empty
-from cifar10.errors import InputError, readable
+from cifar10.atomic import atomic, check_writable, new_folder, remove_empty
+from cifar10.errors import InputError, entries, readable
 
 logger = logging.getLogger(__name__)
 
 # Kedro warns if a dataset loads another version than the run's. Here it loads what it has saved, whatever its version.
 warnings.filterwarnings("ignore", message="Save version .* did not match load version")
 
+VERSION = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}\.\d{2}\.\d{2}\.\d{3}Z")  # as Kedro names them
+
 # Version of a run -> the one under which the run saves instead, in all of its datasets, so that they stay together.
 _REPLACED: dict[str, str] = {}
+
+
+def version_files(folder: Path) -> list[Path]:
+    """Return the file of each version of an artifact, the oldest first.
+
+    Whatever else lies beside the versions, such as a copy of one under another name, is none. It would be newer than
+    all of them, because letters sort after digits.
+
+    Raises:
+        InputError: the folder may not be read.
+    """
+    return [each / folder.name for each in entries(folder) if VERSION.fullmatch(each.name) and is_version(each)]
+
+
+def is_version(folder: Path) -> bool:
+    """Return whether this folder has the file of its artifact, which every save writes last."""
+    return (folder / folder.parent.name).exists()
 
 
 class LocalDataset(AbstractVersionedDataset):
@@ -132,13 +152,27 @@ class LocalDataset(AbstractVersionedDataset):
             + (f"it has {', '.join(versions)}." if versions else "nothing has been saved there yet.")
         )
 
+    def check_writable(self) -> None:
+        """Check, before a run that saves it, that this is possible.
+
+        Raises:
+            InputError: it is not.
+        """
+        path = Path(self._filepath)
+        check_writable(path if self.has_versions or path.is_dir() else path.parent)
+
+    def others(self) -> list[str]:
+        """Return the names of the folders beside the versions that are no versions."""
+        found = entries(Path(self._filepath)) if self.has_versions else []
+        return [each.name for each in found if not each.name.startswith(".") and not VERSION.fullmatch(each.name)]
+
     def _files(self, pattern: str) -> list[str]:
-        """Return the file of each version; Kedro's pattern has the whole path in it, in which `[` can occur."""
-        folder = Path(self._filepath)
-        return [str(path) for path in folder.glob(f"*/{folder.name}")]
+        """Return the file of each version; Kedro's pattern is not used, which takes any folder for a version."""
+        return [str(path) for path in version_files(Path(self._filepath))]
 
     def _exists(self) -> bool:
-        return Path(self._get_load_path()).exists()
+        path = Path(self._get_load_path())
+        return path in version_files(Path(self._filepath)) if self.has_versions else path.exists()
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "version": self._version}

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from cifar10 import figures
 from cifar10.atomic import atomic, atomic_folder
 from cifar10.contracts import Artifact, Confirmed, Evaluations, Statistics, Trials
-from cifar10.datasets.artifact import LocalDataset, WrappedDataset
+from cifar10.datasets.artifact import LocalDataset, WrappedDataset, version_files
 from cifar10.errors import readable
 
 
@@ -175,7 +175,7 @@ class AllEvaluationsDataset(LocalDataset):
 
     def read(self, path: Path) -> list[Evaluations]:
         """Read all versions; there may be none."""
-        return [Evaluations.read(each) for each in sorted(path.glob(f"*/{path.name}"))]
+        return [Evaluations.read(each) for each in version_files(path)]
 
     def save(self, data: Any) -> NoReturn:
         """Refuse, because each version is saved by `EvaluationsDataset`."""

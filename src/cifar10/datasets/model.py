@@ -9,8 +9,8 @@ from kedro.io import DatasetError
 from cifar10.atomic import atomic
 from cifar10.compute.portable import save
 from cifar10.contracts import Record, TrainedModel
-from cifar10.datasets.artifact import LocalDataset
-from cifar10.errors import InputError, readable
+from cifar10.datasets.artifact import LocalDataset, version_files
+from cifar10.errors import InputError, entries, readable
 
 RECORD = "record.json"
 
@@ -70,11 +70,11 @@ class Models:
 
     def names(self) -> list[str]:
         """Return the architectures that have been trained."""
-        return sorted(path.stem for path in self.folder.glob("*.keras") if self.versions(path.stem))
+        return [path.stem for path in entries(self.folder) if path.suffix == ".keras" and self.versions(path.stem)]
 
     def versions(self, name: str) -> list[str]:
         """Return the versions of an architecture, the oldest first."""
-        return sorted(path.parent.name for path in self.folder.glob(f"{name}.keras/*/{name}.keras"))
+        return [path.parent.name for path in version_files(self.folder / f"{name}.keras")]
 
     def load(self, name: str, version: str | None = None) -> TrainedModel:
         """Load a version, by default the latest.

@@ -12,6 +12,7 @@ import pickletools
 import re
 import sys
 import tarfile
+import tempfile
 import warnings
 import zlib
 from collections import Counter
@@ -23,7 +24,7 @@ import numpy as np
 import pandas as pd
 from kedro.io import AbstractDataset
 
-from cifar10.atomic import share
+from cifar10.atomic import UNFINISHED, remove_abandoned, share
 from cifar10.errors import InputError, reason
 
 logger = logging.getLogger(__name__)
@@ -206,19 +207,24 @@ class BatchesDataset(AbstractDataset):
         return files
 
     def _download(self) -> None:
-        """Download the official archive. It gets its final name after its checksum has been verified."""
+        """Download the official archive. It gets its final name after its checksum has been verified.
+
+        What a killed download leaves behind is removed by one that follows an hour later.
+        """
         import pooch
         import requests
 
         try:
-            pooch.retrieve(
-                self.url,
-                known_hash=f"md5:{self.md5}",
-                fname=self.archive.name,
-                path=self.archive.parent,
-                progressbar=True,
-            )
-            share(self.archive)
+            self.archive.parent.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(self.archive)
+            with tempfile.TemporaryDirectory(
+                prefix=UNFINISHED, suffix=f"-{self.archive.name}", dir=self.archive.parent
+            ) as folder:
+                path = pooch.retrieve(
+                    self.url, known_hash=f"md5:{self.md5}", fname="archive", path=folder, progressbar=True
+                )
+                share(Path(path))
+                Path(path).replace(self.archive)
         except (OSError, ValueError) as error:
             # The text of a connection error is mostly addresses; its type (ConnectTimeout, SSLError) says enough.
             why = type(error).__name__ if isinstance(error, requests.ConnectionError) else reason(error)

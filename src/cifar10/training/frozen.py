@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -82,19 +83,31 @@ def make_cache(
     augmented = keras.Sequential([augmentation, parts.frozen])
 
     def compute_train(path: Path) -> None:
-        array = np.lib.format.open_memmap(path, "w+", "float16", (recipe.copies, len(train), *shape))
+        array = create_mapped(path, (recipe.copies, len(train), *shape))
         for copy, outputs in enumerate(array):
             augmentation.epoch.assign(copy)
             _fill(outputs, augmented, train.images, name, f"copy {copy + 1} of {len(array)}", recipe)
 
     def compute_val(path: Path) -> None:
-        array = np.lib.format.open_memmap(path, "w+", "float16", (len(val), *shape))
+        array = create_mapped(path, (len(val), *shape))
         _fill(array, parts.frozen, val.images, name, "val", recipe)
 
     checkpoints, identity = progress.checkpoints, progress.identity
     cached_train = checkpoints.cached(identity, "frozen_train", compute_train)
     cached_val = checkpoints.cached(identity, "frozen_val", compute_val) if len(val) else cached_train[0][:0]
     return Cache(parts, cached_train, cached_val, time.perf_counter() - started)
+
+
+def create_mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Create a float16 array that is mapped from disk, and reserve its space.
+
+    Otherwise the system would end the process, without any error, where the disk is full.
+    """
+    array = np.lib.format.open_memmap(path, "w+", "float16", shape)
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def split(network: keras.Model, count: int) -> Parts | None:

@@ -4,7 +4,9 @@ Only TensorFlow can write them, so this module does not work with other backends
 raw RGB, float32 (n, 32, 32, 3) of 0 to 255, and the output `probabilities` is float32 (n, classes).
 """
 
+import errno
 import glob
+import os
 import subprocess
 import sys
 import tempfile
@@ -49,7 +51,8 @@ def convert(
         kinds: keys of `FORMATS`.
 
     Raises:
-        InputError: the backend of Keras is not TensorFlow, or TensorFlow could not read temporary files.
+        InputError: the backend of Keras is not TensorFlow, TensorFlow could not read temporary files, or their disk is
+            full.
     """
     if keras.backend.backend() != "tensorflow":
         raise InputError(
@@ -70,15 +73,15 @@ def convert(
     def serve(images: Any) -> dict[str, Any]:
         return {OUTPUT: convertible(images, training=False)}
 
-    with tempfile.TemporaryDirectory() as folder:
-        saved_model = Path(folder, "saved_model")
+    with _temporary_folder() as folder:
+        saved_model = folder / "saved_model"
         module = tf.Module()
         module.weights = [
             variable.value for variable in convertible.variables
         ]  # Keras's own export would write them twice
         tf.saved_model.save(module, str(saved_model), signatures={"serving_default": serve})
         makers: dict[str, Callable[[], Files]] = {
-            KERAS: lambda: {FORMATS[KERAS]: _to_keras(network, Path(folder))},
+            KERAS: lambda: {FORMATS[KERAS]: _to_keras(network, folder)},
             SAVED_MODEL: lambda: {
                 path.relative_to(saved_model).as_posix(): path.read_bytes()
                 for path in sorted(saved_model.rglob("*"))
@@ -152,8 +155,8 @@ def _to_litert(saved_model: Path, representative: np.ndarray | None) -> bytes:
 
 
 def _run_keras(files: Files) -> Predict:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, FORMATS[KERAS])
+    with _temporary_folder() as folder:
+        path = folder / FORMATS[KERAS]
         path.write_bytes(files[FORMATS[KERAS]])
         network = keras.saving.load_model(path, compile=False)
     network.compile(jit_compile=False)
@@ -163,12 +166,12 @@ def _run_keras(files: Files) -> Predict:
 def _run_saved_model(files: Files) -> Predict:
     import tensorflow as tf
 
-    with tempfile.TemporaryDirectory() as folder:
+    with _temporary_folder() as folder:
         for name, content in files.items():
-            path = Path(folder, name)
+            path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        loaded = tf.saved_model.load(folder)
+        loaded = tf.saved_model.load(str(folder))
     serve = loaded.signatures["serving_default"]
     return lambda images: serve(**{INPUT: tf.constant(images, tf.float32)})[OUTPUT].numpy()
 
@@ -202,6 +205,25 @@ def _run_litert(files: Files) -> Predict:
         return interpreter.get_tensor(result)
 
     return predict
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """Provide a temporary folder.
+
+    Raises:
+        InputError: the disk that it is on is full.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+    except Exception as error:  # Python, HDF5, TensorFlow and tf2onnx each raise one of their own
+        if os.strerror(errno.ENOSPC) not in str(error):
+            raise
+        raise InputError(
+            f"The disk with the temporary files, in {tempfile.gettempdir()}, is full, so nothing was exported. Free "
+            "disk space there, or set the environment variable TMPDIR to a folder on another disk."
+        ) from error
 
 
 @contextmanager
