@@ -69,20 +69,17 @@ class ProjectHooks:
                 backend of Keras cannot run it; or the weights of a backbone are not available.
         """
         check_backend()
-        self.recipes = {
-            name: recipe.model_validate(catalog.load(f"params:{name}"))
-            for name, recipe in RECIPES.items()
-            if f"{name}.model" in pipeline.all_outputs()
-        }
+        self.recipes = _recipes(catalog, pipeline, {"model"})
         _check_runner(run_params["runner"], catalog, trains=bool(self.recipes))
         _check_load_versions(run_params["load_versions"] or {}, pipeline)
         for name in sorted(pipeline.all_outputs()):
-            if getattr(catalog.get(name), "read_only", False):
+            dataset = catalog.get(name)
+            if getattr(dataset, "read_only", False):
                 raise InputError(
                     f"{name} is only read with --env={run_params['env']}. Leave that option out, or run what reads it: "
                     f"kedro run --env={run_params['env']} --pipelines=reporting"
                 )
-            if isinstance(dataset := catalog.get(name), LocalDataset):
+            if isinstance(dataset, LocalDataset):
                 dataset.check_writable()
         missing = _missing_inputs(pipeline, catalog)
         if missing:
@@ -93,11 +90,7 @@ class ProjectHooks:
             if isinstance(dataset, LocalDataset):
                 dataset.check(f"kedro run --pipelines={_maker(name)}{run_log.same_data(run_params)}")
         run_log.log_versions(pipeline, catalog)
-        tuned = {
-            name: recipe.model_validate(catalog.load(f"params:{name}"))
-            for name, recipe in RECIPES.items()
-            if {f"{name}.trials", f"{name}.confirmed"} & pipeline.all_outputs()
-        }
+        tuned = _recipes(catalog, pipeline, {"trials", "confirmed"})
         for name in tuned:
             check_tuning(name, catalog.load(f"params:{name}"), catalog.load("params:tuning"))
         _check_backbones({**self.recipes, **tuned})
@@ -145,6 +138,16 @@ def _configure_logging(path: Path) -> None:
     """Apply the project's logging where Kedro has not found it, because it only looks in the current folder."""
     if path.exists() and not os.environ.get("KEDRO_LOGGING_CONFIG") and not Path("conf/logging.yml").exists():
         LOGGING.configure(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def _recipes(catalog: DataCatalog, pipeline: Pipeline, kinds: set[str]) -> dict[str, Recipe]:
+    """Return the recipe of each architecture of which a pipeline makes an artifact of one of these kinds."""
+    made = pipeline.all_outputs()
+    return {
+        name: recipe.model_validate(catalog.load(f"params:{name}"))
+        for name, recipe in RECIPES.items()
+        if made & {f"{name}.{kind}" for kind in kinds}
+    }
 
 
 def _check_runner(runner: str, catalog: DataCatalog, *, trains: bool) -> None:
