@@ -10,11 +10,13 @@ from cifar10.pipeline_registry import register_pipelines
 from cifar10.pipelines.history.nodes import list_runs
 from tests.helpers import make_evaluation, make_evaluations, make_record, make_row
 
+FIRST, SECOND, THIRD = (f"2026-01-0{day}T00.00.00.000Z" for day in (1, 2, 3))
+
 
 @pytest.fixture
 def models(tmp_path):
     """Two versions of one network and one of another, without networks."""
-    for name, version, seed in (("vgg16", "2026-01-01", 0), ("vgg16", "2026-01-02", 1), ("vgg19", "2026-01-03", 0)):
+    for name, version, seed in (("vgg16", FIRST, 0), ("vgg16", SECOND, 1), ("vgg19", THIRD, 0)):
         folder = tmp_path / f"{name}.keras" / version
         folder.mkdir(parents=True)
         (folder / f"{name}.keras").write_bytes(bytes(2_500_000))
@@ -24,17 +26,17 @@ def models(tmp_path):
 
 def test_accuracies_come_from_the_latest_evaluation_of_a_version(models):
     """The first was evaluated twice, the second beside it once, and the third never: its place had another model."""
-    record = models.load("vgg16", "2026-01-02").record
-    other_seed = make_evaluation("vgg16", "2026-01-02", record=record, accuracy=0.86)
-    of_another = make_evaluation("vgg19", "2026-01-03", record=make_record(architecture="vgg19", epochs=9))
+    record = models.load("vgg16", SECOND).record
+    other_seed = make_evaluation("vgg16", SECOND, record=record, accuracy=0.86)
+    of_another = make_evaluation("vgg19", THIRD, record=make_record(architecture="vgg19", epochs=9))
     past = [
-        make_evaluations(make_evaluation("vgg16", "2026-01-01", accuracy=0.87, averaged_accuracy=None), of_another),
+        make_evaluations(make_evaluation("vgg16", FIRST, accuracy=0.87, averaged_accuracy=None), of_another),
         make_evaluations(
-            make_row(make_evaluation("vgg16", "2026-01-01", accuracy=0.88, averaged_accuracy=0.89), older=(other_seed,))
+            make_row(make_evaluation("vgg16", FIRST, accuracy=0.88, averaged_accuracy=0.89), older=(other_seed,))
         ),
     ]
     runs = list_runs(models, past, past[-1])
-    assert list(runs.version) == ["2026-01-03", "2026-01-02", "2026-01-01"]
+    assert list(runs.version) == [THIRD, SECOND, FIRST]
     np.testing.assert_array_equal(runs.accuracy, [np.nan, 0.86, 0.88])
     np.testing.assert_array_equal(runs.averaged_accuracy, [np.nan, np.nan, 0.89])
     assert list(runs.seed) == [0, 1, 0]
