@@ -19,10 +19,12 @@ from kedro.io import DatasetError
 from kedro.utils import find_kedro_project
 
 from cifar10 import run_options
-from cifar10.errors import InputError, forbidden, reason
+from cifar10.errors import BusyError, InputError, forbidden, reason
 from cifar10.pruning import delete, old_versions
 
 logger = logging.getLogger(__name__)
+
+BUSY = 75  # exit code EX_TEMPFAIL of sysexits.h, which batch systems take as "try again later"
 
 
 @click.group(name="cifar10")
@@ -64,7 +66,10 @@ def _mistakes() -> Iterator[None]:
         yield
     except (InputError, DatasetError, MissingConfigException, PermissionError, yaml.YAMLError) as error:
         logger.debug("Where it happened:", exc_info=True)
-        raise click.ClickException(_message(error)) from error
+        failure = click.ClickException(_message(error))
+        if any(isinstance(cause, BusyError) for cause in _causes(error)):
+            failure.exit_code = BUSY
+        raise failure from error
 
 
 def _message(error: BaseException) -> str:
@@ -111,7 +116,14 @@ class _Command(click.Command):
         return super().invoke(ctx)
 
 
-run = _Command("run", params=kedro_run.params, callback=_run, help=kedro_run.help)
+run = _Command(
+    "run",
+    params=kedro_run.params,
+    callback=_run,
+    help=kedro_run.help,
+    epilog="Exit codes: 0 success; 1 an error, or Ctrl-C; 2 an option that does not exist, or an invalid value of one; "
+    f"{BUSY} another run is training the same.",
+)
 cli.add_command(run)
 
 WHERE = [option for option in kedro_run.params if option.name in ("env", "conf_source", "params")]

@@ -32,6 +32,10 @@ class RecipeError(InputError):
     """A recipe that cannot be trained, although its options are valid: another recipe can be."""
 
 
+class BusyError(InputError):
+    """Another run is doing the same: it can be waited for."""
+
+
 @contextmanager
 def readable(path: Path, advice: str) -> Iterator[None]:
     """Raise `InputError` with the name of a file, whatever goes wrong while it is read.

@@ -13,7 +13,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from cifar10.atomic import UNFINISHED, atomic, unwritable
-from cifar10.errors import InputError
+from cifar10.errors import BusyError, InputError
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,8 @@ class Checkpoints:
         """Keep other runs out of this training. The lock of a run that dies is released.
 
         Raises:
-            InputError: another run holds the lock, the disk is full, or the folder is not writable.
+            BusyError: another run holds the lock.
+            InputError: the disk is full, or the folder is not writable.
         """
         folder = self._folder_of(identity)
         lock = FileLock(folder / LOCK)
@@ -61,7 +62,7 @@ class Checkpoints:
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout as error:
-            raise InputError(
+            raise BusyError(
                 f"{identity['architecture']} is being trained by another run, with the same recipe on the same data "
                 f"({folder} is locked). Wait for it to finish, or change the recipe, for example its seed."
             ) from error
