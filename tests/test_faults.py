@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cifar10.cli import BUSY
+from cifar10.errors import BUSY
 from tests.helpers import kill, launch, run
 
 # They differ in what a step depends on: dropout, mixing and a schedule that depends on the history; accumulated

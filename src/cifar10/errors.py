@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 MANY = 8  # names that are listed at most
+BUSY = 75  # exit code of a BusyError: EX_TEMPFAIL of sysexits.h, which batch systems take as "try again later"
 
 
 class InputError(Exception):
