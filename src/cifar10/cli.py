@@ -170,17 +170,18 @@ def farm(
 
     with _mistakes():
         cluster.check_installed()
-        if (env := os.environ.get("KEDRO_ENV")) and not any(each.startswith(("--env", "-e")) for each in options):
-            options = (*options, f"--env={env}")  # the other machines may have another one
         shared = [*options, *([f"--params={params}"] if params else [])]
         given = run.make_context("kedro run", [*shared, f"--pipelines={pipelines}"]).params
+        env = given["env"] or os.environ.get("KEDRO_ENV")
+        if env and not given["env"]:
+            options = (*options, f"--env={env}")  # other machines may have another variable
         run_options.check(given, _conf(given["conf_source"]))
         numbers = None if seeds is None else parse_seeds(seeds)
         needed = cluster.needed(resource, scheduler, workers)
         session = KedroSession.create(
-            _project(), env=given["env"], runtime_params=given["params"], conf_source=given["conf_source"]
+            _project(), env=env, runtime_params=given["params"], conf_source=given["conf_source"]
         )
-        same_data = run_log.same_data({"env": given["env"], "runtime_params": given["params"]})
+        same_data = run_log.same_data({"env": env, "runtime_params": given["params"]})
         tasks = plan(
             session.load_context(),
             given["pipelines"],
@@ -191,6 +192,8 @@ def farm(
             prepare=f"kedro run --pipelines=ingestion,preprocessing{same_data}",
         )
         complete = cluster.run(tasks, scheduler, workers, needed)
+    if complete:
+        click.echo(f"Next: kedro run --pipelines=evaluation,reporting{same_data}")
     ctx.exit(0 if complete else 1)
 
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -17,9 +18,11 @@ from cifar10 import cli
 from cifar10.errors import BUSY, InputError
 from cifar10.farm import cluster
 from cifar10.farm.plan import Task
-from tests.helpers import PROJECT
+from tests.helpers import PROJECT, make_record
 
 pytest.importorskip("distributed")
+if sys.platform == "win32":
+    pytest.skip("kedro farm interrupts its tasks by signals", allow_module_level=True)
 from cifar10.farm import work
 
 KEDRO = f"""
@@ -84,6 +87,22 @@ def test_a_task_ends(client, make, monkeypatch, capsys, name, outcome, message):
     assert task.log.read_text().count(f"begin {name} 3") == tries
 
 
+def test_what_has_been_trained_needs_no_cluster(make, capsys):
+    training = SimpleNamespace(record=lambda: make_record(val_accuracy=0.9))
+    tasks = [task._replace(training=training) for task in make("one", "two")]
+    assert cluster.run(tasks, "tcp://127.0.0.1:1", 1, cluster.Resource("GPU", 1))
+    assert capsys.readouterr().out.endswith("2 tasks: 2 trained before\n")
+
+
+def test_a_machine_without_the_project_is_named(client, make, tmp_path):
+    (task,) = make("good")
+    result = cluster._results(client, [task._replace(folder=tmp_path / "none")], cluster.Resource("CORES", 3))["good"]
+    assert (result.outcome, result.message.partition(":")[0]) == (
+        work.FAILED,
+        f"{tmp_path / 'none'} is not on this machine",
+    )
+
+
 def test_ctrl_c_interrupts_what_runs_and_starts_nothing_else(client, make, monkeypatch, capsys):
     monkeypatch.setattr(work, "POLL_SECONDS", 0.05)
     tasks = make("sleeps", "good")
@@ -107,6 +126,7 @@ def interrupt_when(log):
 def test_a_task_ends_with_its_worker(make, tmp_path):
     """Otherwise the task would hold the lock of its training, which another worker could then not resume."""
     (task,) = make("sleeps")
+    task.log.parent.mkdir()
     code = (
         "import pathlib, threading\n"
         "from cifar10.farm import work\nfrom cifar10.farm.plan import Task\n"

@@ -145,15 +145,16 @@ def _results(client: "Client", tasks: Sequence[Task], resource: Resource) -> "di
 
     from cifar10.farm.work import perform
 
-    farm = tasks[0].log.parent.name
-    stop = Event(farm, client)
+    logs = tasks[0].log.parent
+    logs.mkdir(parents=True, exist_ok=True)
+    stop = Event(logs.name, client)
     futures = {
         client.submit(
             perform,
             task,
             stop.name,
             resource.threads,
-            key=f"{task.name.replace(' ', '-')}-{farm}",
+            key=f"{task.name.replace(' ', '-')}-{logs.name}",
             resources={resource.name: resource.amount},
             priority=-number,  # in the order of the tasks
             retries=RETRIES,

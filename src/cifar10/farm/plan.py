@@ -37,7 +37,7 @@ class Training(NamedTuple):
             record = models.load(self.architecture, version).record
             if all(getattr(record, name) == value for name, value in self.expected.items()):
                 checkpoints = Checkpoints(self.models / f"{self.architecture}_checkpoint")
-                return None if checkpoints.remain(record) else record
+                return None if checkpoints.unfinished(record) else record
         return None
 
 

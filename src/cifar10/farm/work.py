@@ -75,6 +75,9 @@ def perform(task: Task, stop: str, threads: int | None) -> Result:
 
 
 def _perform(task: Task, event: Event, threads: int | None) -> Result:
+    for folder in (task.folder, task.log.parent):
+        if not folder.is_dir():
+            return Result(FAILED, f"{folder} is not on this machine: all need project and data under the same paths")
     while not event.is_set():
         if before := trained_before(task):
             return before
@@ -94,7 +97,6 @@ def _perform(task: Task, event: Event, threads: int | None) -> Result:
 
 def _run(task: Task, event: Event, threads: int | None) -> int:
     """Run the process of a task, interrupt it at the event, and return its exit code: negative for a signal."""
-    task.log.parent.mkdir(parents=True, exist_ok=True)
     with task.log.open("ab") as log:
         log.write(f"$ {shlex.join(['kedro', *task.arguments])}  # on {platform.node()}\n".encode())
         log.flush()

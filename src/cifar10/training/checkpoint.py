@@ -154,8 +154,8 @@ class Checkpoints:
         with suppress(OSError):  # other trainings are kept there
             self.folder.rmdir()
 
-    def remain(self, record: "Record") -> bool:
-        """Return whether the training that made a model has checkpoints, because its run has not come to its end."""
+    def unfinished(self, record: "Record") -> bool:
+        """Return whether the training that made a model still has checkpoints: its run has not come to its end."""
         recipe = RECIPES[record.architecture].model_validate(record.recipe)
         for path in self.folder.glob(f"*/{IDENTITY}"):
             with suppress(OSError, ValueError, KeyError):  # deleted meanwhile, or damaged
