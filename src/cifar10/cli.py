@@ -192,7 +192,7 @@ def farm(
             prepare=f"kedro run --pipelines=ingestion,preprocessing{same_data}",
         )
         complete = cluster.run(tasks, scheduler, workers, needed)
-    if complete:
+    if complete and any(task.training for task in tasks):
         click.echo(f"Next: kedro run --pipelines=evaluation,reporting{same_data}")
     ctx.exit(0 if complete else 1)
 

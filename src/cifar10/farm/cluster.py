@@ -108,13 +108,20 @@ def run(tasks: Sequence[Task], scheduler: str | None, workers: int, resource: Re
 @contextmanager
 def _connect(scheduler: str | None, workers: int, resource: Resource) -> "Iterator[Client]":
     """Provide a client of the scheduler, or of a cluster that ends with it."""
+    import dask
     from distributed import Client, LocalCluster
 
-    logging.getLogger("distributed").setLevel(logging.ERROR)
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # the lines of the tasks say what has happened
     if scheduler is None:
-        options = {"resources": {resource.name: resource.amount}, "preload": ["cifar10.farm.work"]}
-        with LocalCluster(n_workers=workers, threads_per_worker=1, **options) as cluster, Client(cluster) as client:
-            client.wait_for_workers(workers)
+        local = LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            resources={resource.name: resource.amount},
+            preload=["cifar10.farm.work"],
+            dashboard_address="127.0.0.1:0",
+        )
+        # A worker that dies is started again, which Dask gives up after 15 s; a busy machine needs longer.
+        with dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"}), local, Client(local) as client:
             yield client
         return
     try:

@@ -1,6 +1,7 @@
 """What a worker of the cluster does: run one task, in a process that ends with the worker."""
 
 import ctypes
+import logging
 import os
 import platform
 import shlex
@@ -48,8 +49,9 @@ class KilledError(Exception):
 
 
 def dask_setup(worker: Any) -> None:
-    """Ignore Ctrl-C, which a terminal sends to the workers of a local cluster, too, as soon as one starts."""
+    """Make a worker of a local cluster ignore Ctrl-C, which a terminal sends to it, too, and log nothing there."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
 
 
 def trained_before(task: Task) -> Result | None:
