@@ -1,4 +1,4 @@
-"""`kedro run`, in which a mistake in the input ends in one clear message instead of a traceback, and `kedro prune`."""
+"""`kedro run`, in which a mistake in the input ends in one clear message, `kedro farm` and `kedro prune`."""
 
 import functools
 import io
@@ -18,8 +18,8 @@ from kedro.framework.session import KedroSession
 from kedro.io import DatasetError
 from kedro.utils import find_kedro_project
 
-from cifar10 import run_options
-from cifar10.errors import InputError, forbidden, reason
+from cifar10 import run_log, run_options
+from cifar10.errors import BUSY, BusyError, InputError, forbidden, reason
 from cifar10.pruning import delete, old_versions
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,12 @@ def _mistakes() -> Iterator[None]:
         yield
     except (InputError, DatasetError, MissingConfigException, PermissionError, yaml.YAMLError) as error:
         logger.debug("Where it happened:", exc_info=True)
-        raise click.ClickException(_message(error)) from error
+        busy = any(isinstance(cause, BusyError) for cause in _causes(error))
+        raise (_Busy if busy else click.ClickException)(_message(error)) from error
+
+
+class _Busy(click.ClickException):
+    exit_code = BUSY
 
 
 def _message(error: BaseException) -> str:
@@ -111,8 +116,86 @@ class _Command(click.Command):
         return super().invoke(ctx)
 
 
-run = _Command("run", params=kedro_run.params, callback=_run, help=kedro_run.help)
+run = _Command(
+    "run",
+    params=kedro_run.params,
+    callback=_run,
+    help=kedro_run.help,
+    epilog="Exit codes: 0 success; 1 an error, or Ctrl-C; 2 an unknown option; "
+    f"{BUSY} another run is training the same, so try again later.",
+)
 cli.add_command(run)
+
+
+@cli.command(
+    cls=_Command,
+    context_settings={"ignore_unknown_options": True},
+    epilog="Exit codes: 0 all tasks are complete; 1 an error, Ctrl-C, or a task that failed; 2 an unknown option.",
+)
+@click.option("--pipelines", required=True, help="train_NAME and tune_NAME, separated by commas.")
+@click.option("--seeds", help="Seeds of each training, as in 0..9 or 0,3,5. Default: that of its recipe.")
+@click.option("--scheduler", help="Dask scheduler, as in tcp://HOST:8786. Default: a cluster on this machine.")
+@click.option(
+    "--resource",
+    help="What a task takes of a worker of the scheduler, as `dask worker --resources` declares it: GPU=1 (default), "
+    "or cores to compute on, as in CORES=4.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that share a study; without --scheduler, also those that this machine runs at once.",
+)
+@click.option("--params", default="", help="As of kedro run.")
+@click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[OPTIONS OF kedro run]")
+@click.pass_context
+def farm(
+    ctx: click.Context,
+    pipelines: str,
+    seeds: str | None,
+    scheduler: str | None,
+    resource: str | None,
+    workers: int,
+    params: str,
+    options: tuple[str, ...],
+) -> None:
+    """Train on many machines: one `kedro run` for each training and seed, or for each worker of a study.
+
+    What has been trained with the same recipe, seed and data is left out. If a worker dies, another one resumes its
+    task. All machines need this folder and the data folder, under the same paths.
+    """
+    from cifar10.farm import cluster
+    from cifar10.farm.plan import parse_seeds, plan
+
+    with _mistakes():
+        cluster.check_installed()
+        shared = [*options, *([f"--params={params}"] if params else [])]
+        given = run.make_context("kedro run", [*shared, f"--pipelines={pipelines}"]).params
+        env = given["env"] or os.environ.get("KEDRO_ENV")
+        if env and not given["env"]:
+            options = (*options, f"--env={env}")  # other machines may have another variable
+        run_options.check(given, _conf(given["conf_source"]))
+        numbers = None if seeds is None else parse_seeds(seeds)
+        needed = cluster.needed(resource, scheduler, workers)
+        session = KedroSession.create(
+            _project(), env=env, runtime_params=given["params"], conf_source=given["conf_source"]
+        )
+        same_data = run_log.same_data({"env": env, "runtime_params": given["params"]})
+        tasks = plan(
+            session.load_context(),
+            given["pipelines"],
+            numbers,
+            workers,
+            list(options),
+            params,
+            prepare=f"kedro run --pipelines=ingestion,preprocessing{same_data}",
+        )
+        complete = cluster.run(tasks, scheduler, workers, needed)
+    if complete and any(task.training for task in tasks):
+        click.echo(f"Next: kedro run --pipelines=evaluation,reporting{same_data}")
+    ctx.exit(0 if complete else 1)
+
 
 WHERE = [option for option in kedro_run.params if option.name in ("env", "conf_source", "params")]
 
