@@ -195,18 +195,19 @@ def compare_versions(catalog: DataCatalog, names: list[str]) -> Comparison:
     models = catalog.load("models")
     chosen = _choose(models, names)
     _check_data(chosen)
-    store, evaluated = catalog.load("predictions"), latest_evaluations(catalog.load("all_evaluations"))
-    truth = _find_truth(catalog, chosen[0].record)
-    predictions = [store.find(model) for model in chosen]
+    store, truth = catalog.load("predictions"), _find_truth(catalog, chosen[0].record)
+    letters = string.ascii_uppercase[: len(chosen)]
+    found = {letter: store.find(model) for letter, model in zip(letters, chosen, strict=True)}
+    known = {letter: predictions for letter, predictions in found.items() if predictions is not None}
+    complete = bool(truth.labels) and len(known) == len(chosen)
+    evaluated = {} if complete else latest_evaluations(catalog.load("all_evaluations"))
     sides = [
-        _side(letter, model, evaluated.get((model.record.architecture, model.version)), known, truth)
-        for letter, model, known in zip(string.ascii_uppercase, chosen, predictions, strict=False)
+        _side(letter, model, evaluated.get((model.record.architecture, model.version)), known.get(letter), truth)
+        for letter, model in zip(letters, chosen, strict=True)
     ]
     on_val = not any(side.record.trained_on_val for side in sides)
-    known = {side.letter: each for side, each in zip(sides, predictions, strict=True) if each is not None}
-    complete = bool(truth.labels) and len(known) == len(sides)
-    splits = [*(["val"] if on_val else []), "test"] if complete else []
     split = "val" if on_val else "test"
+    splits = [*(["val"] if on_val else []), "test"] if complete else []
     return Comparison(
         sides=sides,
         differences=_differences([side.record for side in sides]),
