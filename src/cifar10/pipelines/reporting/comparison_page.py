@@ -19,19 +19,15 @@ SHOWN = 24  # images of a kind
 def write_page(comparison: Comparison) -> str:
     """Return one HTML page that needs no other file."""
     histories = {f"{side.letter} {side.record.architecture}": side.record.history for side in comparison.sides}
-    return (
-        formatting.templates()
-        .get_template("compare.html.jinja")
-        .render(
-            comparison=comparison,
-            split=SPLITS[comparison.split],
-            verdicts=verdicts(comparison),
-            descriptions={side.record.architecture: describe(side.record.architecture) for side in comparison.sides},
-            curves={name: figures.to_svg(figures.curves(histories, name)) for name in ("accuracy", "loss")},
-            groups=[_groups(comparison, each) for each in comparison.disagreements],
-            shown=SHOWN,
-            created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        )
+    return formatting.template("compare.html.jinja").render(
+        comparison=comparison,
+        split=SPLITS[comparison.split],
+        verdicts=verdicts(comparison),
+        descriptions={side.record.architecture: describe(side.record.architecture) for side in comparison.sides},
+        curves={name: figures.to_svg(figures.curves(histories, name)) for name in ("accuracy", "loss")},
+        groups=[_groups(comparison, each) for each in comparison.disagreements],
+        shown=SHOWN,
+        created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 

@@ -86,12 +86,12 @@ def width(svg: str) -> float:
     return float(found[1])
 
 
-def templates() -> "jinja2.Environment":
-    """Return the templates of the pages in this package, in which the functions of this module are filters."""
+def template(name: str) -> "jinja2.Template":
+    """Return a template of this package, in which functions of this module are filters."""
     import jinja2
 
     loader = jinja2.PackageLoader("cifar10.pipelines.reporting", "")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     for function in (percent, duration, number, spread, listed, data_uri, width):
         environment.filters[function.__name__] = function
-    return environment
+    return environment.get_template(name)

@@ -314,29 +314,25 @@ def write_report(
         }
         for line, row in zip(leaderboard.to_dict("records"), evaluations.rows, strict=True)
     ]
-    return (
-        formatting.templates()
-        .get_template("report.html.jinja")
-        .render(
-            summary=summarise(evaluations),
-            advice=advice.advise(evaluations),
-            not_run=advice.not_run(evaluations),
-            remarks=advice.remarks(evaluations),
-            marked={row.name: row.marked_name for row in evaluations.rows},
-            with_mistakes="mistakes" in kinds,
-            models=models,
-            figures=shown,
-            robustness=_mean_robustness(corrupted),
-            not_corrupted=[row.marked_name for row in evaluations.rows if row.name not in set(corrupted["name"])],
-            views=next((line["views"] for line in models if line["views"] != "none"), None),
-            explanations=explain_ranks(leaderboard),
-            ranked=[row.name for row in evaluations.rows if row.val_accuracy is not None],
-            redefined=_redefined(evaluations.rows),
-            unranked=[row.name for row in evaluations.rows if row.val_accuracy is None],
-            with_seeds=bool((leaderboard.seeds > 1).any()),
-            test_images=int(leaderboard.test_examples.iloc[0]),
-            created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        )
+    return formatting.template("report.html.jinja").render(
+        summary=summarise(evaluations),
+        advice=advice.advise(evaluations),
+        not_run=advice.not_run(evaluations),
+        remarks=advice.remarks(evaluations),
+        marked={row.name: row.marked_name for row in evaluations.rows},
+        with_mistakes="mistakes" in kinds,
+        models=models,
+        figures=shown,
+        robustness=_mean_robustness(corrupted),
+        not_corrupted=[row.marked_name for row in evaluations.rows if row.name not in set(corrupted["name"])],
+        views=next((line["views"] for line in models if line["views"] != "none"), None),
+        explanations=explain_ranks(leaderboard),
+        ranked=[row.name for row in evaluations.rows if row.val_accuracy is not None],
+        redefined=_redefined(evaluations.rows),
+        unranked=[row.name for row in evaluations.rows if row.val_accuracy is None],
+        with_seeds=bool((leaderboard.seeds > 1).any()),
+        test_images=int(leaderboard.test_examples.iloc[0]),
+        created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 
