@@ -1,4 +1,4 @@
-"""`kedro run`, in which a mistake in the input ends in one clear message, `kedro farm` and `kedro prune`."""
+"""`kedro run`, `farm`, `models`, `compare` and `prune`, in which a mistake in the input ends in one clear message."""
 
 import functools
 import io
@@ -15,7 +15,7 @@ import yaml
 from kedro.config import MissingConfigException
 from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.session import KedroSession
-from kedro.io import DatasetError
+from kedro.io import DataCatalog, DatasetError
 from kedro.utils import find_kedro_project
 
 from cifar10 import run_log, run_options
@@ -200,7 +200,7 @@ def farm(
 WHERE = [option for option in kedro_run.params if option.name in ("env", "conf_source", "params")]
 
 
-@cli.command(cls=_Command, params=WHERE)
+@cli.command(cls=_Command, params=[*WHERE])
 @click.option("--keep", type=click.IntRange(min=1), required=True, help="Number of versions of each artifact to keep.")
 @click.option(
     "--data-root",
@@ -218,10 +218,15 @@ def prune(
     if data_root:
         params = {**params, "data_root": data_root}
     with _mistakes():
-        run_options.check_environment(env, _conf(conf_source))
-        session = KedroSession.create(_project(), env=env, runtime_params=params, conf_source=conf_source)
-        models: Any = session.load_context().catalog.get("models")
+        models: Any = _catalog(env, conf_source, params).get("models")
         _prune(models.path.parent, keep, yes)
+
+
+def _catalog(env: str | None, conf_source: str | None, params: dict[str, Any]) -> DataCatalog:
+    """Return the catalog that `kedro run` would use with the same options."""
+    run_options.check_environment(env, _conf(conf_source))
+    session = KedroSession.create(_project(), env=env, runtime_params=params, conf_source=conf_source)
+    return session.load_context().catalog  # type: ignore[return-value]
 
 
 def _prune(data_root: Path, keep: int, yes: bool) -> None:
@@ -241,3 +246,48 @@ def _prune(data_root: Path, keep: int, yes: bool) -> None:
         click.echo("Deleted.")
     else:
         click.echo("Nothing was deleted.")
+
+
+@cli.command(cls=_Command, params=[*WHERE])
+@click.argument("name", required=False)
+def models(name: str | None, env: str | None, conf_source: str | None, params: dict[str, Any]) -> None:
+    """List all architectures, or what is known of the one with this NAME, and its trained versions.
+
+    The data folder is the one that `kedro run` would use with the same options and the same KEDRO_ENV; with
+    --env=published, the models are the published ones.
+    """
+    from cifar10 import comparison, terminal
+    from cifar10.pipelines.history.nodes import list_architectures, list_versions
+
+    with _mistakes():
+        catalog = _catalog(env, conf_source, params)
+        if name is not None:
+            comparison.check_architecture(name, catalog.load("models"))
+        runs = list_versions(catalog.load("models"), catalog.load("all_evaluations"))
+        if name is None:
+            terminal.print_architectures(terminal.console(), list_architectures(runs))
+        else:
+            terminal.print_versions(terminal.console(), name, runs)
+
+
+@cli.command(cls=_Command, params=[*WHERE])
+@click.argument("models", nargs=-1, metavar="NAME[:VERSION] NAME[:VERSION] ...")
+def compare(models: tuple[str, ...], env: str | None, conf_source: str | None, params: dict[str, Any]) -> None:
+    """Compare two to five trained models, of one architecture or several: each with the first.
+
+    Without a VERSION, the newest one is meant; `kedro models NAME` lists all. The result is printed, and written as a
+    page with figures and images, whose place is the last line.
+
+    The data folder is the one that `kedro run` would use with the same options and the same KEDRO_ENV; with
+    --env=published, the models are the published ones.
+    """
+    from cifar10 import comparison, terminal
+    from cifar10.pipelines.reporting.comparison_page import write_page
+
+    with _mistakes():
+        catalog = _catalog(env, conf_source, params)
+        compared = comparison.compare_versions(catalog, list(models))
+        terminal.print_comparison(terminal.console(), compared)
+        catalog.save("compare", write_page(compared))
+        page: Any = catalog.get("compare")
+        click.echo(f"\nPage: {page.path.resolve().as_uri()}")

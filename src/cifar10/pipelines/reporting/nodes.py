@@ -3,7 +3,6 @@
 import datetime
 import functools
 import hashlib
-import importlib.resources
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,9 +13,10 @@ from matplotlib.figure import Figure
 
 from cifar10 import figures, metrics
 from cifar10.architectures.descriptions import describe
-from cifar10.contracts import Evaluations, Pair, Record, Row, check_class_names
+from cifar10.architectures.facts import FACTS
+from cifar10.comparison import differing_options
+from cifar10.contracts import Evaluations, Pair, Row, check_class_names
 from cifar10.pipelines.reporting import advice, formatting
-from cifar10.training.recipe import RECIPES, Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -128,30 +128,10 @@ def differences(row: Row) -> str:
 
 def compare_recipes(rows: list[Row]) -> dict[str, str]:
     """Return the name of each row -> the options in which it differs from other rows of its architecture."""
-    texts = {}
+    texts: dict[str, str] = {}
     for architecture in dict.fromkeys(row.architecture for row in rows):
-        options = {row.name: _options(row.first.record) for row in rows if row.architecture == architecture}
-        names = dict.fromkeys(option for values in options.values() for option in values)
-        differing = [each for each in names if len({values.get(each) for values in options.values()}) > 1]
-        for name, values in options.items():
-            texts[name] = ", ".join(f"{each} {values[each]}" for each in differing if each in values)
+        texts |= differing_options({row.name: row.first.record for row in rows if row.architecture == architecture})
     return texts
-
-
-def _options(record: Record) -> dict[str, str]:
-    """Return the recipe as text, with what else tells rows apart; an option that it lacks is at its default."""
-    defaults = {
-        name: field.default
-        for name, field in RECIPES.get(record.architecture, Recipe).model_fields.items()
-        if not field.is_required()
-    }
-    values = {name: value for name, value in {**defaults, **record.recipe}.items() if name != "seed"}
-    return {
-        **{name: "null" if value is None else str(value) for name, value in values.items()},
-        "network": record.fingerprint[:8],
-        "engine": str(record.engine_version),
-        "computed in": record.compute_dtype,
-    }
 
 
 def list_pairs(evaluations: Evaluations) -> pd.DataFrame:
@@ -307,19 +287,6 @@ def write_report(
     Raises:
         InputError: the models were trained with other class names.
     """
-    import jinja2
-
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(
-        percent=formatting.percent,
-        duration=formatting.duration,
-        number=formatting.number,
-        spread=formatting.spread,
-        listed=formatting.listed,
-        data_uri=formatting.data_uri,
-        width=formatting.width,
-    )
-    source = importlib.resources.files("cifar10.pipelines.reporting").joinpath("report.html.jinja").read_text("utf-8")
     leaderboard, corrupted = rank(evaluations, class_names), _of_evaluated(robustness, evaluations)
     kinds: tuple[str, ...] = ("confusion_matrix", "mistakes")
     if portraits is None:
@@ -338,10 +305,16 @@ def write_report(
             ", ".join(missing),
         )
     models = [
-        {**line, "row": row, "record": row.first.record, "description": describe(row.architecture)}
+        {
+            **line,
+            "row": row,
+            "record": row.first.record,
+            "description": describe(row.architecture),
+            "facts": FACTS.get(row.architecture),
+        }
         for line, row in zip(leaderboard.to_dict("records"), evaluations.rows, strict=True)
     ]
-    return environment.from_string(source).render(
+    return formatting.template("report.html.jinja").render(
         summary=summarise(evaluations),
         advice=advice.advise(evaluations),
         not_run=advice.not_run(evaluations),
