@@ -129,14 +129,14 @@ def _evaluate(
 
     clean_accuracy, lines = evaluate(clean.images), []
     pairs = list(itertools.product(corruptions, SEVERITIES))
-    with live(f"{record.architecture}, corrupted images ({suite})", len(pairs)) as show:
+    with live(f"{record.architecture}, {'corrupted images' if suite == PROJECT else suite}", len(pairs)) as show:
         for done, (corruption, severity) in enumerate(pairs, start=1):
             value = evaluate(corrupted(corruption, severity))
             lines.append((suite, corruption, severity, value, clean_accuracy, len(clean)))
             show(done, corruption)
     table = pd.DataFrame(lines, columns=COLUMNS)
     logger.info(
-        "%s, %s: accuracy %.4f on clean images, %.4f on corrupted ones (mean)",
-        record.architecture, suite, clean_accuracy, table.accuracy.mean(),
+        "%s: accuracy %.4f on clean images, %.4f on corrupted ones%s (mean)",
+        record.architecture, clean_accuracy, table.accuracy.mean(), "" if suite == PROJECT else f" of {suite}",
     )  # fmt: skip
     return table
