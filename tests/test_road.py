@@ -36,7 +36,7 @@ OPTIONS = "simple_cnn.epochs=3,robustness.examples=20,export.architecture=simple
 # All that may differ between two roads: dates, durations, speeds, and what depends on the bytes of the network's file,
 # which has a date in it. By name in JSON and tables; in text, hashes and every number without a per cent sign.
 # Of figures, those of latency and training time; and Grad-CAM, whose gradients differ in their last digits, which moved
-# one pixel in five thousand by up to 5 of 255 levels. Of exported files, those whose parts are numbered in no fixed order.
+# one pixel in five thousand by up to 5 of 255 levels. Of exported files, those that number their parts in any order.
 VARYING = {
     "seconds", "joules", "training_seconds", "training_joules", "latency_ms", "throughput", "latency_1_ms",
     "latency_32_ms", "exported_at", "identity", "evaluations", "megabytes",

@@ -15,7 +15,8 @@ from cifar10 import figures, metrics
 from cifar10.architectures.descriptions import describe
 from cifar10.architectures.facts import FACTS
 from cifar10.comparison import differing_options
-from cifar10.contracts import Evaluations, Pair, Row, check_class_names
+from cifar10.contracts import CIFAR10_C, PROJECT, Evaluations, Pair, Row, check_class_names
+from cifar10.datasets import cifar10_c
 from cifar10.pipelines.reporting import advice, formatting
 
 logger = logging.getLogger(__name__)
@@ -252,10 +253,14 @@ def draw_robustness(robustness: pd.DataFrame | None, evaluations: Evaluations) -
         yield figure
 
 
-def _of_evaluated(robustness: pd.DataFrame | None, evaluations: Evaluations) -> pd.DataFrame:
-    """Return the lines of those models that stand for a row of the evaluations, under its name."""
+def _of_evaluated(robustness: pd.DataFrame | None, evaluations: Evaluations, suite: str = PROJECT) -> pd.DataFrame:
+    """Return the lines of a suite and of those models that stand for a row of the evaluations, under its name."""
     if robustness is None:
         return pd.DataFrame(columns=["name"])
+    if "suite" in robustness:
+        robustness = robustness[robustness.suite.fillna(PROJECT) == suite].drop(columns="suite")
+    elif suite != PROJECT:
+        robustness = robustness[:0]
     rows = [(row.name, row.first.identity) for row in evaluations.rows]
     return pd.DataFrame(rows, columns=["name", "identity"]).merge(robustness.drop(columns="name"), on="identity")
 
@@ -324,6 +329,8 @@ def write_report(
         models=models,
         figures=shown,
         robustness=_mean_robustness(corrupted),
+        cifar10_c=_errors(_of_evaluated(robustness, evaluations, CIFAR10_C)),
+        extra_corruptions=cifar10_c.EXTRA,
         not_corrupted=[row.marked_name for row in evaluations.rows if row.name not in set(corrupted["name"])],
         views=next((line["views"] for line in models if line["views"] != "none"), None),
         explanations=explain_ranks(leaderboard),
@@ -390,3 +397,16 @@ def _mean_robustness(table: pd.DataFrame) -> list[dict[str, Any]]:
         return []
     means = table.groupby("name", sort=False)[["accuracy", "clean_accuracy", "images"]].mean()
     return means.reset_index().to_dict("records")  # type: ignore[return-value]
+
+
+def _errors(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Return the error on CIFAR-10-C in the columns of a table: model -> corruption -> its mean over the severities.
+
+    `mean` is that over the 15 common corruptions, as the literature reports it, and NaN if one of them is missing.
+    """
+    if table.empty:
+        return {}
+    errors = 1 - table.pivot_table(index="name", columns="corruption", values="accuracy", sort=False)
+    errors = errors.reindex(columns=[*cifar10_c.COMMON, *cifar10_c.EXTRA])
+    mean = errors[[*cifar10_c.COMMON]].mean(axis=1, skipna=False)
+    return errors.dropna(axis=1, how="all").assign(mean=mean).to_dict("index")  # type: ignore[return-value]
