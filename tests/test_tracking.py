@@ -83,19 +83,33 @@ def client(monkeypatch):
     return client
 
 
-def test_server_that_goes_away_is_one_warning(client, tmp_path, caplog):
+def _after(cause):
+    """Return an error as `requests` raises it."""
+    error = OSError(f"HTTPConnectionPool(host='127.0.0.1'): Max retries exceeded ({cause})")
+    error.__context__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("cause", "why"),
+    [
+        (ConnectionRefusedError(111, "Connection refused"), "Connection refused"),
+        (TimeoutError("timed out"), "timed out"),
+    ],
+)
+def test_server_that_goes_away_is_one_warning(client, tmp_path, caplog, cause, why):
     tracker = Tracker(tmp_path, name="a run", env="demo")
     checkpoints = LoggedCheckpoints(tmp_path, tracker)
     identity = identity_of(make())
     with checkpoints.lock(identity):
         checkpoints.latest(identity)
-        client.log_batch.side_effect = ConnectionRefusedError(111, "Connection refused")
+        client.log_batch.side_effect = _after(cause)
         for epochs in (1, 2, 3):
             history = [epoch(number + 1) for number in range(epochs)]
             checkpoints.save(identity, Checkpoint([], None, {"history": history}))
     tracker.close("FINISHED")
     [warning] = [each.message for each in caplog.records if each.levelno >= logging.WARNING]
-    assert warning.endswith("failed (Connection refused): nothing more of this run is logged there")
+    assert warning.endswith(f"failed ({why}): nothing more of this run is logged there")
     assert [path.stem for path in sorted(tmp_path.glob("*/*.npz"))] == ["epoch_00002", "epoch_00003"]
 
 
@@ -200,7 +214,9 @@ def test_evaluations_are_columns_that_all_models_share(track):
     assert logged.count == 2
     assert (first.data.metrics["test/accuracy"], second.data.metrics["test/accuracy"]) == (0.9, 0.8)
     assert set(first.data.metrics) == set(second.data.metrics)
-    assert {"train/accuracy", "val/accuracy", "test/loss", "latency_ms", "flops", "parameters"} < set(first.data.metrics)
+    assert {"train/accuracy", "val/accuracy", "test/loss", "latency_ms", "flops", "parameters"} < set(
+        first.data.metrics
+    )
     assert second.info.status == "FINISHED"
     assert [step for step, _ in steps(logged, "vgg19 seed 0 abc")] == [1, 2, 3]
 
@@ -211,8 +227,8 @@ def test_server_that_cannot_be_reached_is_refused_before_the_run(tmp_path, monke
     with pytest.raises(InputError) as raised:
         Tracker(tmp_path, name="a run", env="demo")
     assert str(raised.value) == (
-        "CIFAR10_MLFLOW is set, but MLflow cannot use http://127.0.0.1:9: Connection refused. Start its server, correct "
-        "MLFLOW_TRACKING_URI, or unset CIFAR10_MLFLOW."
+        "CIFAR10_MLFLOW is set, but MLflow cannot use http://127.0.0.1:9: Connection refused. Start its server, "
+        "correct MLFLOW_TRACKING_URI, or unset CIFAR10_MLFLOW."
     )
 
 

@@ -37,6 +37,10 @@ SETTINGS = {  # of MLflow, unless the user has set them
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",  # seconds
 }
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # so that MLflow shows the pages for training first
+NOT_LOGGED = {  # of an evaluation: what is no metric, or equals another one where all classes have as many test images
+    *("temperature", "test_examples"),
+    *("weighted_precision", "weighted_recall", "weighted_f1"),
+}
 EPOCHS_PER_CALL = 100  # MLflow accepts 1,000 values at once
 
 
@@ -200,7 +204,7 @@ class Tracker:
     def how_to_see(self) -> str:
         """Return the page of a server, or the command that serves the pages of a local store."""
         if self.uri.startswith("http"):
-            return f"{self.uri}/#/experiments/{self.experiment}/runs"
+            return f"{self.uri}/#/experiments/{self.experiment}"
         return f"mlflow ui --backend-store-uri {shlex.quote(self.uri)}"
 
     def start(self, identity: dict[str, Any], commit: str | None, history: list[Epoch]) -> None:
@@ -242,7 +246,7 @@ class Tracker:
             run = self._create(identity_of(record), record.versions["commit"])
             self._log_epochs(run, record.history)
             self._log_result(run, record, evaluation.version)
-        metrics = evaluation.metrics.model_dump(exclude={"temperature", "test_examples"})
+        metrics = evaluation.metrics.model_dump(exclude=NOT_LOGGED)
         costs = evaluation.costs.model_dump()
         values = {_by_split(name): value for name, value in metrics.items()} | costs
         self._log(run, [({**values, "megabytes": evaluation.megabytes}, 0)])
@@ -338,11 +342,11 @@ def _by_split(metric: str) -> str:
     return f"{split}/{metric.replace(f'{split}_', '')}"
 
 
-def _why(error: BaseException | None) -> str:
+def _why(error: BaseException) -> str:
     """Return what the operating system says, if it is behind this error; else the error's own first line."""
-    first = error
-    while error:
-        if isinstance(error, OSError) and error.strerror:
-            return error.strerror
-        error = error.__cause__ or error.__context__
-    return reason(first)  # type: ignore[arg-type]
+    chain, cause = [error], error
+    while following := cause.__cause__ or cause.__context__:
+        cause = following
+        chain.append(cause)
+    system = [each for each in chain if isinstance(each, OSError)]  # those of `requests` are, too, so take the last
+    return system[-1].strerror or reason(system[-1]) if system else reason(error)
