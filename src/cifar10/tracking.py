@@ -36,7 +36,6 @@ SETTINGS = {  # of MLflow, unless the user has set them
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # each would be a warning; and a run shall not wait minutes for a server
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",  # seconds
 }
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # so that MLflow shows the pages for training first
 NOT_LOGGED = {  # of an evaluation: what is no metric, or equals another one where all classes have as many test images
     *("temperature", "test_examples"),
     *("weighted_precision", "weighted_recall", "weighted_f1"),
@@ -89,7 +88,8 @@ class TrackingHooks:
             if isinstance(dataset, LocalDataset) and dataset.saved and _is_report(dataset):
                 self.tracker.later(self.tracker.log_file, name.partition(".")[0], dataset.path)
         self.tracker.close("FINISHED")
-        logger.info("MLflow: %s", self.tracker.how_to_see())
+        for line in self.tracker.how_to_see():
+            logger.info("%s", line)
 
     @hook_impl
     def on_pipeline_error(self) -> None:
@@ -201,11 +201,16 @@ class Tracker:
         self.later(self._end, status)
         self.thread.shutdown()
 
-    def how_to_see(self) -> str:
-        """Return the page of a server, or the command that serves the pages of a local store."""
+    def how_to_see(self) -> list[str]:
+        """Return the page of the runs, and of a local store the command that serves it, last."""
+        server = self.uri if self.uri.startswith("http") else "http://127.0.0.1:5000"
+        page = f"{server}/#/experiments/{self.experiment}/runs?workflowType=machine_learning"  # not those of prompts
         if self.uri.startswith("http"):
-            return f"{self.uri}/#/experiments/{self.experiment}"
-        return f"mlflow ui --backend-store-uri {shlex.quote(self.uri)}"
+            return [f"MLflow: {page}"]
+        return [
+            f"MLflow: {page} shows the models, once this command runs:",
+            f"mlflow ui --backend-store-uri {shlex.quote(self.uri)}",
+        ]
 
     def start(self, identity: dict[str, Any], commit: str | None, history: list[Epoch]) -> None:
         """Start the run of a training, or continue the one that it has already.
@@ -271,7 +276,7 @@ class Tracker:
         found = self.client.get_experiment_by_name(name)
         if found is None:
             with suppress(Exception):  # another run may create it at the same moment
-                self.client.create_experiment(name, files, KIND)
+                self.client.create_experiment(name, files)
             found = self.client.get_experiment_by_name(name)
         return found.experiment_id
 
@@ -319,12 +324,12 @@ class Tracker:
         self.client.set_terminated(run, "FINISHED")
 
     def _log(self, run: str, steps: list[tuple[dict[str, Any], int]]) -> None:
-        """Log the numbers among the values of each step."""
+        """Log the numbers among the values of each step, with six digits, which fit MLflow's columns."""
         from mlflow.entities import Metric
 
         now = int(1000 * time.time())
         metrics = [
-            Metric(name, value, now, step)
+            Metric(name, value if isinstance(value, int) else float(f"{value:.6g}"), now, step)
             for values, step in steps
             for name, value in values.items()
             if isinstance(value, int | float)
