@@ -173,7 +173,8 @@ class Tracker:
         self.lost = False
         self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow")
         try:
-            data_root.mkdir(parents=True, exist_ok=True)
+            if not uri:
+                data_root.mkdir(parents=True, exist_ok=True)
             self.client = MlflowClient(uri or local)
             files = None if uri else (data_root / "mlflow").absolute().as_uri()  # a server has its own place for them
             self.experiment = self._experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME") or "cifar10", files)
