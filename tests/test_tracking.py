@@ -1,124 +1,254 @@
-"""Experiment tracking, without MLflow: a module that records the calls takes its place."""
+"""Experiment tracking: what is told to MLflow, with a client that only notes it; and what MLflow then has, if it is
+installed."""
 
-import importlib
-import os
-import subprocess
+import importlib.util
+import logging
+import runpy
 import sys
 from pathlib import Path
-from types import ModuleType
-from unittest.mock import Mock, call
+from types import ModuleType, SimpleNamespace
+from unittest.mock import Mock
 
-import pandas as pd
 import pytest
-from matplotlib.figure import Figure
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
 
-from cifar10.contracts import TrainedModel
-from tests.helpers import PROJECT, make_evaluation, make_evaluations, make_record
+from cifar10 import settings
+from cifar10.errors import InputError
+from cifar10.tracking import LoggedCheckpoints, Tracker, TrackingHooks
+from cifar10.training.checkpoint import Checkpoint
+from cifar10.training.identity import identity_of
+from tests.helpers import PROJECT, make_evaluation, make_record
 
-EPOCHS = [
-    {
+RECIPE = {"epochs": 3, "batch_size": 8, "optimizer": "adam", "learning_rate": 0.01, "schedule": "cosine"}
+needs_mlflow = pytest.mark.skipif(not importlib.util.find_spec("mlflow"), reason="the extra mlflow is not installed")
+
+
+def epoch(number):
+    """Return one row of a history."""
+    return {
         "phase": "training",
-        "epoch": epoch,
-        "accuracy": 0.5 + epoch / 10,
-        "loss": 1.0 / epoch,
+        "epoch": number,
+        "accuracy": 0.5 + number / 10,
+        "loss": 1.0 / number,
         "val_accuracy": None,
         "val_loss": None,
         "learning_rate": 0.1,
         "seconds": 2.0,
         "joules": None,
     }
-    for epoch in (1, 2)
-]
-WITHOUT_MLFLOW = "import sys; sys.modules['mlflow'] = None; from kedro.framework.cli import main; main()"
 
 
-@pytest.fixture
-def mlflow(monkeypatch):
-    """The functions of `mlflow` that the hooks call, as mocks."""
-    functions = Mock(spec=["log_metrics", "log_figure", "log_artifact"])
-    module = ModuleType("mlflow")
-    vars(module).update({name: getattr(functions, name) for name in ("log_metrics", "log_figure", "log_artifact")})
-    monkeypatch.setitem(sys.modules, "mlflow", module)
-    return functions
+def make(architecture="vgg16", **recipe):
+    """Return the record of a training of three epochs on a small recipe."""
+    history = [epoch(number) for number in (1, 2, 3)]
+    return make_record(architecture=architecture, recipe={**RECIPE, **recipe}, history=history)
 
 
-@pytest.fixture
-def hooks(mlflow):
-    sys.modules.pop("cifar10.tracking", None)
-    yield importlib.import_module("cifar10.tracking").TrackingHooks()
-    del sys.modules["cifar10.tracking"]
-
-
-def test_model_is_logged_as_one_step_per_epoch(hooks, mlflow):
-    model = TrainedModel(make_record(history=EPOCHS), load_network=Mock())
-    hooks.after_dataset_saved("vgg16.model", model)
-    assert mlflow.mock_calls == [
-        call.log_metrics(
-            {
-                "vgg16.epoch.accuracy": 0.5 + epoch / 10,
-                "vgg16.epoch.loss": 1.0 / epoch,
-                "vgg16.epoch.learning_rate": 0.1,
-                "vgg16.epoch.seconds": 2.0,
-            },
-            epoch,
-        )
-        for epoch in (1, 2)
-    ]
-    model.load_network.assert_not_called()
-
-
-def test_evaluations_are_logged_as_numbers_of_each_model(hooks, mlflow):
-    evaluations = make_evaluations(make_evaluation("vgg16", accuracy=0.9), make_evaluation("vgg19", accuracy=0.8))
-    hooks.after_dataset_saved("evaluations", evaluations)
-    first, second = (each.args[0] for each in mlflow.log_metrics.call_args_list)
-    assert (first["vgg16.accuracy"], second["vgg19.accuracy"]) == (0.9, 0.8)
-    assert (first["vgg16.flops"], first["vgg16.latency_ms"], first["vgg16.test_examples"]) == (10**7, 1.5, 1000)
-    assert all(isinstance(value, int | float) for value in first.values())
-    assert "vgg16.averaged_accuracy" not in first  # None without test-time augmentation
-    assert "vgg16.confusion" not in first
-    assert len(mlflow.mock_calls) == 2
-
-
-def test_figure_is_logged_by_its_name(hooks, mlflow):
-    figure = Figure()
-    hooks.after_dataset_saved("figure.comparison", figure)
-    assert mlflow.mock_calls == [call.log_figure(figure, "figure.comparison.png")]
-
-
-def test_portraits_are_logged_one_by_one(hooks, mlflow):
-    figures = {"vgg16_mistakes": Figure(), "vgg16_confusion_matrix": Figure()}
-    hooks.after_dataset_saved("portraits", figures)
-    assert mlflow.mock_calls == [call.log_figure(figure, f"{name}.png") for name, figure in figures.items()]
-
-
-def test_report_is_logged_as_a_file(hooks, mlflow, tmp_path):
-    copy = tmp_path / "copy.html"
-    mlflow.log_artifact.side_effect = lambda path: copy.write_bytes(Path(path).read_bytes())
-    hooks.after_dataset_saved("report", "<p>Größe</p>")
-    assert copy.read_text(encoding="utf-8") == "<p>Größe</p>"
-    [logged] = mlflow.mock_calls
-    assert Path(logged.args[0]).name == "report.html"
+@pytest.fixture(autouse=True)
+def _own_settings(monkeypatch):
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.parametrize(
-    ("name", "data"),
-    [("leaderboard", pd.DataFrame({"rank": [1]})), ("leaderboard_table", "| |"), ("data_card", {"images": 8})],
+    ("value", "tracked"), [(None, False), ("", False), ("0", False), ("False", False), ("off", False), ("1", True)]
 )
-def test_other_datasets_are_not_logged(hooks, mlflow, name, data):
-    hooks.after_dataset_saved(name, data)
-    assert mlflow.mock_calls == []
+def test_variable_turns_tracking_on(monkeypatch, value, tracked):
+    monkeypatch.delenv("CIFAR10_MLFLOW", raising=False)
+    if value is not None:
+        monkeypatch.setenv("CIFAR10_MLFLOW", value)
+    hooks = runpy.run_path(settings.__file__)["HOOKS"]
+    assert [type(hook).__name__ for hook in hooks] == ["ProjectHooks", "TrackingHooks"][: 1 + tracked]
 
 
-def test_missing_mlflow_is_one_sentence():
-    result = subprocess.run(
-        [sys.executable, "-c", WITHOUT_MLFLOW, "run", "--env=demo", "--pipelines=ingestion"],
-        cwd=PROJECT,
-        env={**os.environ, "CIFAR10_MLFLOW": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 1
-    assert result.stderr.splitlines() == [
-        "Error: CIFAR10_MLFLOW is set, but mlflow is not installed: pip install '.[mlflow]', or unset it."
+def test_missing_mlflow_is_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(InputError) as raised:
+        Tracker(tmp_path, name="a run", env="demo")
+    message = "CIFAR10_MLFLOW is set, but mlflow is not installed: pip install '.[mlflow]', or unset it."
+    assert str(raised.value) == message
+
+
+@pytest.fixture
+def client(monkeypatch):
+    """A client that notes what it is asked, and the module `mlflow` that has it."""
+    client = Mock()
+    module, entities = ModuleType("mlflow"), ModuleType("mlflow.entities")
+    module.MlflowClient = lambda uri: client
+    entities.Metric, entities.Param = lambda *fields: fields, lambda *fields: fields
+    monkeypatch.setitem(sys.modules, "mlflow", module)
+    monkeypatch.setitem(sys.modules, "mlflow.entities", entities)
+    client.get_metric_history.return_value = []
+    return client
+
+
+def _after(cause):
+    """Return an error as `requests` raises it."""
+    error = OSError(f"HTTPConnectionPool(host='127.0.0.1'): Max retries exceeded ({cause})")
+    error.__context__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("cause", "why"),
+    [
+        (ConnectionRefusedError(111, "Connection refused"), "Connection refused"),
+        (TimeoutError("timed out"), "timed out"),
+    ],
+)
+def test_server_that_goes_away_is_one_warning(client, tmp_path, caplog, cause, why):
+    tracker = Tracker(tmp_path, name="a run", env="demo")
+    checkpoints = LoggedCheckpoints(tmp_path, tracker)
+    identity = identity_of(make())
+    with checkpoints.lock(identity):
+        checkpoints.latest(identity)
+        client.log_batch.side_effect = _after(cause)
+        for epochs in (1, 2, 3):
+            history = [epoch(number + 1) for number in range(epochs)]
+            checkpoints.save(identity, Checkpoint([], None, {"history": history}))
+    tracker.close("FINISHED")
+    [warning] = [each.message for each in caplog.records if each.levelno >= logging.WARNING]
+    assert warning.endswith(f"failed ({why}): nothing more of this run is logged there")
+    assert [path.stem for path in sorted(tmp_path.glob("*/*.npz"))] == ["epoch_00002", "epoch_00003"]
+
+
+def test_epoch_is_logged_when_it_is_saved_and_an_interruption_ends_the_run(client, tmp_path):
+    tracker = Tracker(tmp_path, name="a run", env="demo")
+    tracker.later = Mock(side_effect=lambda call, *arguments: call(*arguments))
+    checkpoints = LoggedCheckpoints(tmp_path, tracker)
+    identity = identity_of(make())
+    with pytest.raises(KeyboardInterrupt), checkpoints.lock(identity):  # noqa: PT012
+        assert checkpoints.latest(identity) is None
+        for number in (1, 2):
+            checkpoints.save(identity, Checkpoint([], None, {"history": [epoch(1), epoch(2)][:number]}))
+            metrics = client.log_batch.call_args.kwargs["metrics"]
+            assert [(name, value) for name, value, _, step in metrics if step == number] == [
+                ("epoch/accuracy", 0.5 + number / 10),
+                ("epoch/loss", 1.0 / number),
+                ("epoch/learning_rate", 0.1),
+                ("epoch/seconds", 2.0),
+            ]
+        raise KeyboardInterrupt
+    run = client.create_run.return_value.info.run_id
+    client.set_terminated.assert_called_once_with(run, "KILLED")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Return a data folder, in which the first use creates the store."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture
+def track(store, monkeypatch, request):
+    """Log in an experiment of this test as one `kedro run` does, and return what it then has, by name of its run."""
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", request.node.name)
+
+    def log(*calls):
+        tracker = Tracker(store, name="a run", env="demo")
+        for call in calls:
+            tracker.later(call, tracker)
+        tracker.close("FAILED")
+        assert not tracker.lost
+        runs = tracker.client.search_runs([tracker.experiment], order_by=["attributes.start_time"])
+        return SimpleNamespace(runs={run.info.run_name: run for run in runs}, count=len(runs), client=tracker.client)
+
+    return log
+
+
+def start(record, epochs=0):
+    return lambda tracker: tracker.start(identity_of(record), "7e662ab", record.history[:epochs])
+
+
+def log(record, number):
+    return lambda tracker: tracker.log_epoch(record.architecture, epoch(number))
+
+
+def finish(record, version="2026-01-01T00.00.00.000Z"):
+    return lambda tracker: tracker.finish(record, version)
+
+
+def steps(logged, name):
+    history = logged.client.get_metric_history(logged.runs[name].info.run_id, "epoch/loss")
+    return [(each.step, each.value) for each in history]
+
+
+@needs_mlflow
+def test_training_is_one_run_with_its_recipe_as_parameters(track):
+    record = make(seed=1)
+    logged = track(start(record), *(log(record, number) for number in (1, 2, 3)), finish(record))
+    [(name, run)] = logged.runs.items()
+    assert (name, run.info.status) == ("vgg16 seed 1 7e662ab", "FINISHED")
+    assert run.data.params == {key: str(value) for key, value in {**RECIPE, "seed": 1}.items()}
+    tags = {"architecture", "seed", "version", "data_version", "commit", "recipe", "training", "env"}
+    assert tags < set(run.data.tags)
+    assert (run.data.tags["version"], run.data.tags["commit"]) == ("2026-01-01T00.00.00.000Z", "7e662ab")
+    assert steps(logged, name) == [(number, pytest.approx(1 / number, rel=1e-5)) for number in (1, 2, 3)]
+    assert (run.data.metrics["val/accuracy"], run.data.metrics["best_epoch"]) == (0.9, 2)
+
+
+@needs_mlflow
+def test_resumed_training_continues_its_run_and_a_new_one_does_not(track):
+    record, name = make(), "vgg16 seed 0 7e662ab"
+    logged = track(start(record), log(record, 1))
+    assert logged.runs[name].info.status == "FAILED"
+    logged = track(start(record, epochs=2), log(record, 3), finish(record))  # the second epoch could not be logged
+    assert [step for step, _ in steps(logged, name)] == [1, 2, 3]
+    assert (logged.count, logged.runs[name].info.status) == (1, "FINISHED")
+    assert track(start(record), log(record, 1)).count == 2
+
+
+@needs_mlflow
+def test_evaluations_are_columns_that_all_models_share(track):
+    vgg16, vgg19 = make(), make("vgg19")
+    evaluations = [
+        make_evaluation(record=record, version=version, accuracy=accuracy)
+        for record, version, accuracy in ((vgg16, "2026-01-01", 0.9), (vgg19, "2026-01-02", 0.8))
     ]
+    logged = track(
+        *(start(vgg16), log(vgg16, 1), finish(vgg16, "2026-01-01")),
+        *(lambda tracker, each=each: tracker.log_evaluation(each) for each in evaluations),
+    )
+    first, second = logged.runs["vgg16 seed 0 7e662ab"], logged.runs["vgg19 seed 0 abc"]  # trained without tracking
+    assert logged.count == 2
+    assert (first.data.metrics["test/accuracy"], second.data.metrics["test/accuracy"]) == (0.9, 0.8)
+    assert set(first.data.metrics) == set(second.data.metrics)
+    assert {"train/accuracy", "val/accuracy", "test/loss", "latency_ms", "flops", "parameters"} < set(
+        first.data.metrics
+    )
+    assert second.info.status == "FINISHED"
+    assert [step for step, _ in steps(logged, "vgg19 seed 0 abc")] == [1, 2, 3]
+
+
+@needs_mlflow
+def test_server_that_cannot_be_reached_is_refused_before_the_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
+    with pytest.raises(InputError) as raised:
+        Tracker(tmp_path, name="a run", env="demo")
+    assert str(raised.value) == (
+        "CIFAR10_MLFLOW is set, but MLflow cannot use http://127.0.0.1:9: Connection refused. Start its server, "
+        "correct MLFLOW_TRACKING_URI, or unset CIFAR10_MLFLOW."
+    )
+
+
+@needs_mlflow
+def test_run_logs_model_and_figures_and_ends_with_the_command(store, caplog):
+    bootstrap_project(PROJECT)
+    options = {"data_root": str(store), "simple_cnn": {"epochs": 1, "examples": 32}}
+    with KedroSession.create(PROJECT, env="demo", runtime_params=options) as session:
+        session._hook_manager.register(TrackingHooks())
+        caplog.set_level(logging.INFO)
+        session.run(pipeline_names=["ingestion", "preprocessing", "train_simple_cnn"])
+    assert caplog.messages[-1] == f"mlflow ui --backend-store-uri sqlite:///{store}/mlflow.db"
+    assert not [each.message for each in caplog.records if each.levelno >= logging.WARNING]
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{store}/mlflow.db")
+    report, model = client.search_runs([client.get_experiment_by_name("cifar10").experiment_id])
+    assert (report.info.run_name, model.data.params["examples"]) == ("ingestion, preprocessing, train_simple_cnn", "32")
+    files = {run.info.run_name.split()[0]: client.list_artifacts(run.info.run_id) for run in (report, model)}
+    assert {name: [Path(file.path).name for file in each] for name, each in files.items()} == {
+        "ingestion,": ["data_card.json", "samples.png"],
+        "simple_cnn": ["simple_cnn_learning_curves.png"],
+    }

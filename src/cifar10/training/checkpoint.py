@@ -166,8 +166,7 @@ class Checkpoints:
         return False
 
     def _folder_of(self, identity: dict[str, Any]) -> Path:
-        text = json.dumps(identity, sort_keys=True)
-        return self.folder / hashlib.sha256(text.encode()).hexdigest()[:16]
+        return self.folder / key_of(identity)
 
     def _mention_others(self, identity: dict[str, Any]) -> None:
         """Log which unfinished trainings there are, and how they differ from this one."""
@@ -193,6 +192,11 @@ class Checkpoints:
                 int(checkpoints[-1].stem.removeprefix("epoch_")),
                 ", ".join(changed),
             )
+
+
+def key_of(identity: dict[str, Any]) -> str:
+    """Return the name of a training's folder: its identity as the first 16 digits of a SHA-256."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _flat(identity: dict[str, Any]) -> dict[str, Any]:
