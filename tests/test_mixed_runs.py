@@ -89,7 +89,7 @@ class Folder:
     @property
     def text(self):
         """The report as a reader sees it."""
-        text = re.sub(r"<(style|head)>.*?</\1>|<[^>]+>", " ", self.page, flags=re.DOTALL)
+        text = re.sub(r"<(script|head)>.*?</\1>|<[^>]+>", " ", self.page.replace("<wbr>", ""), flags=re.DOTALL)
         return " ".join(html.unescape(text).split())
 
 
