@@ -1,16 +1,23 @@
 """What tests share besides fixtures: small raw data of the real layout, and the project as its users run it."""
 
+import contextlib
+import functools
+import http.server
+import io
+import json
 import os
 import pickle
 import signal
 import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
+from PIL import Image
 
 from cifar10.contracts import Costs, Evaluation, Evaluations, Metrics, Pair, Record, Row, Trial, Trials
 
@@ -47,6 +54,47 @@ def write_batch(path, pixels, labels, **entries):
         Python2Pickler(file, protocol=2).dump({**batch, **{name.encode(): value for name, value in entries.items()}})
     # The module had another name when the official batches were pickled.
     path.write_bytes(path.read_bytes().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
+
+
+def write_parquet(path, pixels, labels, class_names=None):
+    """Write images as the Hugging Face Hub has them, from pixels as in the batches; bytes are written as they are."""
+    import pyarrow
+    import pyarrow.parquet
+
+    contents = [
+        each if isinstance(each, bytes | None) else png(each.reshape(3, 32, 32).transpose(1, 2, 0)) for each in pixels
+    ]
+    img = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    columns = {
+        "img": pyarrow.array([{"bytes": content, "path": None} for content in contents], img),
+        "label": pyarrow.array(labels, pyarrow.int64()),
+    }
+    features = {"img": {"_type": "Image"}, "label": {"names": class_names, "_type": "ClassLabel"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})} if class_names else None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pyarrow.parquet.write_table(pyarrow.table(columns).replace_schema_metadata(metadata), path, row_group_size=5)
+
+
+def png(image, **options):
+    """Return an image as a PNG."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG", **options)
+    return file.getvalue()
+
+
+@contextlib.contextmanager
+def serve(folder):
+    """Serve the files of a folder, and provide its URL."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    handler = functools.partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def raw_images(count, seed, classes=10):

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cifar10.errors import BUSY
 from tests.helpers import kill, launch, run
 
 # They differ in what a step depends on: dropout, mixing and a schedule that depends on the history; accumulated
@@ -152,8 +153,10 @@ def test_second_run_is_refused_and_ctrl_c_ends_the_first_in_one_message(prepared
     (root / "03_primary").symlink_to(prepared)
     first = start(root, name, lambda _: {"epochs": 500, "early_stopping": 500})
     assert wait_for(first, "epoch 1 of")
-    second, _ = start(root, name, lambda _: {"epochs": 500, "early_stopping": 500}).communicate()
+    other = start(root, name, lambda _: {"epochs": 500, "early_stopping": 500})
+    second, _ = other.communicate()
     assert "Error: batchnorm_cnn is being trained by another run, with the same recipe" in second
+    assert other.returncode == BUSY
     os.killpg(first.pid, signal.SIGINT)
     output, _ = first.communicate(timeout=60)
     assert first.returncode == 1

@@ -1,4 +1,4 @@
-"""`kedro run`, in which a mistake in the input ends in one clear message instead of a traceback, and `kedro prune`."""
+"""`kedro run`, `farm`, `models`, `compare` and `prune`, in which a mistake in the input ends in one clear message."""
 
 import functools
 import io
@@ -15,11 +15,11 @@ import yaml
 from kedro.config import MissingConfigException
 from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.session import KedroSession
-from kedro.io import DatasetError
+from kedro.io import DataCatalog, DatasetError
 from kedro.utils import find_kedro_project
 
-from cifar10 import run_options
-from cifar10.errors import InputError, forbidden, reason
+from cifar10 import run_log, run_options
+from cifar10.errors import BUSY, BusyError, InputError, forbidden, reason
 from cifar10.pruning import delete, old_versions
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,12 @@ def _mistakes() -> Iterator[None]:
         yield
     except (InputError, DatasetError, MissingConfigException, PermissionError, yaml.YAMLError) as error:
         logger.debug("Where it happened:", exc_info=True)
-        raise click.ClickException(_message(error)) from error
+        busy = any(isinstance(cause, BusyError) for cause in _causes(error))
+        raise (_Busy if busy else click.ClickException)(_message(error)) from error
+
+
+class _Busy(click.ClickException):
+    exit_code = BUSY
 
 
 def _message(error: BaseException) -> str:
@@ -111,13 +116,91 @@ class _Command(click.Command):
         return super().invoke(ctx)
 
 
-run = _Command("run", params=kedro_run.params, callback=_run, help=kedro_run.help)
+run = _Command(
+    "run",
+    params=kedro_run.params,
+    callback=_run,
+    help=kedro_run.help,
+    epilog="Exit codes: 0 success; 1 an error, or Ctrl-C; 2 an unknown option; "
+    f"{BUSY} another run is training the same, so try again later.",
+)
 cli.add_command(run)
+
+
+@cli.command(
+    cls=_Command,
+    context_settings={"ignore_unknown_options": True},
+    epilog="Exit codes: 0 all tasks are complete; 1 an error, Ctrl-C, or a task that failed; 2 an unknown option.",
+)
+@click.option("--pipelines", required=True, help="train_NAME and tune_NAME, separated by commas.")
+@click.option("--seeds", help="Seeds of each training, as in 0..9 or 0,3,5. Default: that of its recipe.")
+@click.option("--scheduler", help="Dask scheduler, as in tcp://HOST:8786. Default: a cluster on this machine.")
+@click.option(
+    "--resource",
+    help="What a task takes of a worker of the scheduler, as `dask worker --resources` declares it: GPU=1 (default), "
+    "or cores to compute on, as in CORES=4.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that share a study; without --scheduler, also those that this machine runs at once.",
+)
+@click.option("--params", default="", help="As of kedro run.")
+@click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[OPTIONS OF kedro run]")
+@click.pass_context
+def farm(
+    ctx: click.Context,
+    pipelines: str,
+    seeds: str | None,
+    scheduler: str | None,
+    resource: str | None,
+    workers: int,
+    params: str,
+    options: tuple[str, ...],
+) -> None:
+    """Train on many machines: one `kedro run` for each training and seed, or for each worker of a study.
+
+    What has been trained with the same recipe, seed and data is left out. If a worker dies, another one resumes its
+    task. All machines need this folder and the data folder, under the same paths.
+    """
+    from cifar10.farm import cluster
+    from cifar10.farm.plan import parse_seeds, plan
+
+    with _mistakes():
+        cluster.check_installed()
+        shared = [*options, *([f"--params={params}"] if params else [])]
+        given = run.make_context("kedro run", [*shared, f"--pipelines={pipelines}"]).params
+        env = given["env"] or os.environ.get("KEDRO_ENV")
+        if env and not given["env"]:
+            options = (*options, f"--env={env}")  # other machines may have another variable
+        run_options.check(given, _conf(given["conf_source"]))
+        numbers = None if seeds is None else parse_seeds(seeds)
+        needed = cluster.needed(resource, scheduler, workers)
+        session = KedroSession.create(
+            _project(), env=env, runtime_params=given["params"], conf_source=given["conf_source"]
+        )
+        same_data = run_log.same_data({"env": env, "runtime_params": given["params"]})
+        tasks = plan(
+            session.load_context(),
+            given["pipelines"],
+            numbers,
+            workers,
+            list(options),
+            params,
+            prepare=f"kedro run --pipelines=ingestion,preprocessing{same_data}",
+        )
+        complete = cluster.run(tasks, scheduler, workers, needed)
+    if complete and any(task.training for task in tasks):
+        click.echo(f"Next: kedro run --pipelines=evaluation,reporting{same_data}")
+    ctx.exit(0 if complete else 1)
+
 
 WHERE = [option for option in kedro_run.params if option.name in ("env", "conf_source", "params")]
 
 
-@cli.command(cls=_Command, params=WHERE)
+@cli.command(cls=_Command, params=[*WHERE])
 @click.option("--keep", type=click.IntRange(min=1), required=True, help="Number of versions of each artifact to keep.")
 @click.option(
     "--data-root",
@@ -135,10 +218,15 @@ def prune(
     if data_root:
         params = {**params, "data_root": data_root}
     with _mistakes():
-        run_options.check_environment(env, _conf(conf_source))
-        session = KedroSession.create(_project(), env=env, runtime_params=params, conf_source=conf_source)
-        models: Any = session.load_context().catalog.get("models")
+        models: Any = _catalog(env, conf_source, params).get("models")
         _prune(models.path.parent, keep, yes)
+
+
+def _catalog(env: str | None, conf_source: str | None, params: dict[str, Any]) -> DataCatalog:
+    """Return the catalog that `kedro run` would use with the same options."""
+    run_options.check_environment(env, _conf(conf_source))
+    session = KedroSession.create(_project(), env=env, runtime_params=params, conf_source=conf_source)
+    return session.load_context().catalog  # type: ignore[return-value]
 
 
 def _prune(data_root: Path, keep: int, yes: bool) -> None:
@@ -158,3 +246,48 @@ def _prune(data_root: Path, keep: int, yes: bool) -> None:
         click.echo("Deleted.")
     else:
         click.echo("Nothing was deleted.")
+
+
+@cli.command(cls=_Command, params=[*WHERE])
+@click.argument("name", required=False)
+def models(name: str | None, env: str | None, conf_source: str | None, params: dict[str, Any]) -> None:
+    """List all architectures, or what is known of the one with this NAME, and its trained versions.
+
+    The data folder is the one that `kedro run` would use with the same options and the same KEDRO_ENV; with
+    --env=published, the models are the published ones.
+    """
+    from cifar10 import comparison, terminal
+    from cifar10.pipelines.history.nodes import list_architectures, list_versions
+
+    with _mistakes():
+        catalog = _catalog(env, conf_source, params)
+        if name is not None:
+            comparison.check_architecture(name, catalog.load("models"))
+        runs = list_versions(catalog.load("models"), catalog.load("all_evaluations"))
+        if name is None:
+            terminal.print_architectures(terminal.console(), list_architectures(runs))
+        else:
+            terminal.print_versions(terminal.console(), name, runs)
+
+
+@cli.command(cls=_Command, params=[*WHERE])
+@click.argument("models", nargs=-1, metavar="NAME[:VERSION] NAME[:VERSION] ...")
+def compare(models: tuple[str, ...], env: str | None, conf_source: str | None, params: dict[str, Any]) -> None:
+    """Compare two to five trained models, of one architecture or several: each with the first.
+
+    Without a VERSION, the newest one is meant; `kedro models NAME` lists all. The result is printed, and written as a
+    page with figures and images, whose place is the last line.
+
+    The data folder is the one that `kedro run` would use with the same options and the same KEDRO_ENV; with
+    --env=published, the models are the published ones.
+    """
+    from cifar10 import comparison, terminal
+    from cifar10.pipelines.reporting.comparison_page import write_page
+
+    with _mistakes():
+        catalog = _catalog(env, conf_source, params)
+        compared = comparison.compare_versions(catalog, list(models))
+        terminal.print_comparison(terminal.console(), compared)
+        catalog.save("compare", write_page(compared))
+        page: Any = catalog.get("compare")
+        click.echo(f"\nPage: {page.path.resolve().as_uri()}")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, NotRequired, Self
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -573,9 +573,16 @@ class Labels(NamedTuple):
     test: np.ndarray
 
 
-class Corrupted(TypedDict):
-    """Test accuracy under one corruption of one severity, and without it, on a random subset of `images` images."""
+PROJECT, CIFAR10_C = "project", "CIFAR-10-C"  # suites of corruptions
 
+
+class Corrupted(TypedDict):
+    """Test accuracy under one corruption of one severity, and without it, on `images` images.
+
+    `suite` is `CIFAR-10-C`, or `project` for the corruptions of this project, which older tables have alone.
+    """
+
+    suite: NotRequired[str]
     corruption: str
     severity: int
     accuracy: float
@@ -589,7 +596,7 @@ class PublishedModel(Artifact):
     Attributes:
         version: that of `Evaluation`, as are `identity`, `megabytes`, `record`, `costs` and `remark`.
         train_accuracy: that of `Metrics`; `train_loss` likewise.
-        robustness: one row per corruption and severity; empty if it has not been evaluated.
+        robustness: one row per suite, corruption and severity; empty if it has not been evaluated.
     """
 
     SCHEMA = 2

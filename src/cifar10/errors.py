@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 MANY = 8  # names that are listed at most
+BUSY = 75  # exit code of a BusyError: EX_TEMPFAIL of sysexits.h, which batch systems take as "try again later"
 
 
 class InputError(Exception):
@@ -30,6 +31,10 @@ def _printable(text: str) -> str:
 
 class RecipeError(InputError):
     """A recipe that cannot be trained, although its options are valid: another recipe can be."""
+
+
+class BusyError(InputError):
+    """Another run is doing the same: it can be waited for."""
 
 
 @contextmanager

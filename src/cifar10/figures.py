@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
-from cifar10.contracts import Evaluations, Examples, Row, TrainedModel, Trial, Trials
+from cifar10.contracts import Epoch, Evaluations, Examples, Row, TrainedModel, Trial, Trials
 from cifar10.metrics import pareto_front
 
 # From the palette of Okabe and Ito (2008), which is safe for all kinds of colour vision.
@@ -162,6 +162,31 @@ def overlaid_curves(evaluations: Evaluations) -> Figure:
         axis.set_ylim(bottom=max(axis.get_ylim()[0], worst - 0.15))  # the first epochs are of no interest
         heights, names, colours = zip(*ends, strict=True)
         _name_at_the_right(axis, heights, names, colours)
+    return figure
+
+
+def curves(histories: dict[str, list[Epoch]], metric: str) -> Figure:
+    """Draw a metric of several trainings over each other: on validation, and dotted on train images.
+
+    Args:
+        histories: name -> its epochs, in the order of the colours; at most as many as `FEW` has.
+        metric: `accuracy` or `loss`.
+    """
+    figure = _figure(4.7, 3.3)
+    axis = figure.subplots()
+    for (name, epochs), colour in zip(histories.items(), FEW, strict=False):
+        history = pd.DataFrame(epochs)
+        axis.plot(history.epoch, history[metric], ":", color=colour, linewidth=1)
+        if history[f"val_{metric}"].notna().any():
+            axis.plot(history.epoch, history[f"val_{metric}"], color=colour, linewidth=1.8, label=name)
+        else:
+            axis.plot([], [], ":", color=colour, linewidth=1, label=f"{name}, train images alone")
+    axis.set(xlabel="epoch", ylabel=metric)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if metric == "accuracy":
+        axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False, fontsize=9)
     return figure
 
 

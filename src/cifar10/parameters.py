@@ -28,6 +28,7 @@ class _Shared(BaseModel):
     class_names: Annotated[list[str], Field(min_length=2, max_length=256)]
     data_name: Annotated[str, Field(min_length=1)]
     data_description: str
+    hub_dataset: str | None
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     split_seed: Annotated[int, Field(ge=0, lt=2**32)]
     test_time_augmentation: Literal["none", "flip", "flip_and_shift"]

@@ -201,10 +201,20 @@ def compare(
     """
     rows = sorted(rows, key=_rank)
     correct = {row.name: on_test(row.first).argmax(axis=1) == test_labels for row in rows}
-    names = list(itertools.combinations(correct, 2))
+    pairs = compare_pairs(correct, list(itertools.combinations(correct, 2)))
+    return Evaluations(data_version=data_version, class_names=class_names, rows=rows, pairs=pairs)
+
+
+def compare_pairs(correct: dict[str, np.ndarray], names: list[tuple[str, str]]) -> list[Pair]:
+    """Compare these pairs of models by McNemar's exact test, with Holm's correction for their number.
+
+    Args:
+        correct: name -> which images it classifies correctly, bool (n,), the same images in the same order.
+        names: the pairs.
+    """
     compared = [metrics.compare(correct[first], correct[second]) for first, second in names]
     corrected = metrics.holm([each.p_value for each in compared])
-    pairs = [
+    return [
         Pair(
             first=first,
             second=second,
@@ -219,7 +229,6 @@ def compare(
         )
         for (first, second), each, p_holm in zip(names, compared, corrected, strict=True)
     ]
-    return Evaluations(data_version=data_version, class_names=class_names, rows=rows, pairs=pairs)
 
 
 def _rank(row: Row) -> tuple[bool, float, str]:

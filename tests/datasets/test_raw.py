@@ -1,8 +1,6 @@
 import collections
 import contextlib
-import functools
 import hashlib
-import http.server
 import io
 import logging
 import os
@@ -14,7 +12,6 @@ import statistics
 import subprocess
 import sys
 import tarfile
-import threading
 
 import numpy as np
 import pandas as pd
@@ -33,7 +30,7 @@ from cifar10.datasets.raw import (
 from cifar10.errors import InputError
 from cifar10.pipelines.ingestion.layout import find_layout
 from cifar10.pipelines.ingestion.nodes import read_batches, read_csv
-from tests.helpers import CLASS_NAMES, Python2Pickler, raw_images, write_batch
+from tests.helpers import CLASS_NAMES, Python2Pickler, raw_images, serve, write_batch
 
 ARCHIVE = "cifar-10-python.tar.gz"
 REFUSED = (InputError, DatasetError)  # Kedro wraps what a dataset raises
@@ -238,7 +235,7 @@ class TestPlaces:
         with caplog.at_level(logging.INFO, "cifar10"):
             found = read_batches(dataset(raw / "cifar-10-batches-py").load(), CLASS_NAMES)
         assert_equal(found, expected)
-        assert caplog.messages == [f"Reading the batches from {raw / place}"]
+        assert caplog.messages == [f"Reading the images from {raw / place}"]
 
     @pytest.mark.parametrize(
         "name", ["cifar-10-binary.tar.gz", "cifar-10-batches-py-target_archive", "sub/cifar-10-python.tar.gz"]
@@ -436,24 +433,12 @@ class TestArchive:
 
 
 class TestDownload:
-    @contextlib.contextmanager
-    def serve(self, folder):
-        class Quiet(http.server.SimpleHTTPRequestHandler):
-            def log_message(self, *_):
-                pass
-
-        handler = functools.partial(Quiet, directory=str(folder))
-        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            yield f"http://127.0.0.1:{server.server_port}/{ARCHIVE}"
-            server.shutdown()
-
     def test_archive_is_fetched_checked_and_read(self, batches_folder, tmp_path):
         archive = pack(batches_folder)
         md5 = hashlib.md5(archive.read_bytes()).hexdigest()
         home = tmp_path / "home" / "cifar-10-batches-py"
-        with self.serve(tmp_path) as url:
-            batches = dataset(home, url, md5).load()
+        with serve(tmp_path) as url:
+            batches = dataset(home, f"{url}/{ARCHIVE}", md5).load()
         assert_equal(read_batches(batches, CLASS_NAMES), read_batches(dataset(batches_folder).load(), CLASS_NAMES))
         assert home.with_name(ARCHIVE).read_bytes() == archive.read_bytes()
 
@@ -463,8 +448,8 @@ class TestDownload:
         home = tmp_path / "home" / "cifar-10-batches-py"
         before = os.umask(umask)
         try:
-            with self.serve(tmp_path) as url:
-                dataset(home, url, md5).load()
+            with serve(tmp_path) as url:
+                dataset(home, f"{url}/{ARCHIVE}", md5).load()
         finally:
             os.umask(before)
         assert stat.S_IMODE(home.with_name(ARCHIVE).stat().st_mode) == mode
@@ -472,8 +457,8 @@ class TestDownload:
     def test_wrong_checksum_leaves_no_archive(self, batches_folder, tmp_path):
         pack(batches_folder)
         home = tmp_path / "home" / "cifar-10-batches-py"
-        with self.serve(tmp_path) as url, pytest.raises(REFUSED, match=r"could not be downloaded"):
-            dataset(home, url, md5="0" * 32).load()
+        with serve(tmp_path) as url, pytest.raises(REFUSED, match=r"could not be downloaded"):
+            dataset(home, f"{url}/{ARCHIVE}", md5="0" * 32).load()
         assert not list(home.parent.iterdir())
 
     def test_a_killed_download_leaves_nothing_for_ever(self, batches_folder, tmp_path, monkeypatch):
@@ -492,8 +477,8 @@ class TestDownload:
         (left,) = killed.parent.iterdir()
         for path in (left, *left.iterdir()):
             os.utime(path, (0, 0))
-        with self.serve(tmp_path) as url:
-            dataset(killed, url, md5).load()
+        with serve(tmp_path) as url:
+            dataset(killed, f"{url}/{ARCHIVE}", md5).load()
         assert [each.name for each in killed.parent.iterdir()] == [ARCHIVE]
 
     def test_offline_says_what_to_put_where(self, tmp_path):

@@ -6,6 +6,7 @@ import logging
 
 import numpy as np
 import pytest
+import yaml
 from kedro.io import DatasetError
 
 from cifar10.contracts import Examples, Export, TrainedModel
@@ -109,7 +110,7 @@ def test_int8_may_lose_one_point(trained, formats, wrong, shipped, caplog):
     assert table.val_accuracy.iloc[-1] == pytest.approx(1 - wrong)
     assert ("model_int8.tflite is left out" in caplog.text) == (not shipped)
 
-    card, text = describe_model(trained, evaluation(), table, probabilities, "Drawings.")
+    card, text = describe_model(trained, evaluation(), table, probabilities, "Drawings.", None)
     packed = pack(trained, files, table, card, text, VAL)
     assert ("model_int8.tflite" in packed.files) == shipped
     assert ("it loses 1.5 points of accuracy" in text) == (not shipped)
@@ -117,10 +118,10 @@ def test_int8_may_lose_one_point(trained, formats, wrong, shipped, caplog):
 
 def test_card_and_package(trained, formats):
     table, probabilities = compare_formats(trained, formats[0], VAL, OPTIONS)
-    card, text = describe_model(trained, evaluation(), table, probabilities, "Drawings.")
+    card, text = describe_model(trained, evaluation(), table, probabilities, "Drawings.", None)
     packed = pack(trained, formats[0], table, card, text, VAL)
     assert set(packed.files) == {
-        *FORMATS.values(), "model_card.json", "model_card.md", "class_names.txt",
+        *FORMATS.values(), "model_card.json", "README.md", "class_names.txt",
         *(f"samples/{label}.png" for label in range(10)),
     }  # fmt: skip
     assert json.loads(packed.files["model_card.json"]) == card
@@ -139,12 +140,30 @@ def test_card_and_package(trained, formats):
     assert "built-in" not in text
 
 
+@pytest.mark.parametrize("dataset", ["uoft-cs/cifar10", None])
+def test_the_card_begins_with_metadata_for_the_hub(trained, formats, dataset):
+    table, probabilities = compare_formats(trained, formats[0], VAL, OPTIONS)
+    _, text = describe_model(trained, evaluation(), table, probabilities, "Drawings.", dataset)
+    empty, metadata, body = text.split("---\n", maxsplit=2)
+    metadata = yaml.safe_load(metadata)
+    assert (empty, body[:8]) == ("", "\n# vgg16")
+    assert (metadata["library_name"], metadata["metrics"]) == ("keras", ["accuracy"])
+    assert "license" not in metadata  # that of the weights is not known
+    if dataset is None:
+        assert "cifar" not in text.lower()
+        return
+    ((model,), datasets) = metadata["model-index"], metadata["datasets"]
+    (result,) = model["results"]
+    assert (model["name"], datasets, result["dataset"]["type"]) == ("vgg16", [dataset], dataset)
+    assert result["metrics"] == [{"type": "accuracy", "name": "Test accuracy", "value": 0.9, "verified": False}]
+
+
 def test_card_of_a_model_that_was_trained_on_the_validation_images(formats):
     record = make_record(digests={"val": VAL.digest}, recipe={"train_on": "all"}, val_accuracy=None)
     model = TrainedModel(record, lambda: "a network", "2026-01-01")
     table, probabilities = compare_formats(model, formats[0], VAL, OPTIONS)
     known = evaluation(record=record, temperature=None, val_accuracy=None, calibrated_error=None)
-    card, text = describe_model(model, known, table, probabilities, "Drawings.")
+    card, text = describe_model(model, known, table, probabilities, "Drawings.", None)
     assert card["temperature"] == 1
     for expected in ("its confidence is not calibrated", "validation images included; the last epoch was kept",
                      "A confidence below", "95% of 200 validation images, on which\nit was trained, too.",

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
+from cifar10.architectures import ARCHITECTURES
+from cifar10.architectures.facts import FACTS
 from cifar10.datasets.model import Models
 from cifar10.errors import InputError
 from cifar10.figures import versions
 from cifar10.pipeline_registry import register_pipelines
-from cifar10.pipelines.history.nodes import list_runs
+from cifar10.pipelines.history.nodes import list_architectures, list_runs
 from tests.helpers import make_evaluation, make_evaluations, make_record, make_row
 
 FIRST, SECOND, THIRD = (f"2026-01-0{day}T00.00.00.000Z" for day in (1, 2, 3))
@@ -45,6 +47,29 @@ def test_accuracies_come_from_the_latest_evaluation_of_a_version(models):
     assert list(runs.megabytes) == [2.5] * 3
     assert list(list_runs(models, [], None).accuracy.isna()) == [True] * 3
     versions(runs).draw_without_rendering()
+
+
+def test_architectures_are_listed_with_the_best_of_their_versions(models):
+    """By the validation accuracy of the evaluation, else by that of the training."""
+    evaluated = make_evaluation(
+        "vgg16", SECOND, record=models.load("vgg16", SECOND).record, accuracy=0.86, val_accuracy=0.93
+    )
+    runs = list_runs(models, [make_evaluations(evaluated)], None)
+    assert list(runs.best) == [True, True, False]
+    table = list_architectures(runs).set_index("architecture")
+    assert list(table.index) == list(ARCHITECTURES)
+    columns = ["parameters", "versions", "best_version", "val_accuracy", "accuracy", "expected_high"]
+    assert table.loc["vgg16", columns].tolist() == [14_732_490, 2, SECOND, 0.93, 0.86, 0.94]
+    assert table.loc["vgg19", ["versions", "best_version", "val_accuracy"]].tolist() == [1, THIRD, 0.9]
+    assert table.loc["resnet50", "versions"] == 0
+    assert table.loc["resnet50", ["best_version", "val_accuracy", "accuracy"]].isna().all()
+
+
+def test_an_architecture_without_facts_is_listed(models, monkeypatch):
+    monkeypatch.delitem(FACTS, "vgg16")
+    row = list_architectures(list_runs(models, [], None)).set_index("architecture").loc["vgg16"]
+    assert (row.versions, row.val_accuracy) == (2, 0.9)
+    assert row[["parameters", "flops", "image_size", "expected_low", "source"]].isna().all()
 
 
 def test_nothing_trained_says_what_to_run(tmp_path):

@@ -19,8 +19,9 @@ from cifar10.contracts import Labels, Predictions, Publication, PublishedModel
 from cifar10.datasets import published
 from cifar10.datasets.published import PublishedDataset, PublishedEvaluationsDataset, PublishedRobustnessDataset
 from cifar10.errors import InputError
+from cifar10.pipelines.publish import nodes
 from cifar10.pipelines.reporting.nodes import rank
-from tests.helpers import CLASS_NAMES, COSTS, PROJECT, kedro, make_record, run
+from tests.helpers import CLASS_NAMES, COSTS, PROJECT, kedro, make_evaluation, make_record, run
 from tests.test_mixed_runs import Folder, version
 
 REMARK = "Its initial weights were rounded."
@@ -55,6 +56,17 @@ def roots(tmp_path_factory, drawn):
         for folder in (one, both):
             folder.run("robustness")
     return folders
+
+
+@pytest.mark.parametrize("suites", [["project", "CIFAR-10-C"], None], ids=["both", "before there were two"])
+def test_corruptions_are_published_with_their_suite(suites):
+    evaluation = make_evaluation()
+    line = {"corruption": "fog", "severity": 1, "accuracy": 0.5, "clean_accuracy": 0.9, "images": 40}
+    table = pd.DataFrame([line] * 2).assign(identity=evaluation.identity)
+    model = nodes._describe(evaluation, table if suites is None else table.assign(suite=suites), "")
+    assert PublishedModel.from_json(model.to_json(), "a file").robustness == (
+        [line] * 2 if suites is None else [{**line, "suite": suite} for suite in suites]
+    )
 
 
 def content(folder):

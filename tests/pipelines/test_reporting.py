@@ -20,6 +20,7 @@ from cifar10 import figures
 from cifar10.architectures import ARCHITECTURES
 from cifar10.contracts import Costs, Examples, Predictions, Statistics
 from cifar10.datasets.arrays import PredictionStore
+from cifar10.datasets.cifar10_c import COMMON, EXTRA
 from cifar10.datasets.files import EvaluationsDataset, FiguresDataset, StatisticsDataset, save_svg
 from cifar10.errors import InputError
 from cifar10.pipelines.benchmark.throughput import peak_memory
@@ -444,6 +445,28 @@ def corrupted(*models, **changes):
         for severity in (1, 2)
     ]  # fmt: skip
     return pd.DataFrame(lines)
+
+
+@pytest.mark.parametrize("missing", [None, "fog", "spatter"])
+def test_errors_on_cifar10_c_are_beside_the_accuracies_on_other_corruptions(missing):
+    """Their mean over the common corruptions is that of the literature; without one of these, there is none."""
+    evaluations = make_evaluations(make_evaluation("vgg16"))
+    own = corrupted(("vgg16", "vgg16 2026-01-01")).assign(suite="project")
+    lines = [
+        {**own.iloc[0], "suite": "CIFAR-10-C", "corruption": name, "severity": severity, "images": 10_000,
+         "accuracy": 0.9 - severity / 10 - (name in EXTRA) / 100}
+        for name in (*COMMON, *EXTRA) if name != missing
+        for severity in range(1, 6)
+    ]  # fmt: skip
+    text = report(evaluations, robustness=pd.concat([own, pd.DataFrame(lines)]))
+    assert "vgg16 90.00% 50.00%" in text  # of the project's corruptions
+    assert "On 40 random test images" in text
+    assert f"mean of 15 {'n/a' if missing == 'fog' else '40.00%'} gaussian noise 40.00%" in text
+    assert ("spatter (extra) 41.00%" in text) == (missing != "spatter")
+    assert ("fog 40.00%" in text) == (missing != "fog")
+    for other in (own, own.drop(columns="suite")):
+        assert report(evaluations, robustness=other) == report(evaluations, robustness=own)
+        assert "mean of 15" not in report(evaluations, robustness=other)
 
 
 def test_robustness_is_joined_by_the_identity_of_the_model(caplog):

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from cifar10.architectures import ARCHITECTURES, build
+from cifar10.architectures.facts import FACTS
+from cifar10.compute.flops import flops
 from cifar10.compute.layers import matrices, walk_layers
 from cifar10.training.cost import recipe_flops
 from cifar10.training.frozen import split
 from cifar10.training.identity import fingerprint
 from cifar10.training.optimizers import make_optimizer
+from cifar10.training.options import SIZE
 from cifar10.training.recipe import RECIPES, TransferRecipe
 from cifar10.training.transfer import unfreeze
 from tests.helpers import PROJECT
@@ -72,6 +75,15 @@ def test_comment_states_the_cost_that_the_log_states(block, blocks_of, env):
     (stated,) = re.findall(r"([\d.]+) PFLOP", comment)
     digits = len(stated.replace(".", "").lstrip("0"))
     assert float(f"{recipe_flops(network, recipe, TRAIN_IMAGES) / 1e15:.{digits}g}") == float(stated)
+
+
+def test_facts_are_those_of_the_network(block):
+    name, recipe, network = block
+    if name not in FACTS:
+        pytest.skip("it has none")
+    facts = FACTS[name]
+    size = recipe.image_size if isinstance(recipe, TransferRecipe) else SIZE
+    assert (facts.parameters, facts.flops, facts.image_size) == (network.count_params(), flops(network), size)
 
 
 def test_cache_is_possible_where_a_single_tensor_enters_the_trained_layers(block):

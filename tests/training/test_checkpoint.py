@@ -8,7 +8,7 @@ import resource
 import numpy as np
 import pytest
 
-from cifar10.errors import InputError
+from cifar10.errors import BusyError, InputError
 from cifar10.training.checkpoint import Checkpoint, Checkpoints
 
 IDENTITY = {"architecture": "vgg16", "recipe": {"seed": 0, "learning_rate": 0.1}, "data_version": "abc"}
@@ -142,7 +142,7 @@ def test_changed_recipe_starts_from_scratch_and_says_what_changed(checkpoints, c
 
 def test_second_run_of_the_same_training_is_refused(checkpoints):
     with checkpoints.lock(IDENTITY):
-        with pytest.raises(InputError, match=r"vgg16 is being trained by another run, with the same recipe"):
+        with pytest.raises(BusyError, match=r"vgg16 is being trained by another run, with the same recipe"):
             Checkpoints(checkpoints.folder).lock(IDENTITY).__enter__()
         with Checkpoints(checkpoints.folder).lock({**IDENTITY, "recipe": {"seed": 1}}):
             pass

@@ -102,6 +102,10 @@ def test_search_states_what_was_tried_at_what_fidelity(
     changes["fidelity"]["examples"] = 100
     with pytest.raises(InputError, match=r"of another fidelity \(examples 200 -> 100\)"):
         search(*inputs[:4], tuning(**changes), *inputs[5:])
+    changes["fidelity"]["examples"] = 200
+    monkeypatch.setattr("cifar10.training.identity.ENGINE_VERSION", -1)
+    with pytest.raises(InputError, match=r"of another engine version"):
+        search(*inputs[:4], tuning(**changes), *inputs[5:])
     changes["fidelity"]["examples"] = 1000
     with pytest.raises(InputError, match=r"simple_cnn.examples is 1,000, but there are only 300 training images"):
         search(*inputs[:4], tuning(**changes), *inputs[5:])

@@ -90,11 +90,14 @@ class Models:
             )
         if version not in (None, *versions):
             raise InputError(f"{name} has no version {version}: it has {', '.join(versions)}.")
-        return _read(self.folder / f"{name}.keras" / (version or versions[-1]) / f"{name}.keras")
+        return self._load(name, version or versions[-1])
 
     def all(self) -> list[TrainedModel]:
         """Load every version of every model, the networks excepted."""
         return [self.load(name, version) for name in self.names() for version in self.versions(name)]
+
+    def _load(self, name: str, version: str) -> TrainedModel:
+        return _read(self.folder / f"{name}.keras" / version / f"{name}.keras")
 
 
 class ModelsDataset(LocalDataset):

@@ -1,6 +1,7 @@
 """Published models in a folder that git tracks: one folder per model, `NAME/VERSION/`, and the labels once."""
 
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -9,9 +10,11 @@ import pandas as pd
 from kedro.io import DatasetError
 
 from cifar10.atomic import atomic, atomic_folder
-from cifar10.contracts import Labels, Predictions, Publication, PublishedModel
-from cifar10.datasets.artifact import LocalDataset
-from cifar10.errors import InputError, readable
+from cifar10.contracts import Evaluation, Labels, Predictions, Publication, PublishedModel, TrainedModel
+from cifar10.datasets.arrays import PredictionsDataset, PredictionStore
+from cifar10.datasets.artifact import VERSION, LocalDataset
+from cifar10.datasets.model import Models, ModelsDataset
+from cifar10.errors import InputError, entries, readable
 from cifar10.scoring import evaluate_published
 
 LABELS, MODEL, PROBABILITIES = "labels.npz", "model.json", "probabilities.npz"
@@ -28,6 +31,11 @@ class PublishedDataset(LocalDataset):
             InputError: there is no model, a file is missing or damaged, or a model is of other data than the labels.
         """
         return _read(path)
+
+    def labels(self) -> Labels | None:
+        """Read the labels alone; None where nothing is published."""
+        path = self.path / LABELS
+        return _read_labels(path) if path.exists() else None
 
     def check(self, command: str) -> None:
         """Read everything; `command` does not create it, so the messages name the one that does."""
@@ -88,6 +96,67 @@ class PublishedRobustnessDataset(PublishedDataset):
             for row in model.robustness
         ]
         return pd.DataFrame(lines) if lines else None
+
+
+class AllPublishedEvaluationsDataset(PublishedEvaluationsDataset):
+    """The same as the only version of `evaluations`."""
+
+    def read(self, path: Path) -> list[Any]:
+        """Evaluate the published probabilities."""
+        return [super().read(path)]
+
+
+@dataclass(frozen=True)
+class _Published(TrainedModel):
+    identity: str = ""  # as published, because it cannot be computed without the file of the network
+
+
+class PublishedModels(Models):
+    """All published versions of all models: their records, without their networks."""
+
+    def names(self) -> list[str]:
+        """Return the architectures of which models are published."""
+        return [path.name for path in entries(self.folder) if path.is_dir() and self.versions(path.name)]
+
+    def versions(self, name: str) -> list[str]:
+        """Return the versions of an architecture, the oldest first."""
+        return [path.name for path in entries(self.folder / name) if VERSION.fullmatch(path.name)]
+
+    def _load(self, name: str, version: str) -> TrainedModel:
+        place = self.folder / name / version
+        model = PublishedModel.read(place / MODEL)
+
+        def load_network() -> NoReturn:
+            raise InputError(
+                f"{place} has the predictions of a model, but not its network. Train it, or leave out --env=published."
+            )
+
+        return _Published(model.record, load_network, version, model.megabytes, place, identity=model.identity)
+
+
+class PublishedModelsDataset(ModelsDataset):
+    """`PublishedModels`."""
+
+    def read(self, path: Path) -> Models:
+        """Return access to all models; nothing is loaded yet."""
+        return PublishedModels(path)
+
+
+class PublishedPredictions(PredictionStore):
+    """The predictions of all published models, without those of the train images."""
+
+    def find(self, model: TrainedModel | Evaluation) -> Predictions | None:
+        """Load the predictions of a model; None if it is not published."""
+        place = self.folder / model.record.architecture / model.version
+        return _read_model(place, _read_labels(self.folder / LABELS))[1] if place.exists() else None
+
+
+class PublishedPredictionsDataset(PredictionsDataset):
+    """`PublishedPredictions`."""
+
+    def read(self, path: Path) -> PredictionStore:
+        """Return the store."""
+        return PublishedPredictions(path)
 
 
 def _place(folder: Path, model: PublishedModel) -> Path:

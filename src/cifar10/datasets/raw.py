@@ -1,4 +1,5 @@
-"""The raw formats of CIFAR-10: the original batches, as pickles or binary, and the pair of CSV files from Kaggle.
+"""The raw formats of CIFAR-10: the original batches, as pickles or binary, the Parquet files of the Hugging Face Hub,
+and the pair of CSV files from Kaggle.
 
 Each dataset reads its files into `RawBatch`es and rejects invalid files. A pickle file can run any code when it is
 loaded, so these are read by an unpickler that accepts only arrays and plain values.
@@ -25,6 +26,7 @@ import pandas as pd
 from kedro.io import AbstractDataset
 
 from cifar10.atomic import UNFINISHED, remove_abandoned, share
+from cifar10.datasets import parquet
 from cifar10.errors import InputError, reason
 
 logger = logging.getLogger(__name__)
@@ -41,6 +43,7 @@ UNSUPPORTED = {  # a file -> what it belongs to
         ("trainLabels.csv", "train.7z", "cifar-10.zip"), "Kaggle's competition, whose test images have no labels"
     ),
 }
+PARQUET = {parquet.TRAIN, parquet.TEST}
 PIXELS = 3 * 32 * 32
 NUMBERED = re.compile(r"(.*?)(\d+)")  # the name of a CSV column: NAME + number
 
@@ -88,31 +91,49 @@ class RawImages(NamedTuple):
 
 
 class BatchesDataset(AbstractDataset):
-    """The batches of the Python or the binary version.
+    """The batches of the Python or the binary version, or the Parquet files of the Hugging Face Hub.
 
-    They are read from their folder; else from the archive beside it; else from another folder or archive, at most two
-    levels below the folder that these are in, such as the cache of Keras; else the archive is downloaded.
+    They are read from the folder of the batches; else from the archive beside it; else from another folder or archive,
+    at most two levels below the folder that these are in, such as the cache of Keras; else the archive is downloaded
+    or, where that fails and pyarrow is installed, the Parquet files.
+
+    Args:
+        filepath: the folder of the batches.
+        archive: the name of the archive beside it.
+        url: of the archive.
+        md5: of the archive.
+        mirror: of the Parquet files, `url` of their folder and `sha256`, by name; None: only the archive is downloaded.
+        metadata: for other tools, such as Kedro-Viz.
     """
 
-    def __init__(self, *, filepath: str, archive: str, url: str, md5: str, metadata: dict | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        archive: str,
+        url: str,
+        md5: str,
+        mirror: dict[str, Any] | None = None,
+        metadata: dict | None = None,
+    ) -> None:
         self.folder = Path(filepath)
         self.archive = self.folder.with_name(archive)
         self.url, self.md5 = url, md5
+        self.mirror = mirror
         self.metadata = metadata
 
     def load(self) -> RawImages:
-        """Read the batches, and the names of the classes.
+        """Read the images, and the names of the classes.
 
         Raises:
-            InputError: a file is missing or damaged, or contains more than arrays and plain values; the batches are in
+            InputError: a file is missing or damaged, or contains more than arrays and plain values; the images are in
                 several places, or there is only a version of CIFAR-10 that cannot be read; or the download failed.
         """
-        place = self._find()
-        if place is None:
-            self._download()
-            place = self.archive
+        place = self._find() or self._download()
         if place not in (self.folder, self.archive):
-            logger.info("Reading the batches from %s", place)
+            logger.info("Reading the images from %s", place)
+        if place.is_dir() and _suffix(_names(place)) is None:
+            return self._from_parquet(place)
         files = self._from_folder(place) if place.is_dir() else self._from_archive(place)
         suffix = _suffix(files) or ""
         return RawImages(
@@ -138,8 +159,11 @@ class BatchesDataset(AbstractDataset):
         if self.archive.exists():
             return self.archive
         raw = self.folder.parent
-        files = {folder: _names(folder) for folder in (raw, *raw.glob("*/"), *raw.glob("*/*/"))}
-        found = [folder for folder, names in files.items() if _suffix(names) is not None]
+        folders = [
+            each for each in (*raw.glob("*/"), *raw.glob("*/*/")) if UNFINISHED not in str(each.relative_to(raw))
+        ]
+        files = {folder: _names(folder) for folder in (raw, *folders)}
+        found = [folder for folder, names in files.items() if _suffix(names) is not None or names & PARQUET]
         if not found:
             found = [folder / name for folder, names in files.items() for name in names if ARCHIVE.fullmatch(name)]
         if len(found) > 1:
@@ -157,7 +181,8 @@ class BatchesDataset(AbstractDataset):
         """Raise an error if a folder or an archive has a file of a version that cannot be read."""
         for name in sorted(UNSUPPORTED.keys() & names):
             raise InputError(
-                f"{place} has {name} of {UNSUPPORTED[name]}, but only the Python and the binary version are supported. "
+                f"{place} has {name} of {UNSUPPORTED[name]}, but only the Python and the binary version, and the "
+                "Parquet files of the Hugging Face Hub, are supported. "
                 f"Place {self.archive.name} of {self.url} in {self.folder.parent}, or move {name} elsewhere, and run "
                 "the same command again to download it."
             )
@@ -206,33 +231,72 @@ class BatchesDataset(AbstractDataset):
             raise InputError(f"{path} does not contain {', '.join(missing)}. Replace the file.")
         return files
 
-    def _download(self) -> None:
-        """Download the official archive. It gets its final name after its checksum has been verified.
+    def _from_parquet(self, folder: Path) -> RawImages:
+        """Read both Parquet files from their folder."""
+        if missing := sorted(PARQUET - _names(folder)):
+            raise InputError(f"{folder} has no {missing[0]}. Add it, or remove the other Parquet file.")
+        tables = {name: parquet.read_parquet(folder / name) for name in (parquet.TRAIN, parquet.TEST)}
+        train, test = ([RawBatch(str(folder / name), table.pixels, table.labels)] for name, table in tables.items())
+        names = tables[parquet.TRAIN].class_names
+        return RawImages(train, test, RawClassNames(str(folder / parquet.TRAIN), names) if names else None)
 
-        What a killed download leaves behind is removed by one that follows an hour later.
-        """
-        import pooch
-        import requests
-
+    def _download(self) -> Path:
+        """Download the official archive or, where that fails, the Parquet files, and return where they are."""
+        raw, mirror = self.folder.parent, self.mirror
         try:
-            self.archive.parent.mkdir(parents=True, exist_ok=True)
-            remove_abandoned(self.archive)
-            with tempfile.TemporaryDirectory(
-                prefix=UNFINISHED, suffix=f"-{self.archive.name}", dir=self.archive.parent
-            ) as folder:
-                path = pooch.retrieve(
-                    self.url, known_hash=f"md5:{self.md5}", fname="archive", path=folder, progressbar=True
-                )
-                share(Path(path))
-                Path(path).replace(self.archive)
+            return _fetch(raw, {self.archive.name: (self.url, f"md5:{self.md5}")})
         except (OSError, ValueError) as error:
-            # The text of a connection error is mostly addresses; its type (ConnectTimeout, SSLError) says enough.
-            why = type(error).__name__ if isinstance(error, requests.ConnectionError) else reason(error)
-            raise InputError(
-                f"CIFAR-10 is neither at {self.archive} nor at {self.folder}, and could not be downloaded from "
-                f"{self.url}: {why}. Place the archive or the folder there, or run the demo, which needs "
-                "neither: kedro run --env=demo"
-            ) from error
+            why, cause = f"from {self.url}: {_why(error)}", error
+        if mirror and parquet.is_installed():
+            logger.warning("CIFAR-10 could not be downloaded %s. Downloading it from %s", why, mirror["url"])
+            hashes = mirror["sha256"].items()
+            try:
+                return _fetch(raw, {f"plain_text/{name}": (f"{mirror['url']}/{name}", each) for name, each in hashes})
+            except (OSError, ValueError) as error:
+                why += f"; nor from {mirror['url']}: {_why(error)}"
+        elif mirror:
+            why += f" (to try {mirror['url']}, too: {parquet.NEEDED})"
+        raise InputError(
+            f"CIFAR-10 is neither at {self.archive} nor at {self.folder}, and could not be downloaded {why}. Place the "
+            "archive or the folder there, or run the demo, which needs neither: kedro run --env=demo"
+        ) from cause
+
+
+def _fetch(folder: Path, files: dict[str, tuple[str, str]]) -> Path:
+    """Download files, which appear in a folder once the checksums of all of them have been verified.
+
+    What a killed download leaves behind is removed by one that follows an hour later.
+
+    Args:
+        folder: which is created.
+        files: path of a file in the folder -> its URL and checksum; all of them have the same first part.
+
+    Returns:
+        That first part in the folder: the only file, or the folder of them.
+
+    Raises:
+        OSError: a file could not be downloaded or saved.
+        ValueError: a checksum is wrong.
+    """
+    import pooch
+
+    target = folder / PurePosixPath(next(iter(files))).parts[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(target)
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, suffix=f"-{target.name}", dir=folder) as unfinished:
+        for name, (url, checksum) in files.items():
+            path = Path(unfinished, name)
+            pooch.retrieve(url, known_hash=checksum, fname=path.name, path=path.parent, progressbar=True)
+            share(path)
+        Path(unfinished, target.name).replace(target)
+    return target
+
+
+def _why(error: Exception) -> str:
+    """Return why a download failed, without the addresses that are most of the text of a connection error."""
+    import requests
+
+    return type(error).__name__ if isinstance(error, requests.ConnectionError) else reason(error)
 
 
 class _ForbiddenError(Exception):

@@ -7,18 +7,23 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from cifar10.atomic import UNFINISHED, atomic, unwritable
-from cifar10.errors import InputError
+from cifar10.errors import BusyError
+from cifar10.training.recipe import RECIPES
+
+if TYPE_CHECKING:
+    from cifar10.contracts import Record
 
 logger = logging.getLogger(__name__)
 
 KEPT = 2  # checkpoints: the latest, and the one before in case the latest is damaged
 IDENTITY = "identity.json"
+IN_RECORD = ("architecture", "data_version", "class_names", "initial_weights", "fingerprint", "engine_version")
 LOCK = "lock"
 PATTERN = "epoch_*.npz"  # does not match unfinished files
 
@@ -53,7 +58,8 @@ class Checkpoints:
         """Keep other runs out of this training. The lock of a run that dies is released.
 
         Raises:
-            InputError: another run holds the lock, the disk is full, or the folder is not writable.
+            BusyError: another run holds the lock.
+            InputError: the disk is full, or the folder is not writable.
         """
         folder = self._folder_of(identity)
         lock = FileLock(folder / LOCK)
@@ -61,7 +67,7 @@ class Checkpoints:
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout as error:
-            raise InputError(
+            raise BusyError(
                 f"{identity['architecture']} is being trained by another run, with the same recipe on the same data "
                 f"({folder} is locked). Wait for it to finish, or change the recipe, for example its seed."
             ) from error
@@ -147,6 +153,17 @@ class Checkpoints:
             return
         with suppress(OSError):  # other trainings are kept there
             self.folder.rmdir()
+
+    def unfinished(self, record: "Record") -> bool:
+        """Return whether the training that made a model still has checkpoints: its run has not come to its end."""
+        recipe = RECIPES[record.architecture].model_validate(record.recipe)
+        for path in self.folder.glob(f"*/{IDENTITY}"):
+            with suppress(OSError, ValueError, KeyError):  # deleted meanwhile, or damaged
+                identity = json.loads(path.read_text(encoding="utf-8"))
+                same = all(identity[name] == getattr(record, name) for name in IN_RECORD)
+                if same and RECIPES[record.architecture].model_validate(identity["recipe"]) == recipe:
+                    return True
+        return False
 
     def _folder_of(self, identity: dict[str, Any]) -> Path:
         text = json.dumps(identity, sort_keys=True)

@@ -1,15 +1,15 @@
-"""What makes a training this one and no other."""
+"""What makes a training this one and no other. Imports Keras only where a network or the backend is needed."""
 
 import hashlib
 import inspect
 import json
 from typing import TYPE_CHECKING, Any
 
-import keras
-
 from cifar10.training.recipe import RECIPES
 
 if TYPE_CHECKING:
+    import keras
+
     from cifar10.contracts import Record
     from cifar10.training.recipe import Recipe
 
@@ -63,10 +63,12 @@ def identity_of(record: "Record") -> dict[str, Any]:
 
 
 def _identity(**values: Any) -> dict[str, Any]:
+    import keras
+
     return {**values, "backend": keras.backend.backend()}
 
 
-def fingerprint(network: keras.Model) -> str:
+def fingerprint(network: "keras.Model") -> str:
     """Return what a network computes, apart from the values of its weights, as 12 hexadecimal digits of a SHA-256.
 
     It covers the layers in their order, those of nested networks included: their classes, options and shapes of
@@ -77,8 +79,10 @@ def fingerprint(network: keras.Model) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 
 
-def _graph(network: keras.Model) -> dict[str, Any]:
+def _graph(network: "keras.Model") -> dict[str, Any]:
     """Return a network as JSON values, with layers named by their place in it."""
+    import keras
+
     # A Sequential does not say what each layer is called on; a functional model does.
     functional = keras.Model(network.inputs, network.outputs)
     config = functional.get_config()
@@ -97,8 +101,10 @@ def _graph(network: keras.Model) -> dict[str, Any]:
     }
 
 
-def _computation(layer: keras.Operation, config: dict[str, Any]) -> dict[str, Any]:
+def _computation(layer: "keras.Operation", config: dict[str, Any]) -> dict[str, Any]:
     """Return what a layer computes: its own graph, or its options and the shapes of its weights."""
+    import keras
+
     if isinstance(layer, keras.Model):
         return {"graph": _graph(layer)}
     parameters = inspect.signature(type(layer).__init__).parameters

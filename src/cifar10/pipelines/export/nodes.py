@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import jinja2
 import numpy as np
 import pandas as pd
+import yaml
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -160,8 +161,12 @@ def describe_model(
     formats: pd.DataFrame,
     probabilities: np.ndarray,
     data_description: str,
+    hub_dataset: str | None,
 ) -> tuple[dict[str, Any], str]:
-    """Return the model card as JSON values and as Markdown; `probabilities` are of validation images."""
+    """Return the model card as JSON values and as Markdown; `probabilities` are of validation images.
+
+    The Markdown begins with the metadata that the Hugging Face Hub reads.
+    """
     from cifar10.compute.device import hardware
     from cifar10.pipelines.export.formats import INPUT, OUTPUT
 
@@ -196,7 +201,24 @@ def describe_model(
     text = environment.from_string(source).render(
         card=card, record=record, scores=scores, batch=BATCH, max_accuracy_loss=MAX_ACCURACY_LOSS
     )
-    return card, text
+    return card, f"---\n{yaml.safe_dump(_metadata(record, scores, hub_dataset), sort_keys=False)}---\n\n{text}"
+
+
+def _metadata(record: Record, scores: Metrics, dataset: str | None) -> dict[str, Any]:
+    """Return the metadata of a model card (https://huggingface.co/docs/hub/model-cards).
+
+    They have no licence, because that of the weights is not known, and a result only if the Hub has the data.
+    """
+    task = "image-classification"
+    general = {"library_name": "keras", "pipeline_tag": task, "tags": ["onnx", "tflite"], "metrics": ["accuracy"]}
+    if dataset is None:
+        return general
+    result = {
+        "task": {"type": task},
+        "dataset": {"type": dataset, "name": dataset, "split": "test"},
+        "metrics": [{"type": "accuracy", "name": "Test accuracy", "value": scores.accuracy, "verified": False}],
+    }
+    return general | {"datasets": [dataset], "model-index": [{"name": record.architecture, "results": [result]}]}
 
 
 def _limits(record: Record, scores: Metrics, recall: dict[str, float]) -> list[str]:
@@ -244,7 +266,7 @@ def pack(
         files.update(formats[kind])
     names = card["class_names"]
     files["model_card.json"] = json.dumps(card, indent=2).encode()
-    files["model_card.md"] = text.encode()
+    files["README.md"] = text.encode()
     files["class_names.txt"] = "".join(f"{name}\n" for name in names).encode()
     for label in range(len(names)):
         places = np.flatnonzero(val.labels == label)

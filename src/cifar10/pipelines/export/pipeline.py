@@ -30,6 +30,7 @@ def create_pipeline() -> Pipeline:
                     "export",
                     "exported.probabilities",
                     "params:data_description",
+                    "params:hub_dataset",
                 ],
                 ["model_card", "model_card_text"],
                 name="describe",

@@ -82,7 +82,7 @@ def _describe(evaluation: Evaluation, robustness: pd.DataFrame | None, remark: s
     corrupted: Any = []
     if robustness is not None:
         lines = robustness[robustness.identity == evaluation.identity]
-        corrupted = lines[list(Corrupted.__annotations__)].to_dict("records")
+        corrupted = lines[[name for name in Corrupted.__annotations__ if name in lines]].to_dict("records")
     return PublishedModel(
         version=evaluation.version,
         identity=evaluation.identity,

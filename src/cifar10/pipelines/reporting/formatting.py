@@ -1,13 +1,16 @@
-"""Numbers as text, and figures as part of a page."""
+"""Numbers as text, figures as part of a page, and the templates that use both."""
 
 import base64
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from cifar10 import figures
 from cifar10.metrics import MIN_SEEDS
+
+if TYPE_CHECKING:
+    import jinja2
 
 COLOURS = {  # of the figures -> their names in the page, which has others for dark mode
     "#000000": "ink",
@@ -87,3 +90,14 @@ def width(svg: str) -> float:
     found = re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)
     assert found  # noqa: S101  matplotlib always writes it
     return float(found[1])
+
+
+def template(name: str) -> "jinja2.Template":
+    """Return a template of this package, in which functions of this module are filters."""
+    import jinja2
+
+    loader = jinja2.PackageLoader("cifar10.pipelines.reporting", "")
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    for function in (percent, duration, number, latency, spread, listed, data_uri, width):
+        environment.filters[function.__name__] = function
+    return environment.get_template(name)

@@ -4,7 +4,6 @@ import base64
 import datetime
 import functools
 import hashlib
-import importlib.resources
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,9 +14,11 @@ from matplotlib.figure import Figure
 
 from cifar10 import figures, metrics
 from cifar10.architectures.descriptions import describe
-from cifar10.contracts import Evaluations, Pair, Record, Row, check_class_names
+from cifar10.architectures.facts import FACTS
+from cifar10.comparison import differing_options
+from cifar10.contracts import CIFAR10_C, PROJECT, Evaluations, Pair, Record, Row, check_class_names
+from cifar10.datasets import cifar10_c
 from cifar10.pipelines.reporting import advice, formatting, recipes
-from cifar10.training.recipe import RECIPES, Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -138,30 +139,10 @@ def differences(row: Row) -> str:
 
 def compare_recipes(rows: list[Row]) -> dict[str, str]:
     """Return the name of each row -> the options in which it differs from other rows of its architecture."""
-    texts = {}
+    texts: dict[str, str] = {}
     for architecture in dict.fromkeys(row.architecture for row in rows):
-        options = {row.name: _options(row.first.record) for row in rows if row.architecture == architecture}
-        names = dict.fromkeys(option for values in options.values() for option in values)
-        differing = [each for each in names if len({values.get(each) for values in options.values()}) > 1]
-        for name, values in options.items():
-            texts[name] = ", ".join(f"{each} {values[each]}" for each in differing if each in values)
+        texts |= differing_options({row.name: row.first.record for row in rows if row.architecture == architecture})
     return texts
-
-
-def _options(record: Record) -> dict[str, str]:
-    """Return the recipe as text, with what else tells rows apart; an option that it lacks is at its default."""
-    defaults = {
-        name: field.default
-        for name, field in RECIPES.get(record.architecture, Recipe).model_fields.items()
-        if not field.is_required()
-    }
-    values = {name: value for name, value in {**defaults, **record.recipe}.items() if name != "seed"}
-    return {
-        **{name: recipes.as_text(value) for name, value in values.items()},
-        "network": record.fingerprint[:8],
-        "engine": str(record.engine_version),
-        "computed in": record.compute_dtype,
-    }
 
 
 def list_pairs(evaluations: Evaluations) -> pd.DataFrame:
@@ -301,10 +282,14 @@ def draw_robustness(robustness: pd.DataFrame | None, evaluations: Evaluations) -
         yield figure
 
 
-def _of_evaluated(robustness: pd.DataFrame | None, evaluations: Evaluations) -> pd.DataFrame:
-    """Return the lines of those models that stand for a row of the evaluations, under its name."""
+def _of_evaluated(robustness: pd.DataFrame | None, evaluations: Evaluations, suite: str = PROJECT) -> pd.DataFrame:
+    """Return the lines of a suite and of those models that stand for a row of the evaluations, under its name."""
     if robustness is None:
         return pd.DataFrame(columns=["name"])
+    if "suite" in robustness:
+        robustness = robustness[robustness.suite.fillna(PROJECT) == suite].drop(columns="suite")
+    elif suite != PROJECT:
+        robustness = robustness[:0]
     rows = [(row.name, row.first.identity) for row in evaluations.rows]
     return pd.DataFrame(rows, columns=["name", "identity"]).merge(robustness.drop(columns="name"), on="identity")
 
@@ -342,20 +327,6 @@ def write_report(
     Raises:
         InputError: the models were trained with other class names.
     """
-    import jinja2
-
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(
-        percent=formatting.percent,
-        duration=formatting.duration,
-        number=formatting.number,
-        spread=formatting.spread,
-        listed=formatting.listed,
-        latency=formatting.latency,
-        data_uri=formatting.data_uri,
-        width=formatting.width,
-    )
-    source = importlib.resources.files("cifar10.pipelines.reporting").joinpath("report.html.jinja").read_text("utf-8")
     leaderboard, corrupted = rank(evaluations, class_names), _of_evaluated(robustness, evaluations)
     kinds: tuple[str, ...] = ("confusion_matrix", "mistakes")
     if portraits is None:
@@ -380,6 +351,7 @@ def write_report(
             "row": row,
             "record": row.first.record,
             "description": describe(row.architecture),
+            "facts": FACTS.get(row.architecture),
             "options": recipes.chosen_options(row.first.record),
             "command": command,
         }
@@ -387,7 +359,7 @@ def write_report(
             leaderboard.to_dict("records"), evaluations.rows, training_commands(records), strict=True
         )
     ]
-    return environment.from_string(source).render(
+    return formatting.template("report.html.jinja").render(
         title=f"{len(models)} model{'s' * (len(models) > 1)} on {data_name}",
         data_description=data_description,
         data_version=evaluations.data_version,
@@ -406,6 +378,8 @@ def write_report(
         latency_explanation=explain_latency(leaderboard),
         machines=leaderboard.measured_on.unique().tolist(),
         caveat=" ".join(advice.caveat(evaluations.rows)),
+        cifar10_c=_errors(_of_evaluated(robustness, evaluations, CIFAR10_C)),
+        extra_corruptions=cifar10_c.EXTRA,
         not_corrupted=[row.marked_name for row in evaluations.rows if row.name not in set(corrupted["name"])],
         views=next((line["views"] for line in models if line["views"] != "none"), None),
         explanations=explain_ranks(leaderboard),
@@ -479,3 +453,16 @@ def _mean_robustness(table: pd.DataFrame) -> list[dict[str, Any]]:
         return []
     means = table.groupby("name", sort=False)[["accuracy", "clean_accuracy", "images"]].mean()
     return means.reset_index().to_dict("records")  # type: ignore[return-value]
+
+
+def _errors(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Return the error on CIFAR-10-C in the columns of a table: model -> corruption -> its mean over the severities.
+
+    `mean` is that over the 15 common corruptions, as the literature reports it, and NaN if one of them is missing.
+    """
+    if table.empty:
+        return {}
+    errors = 1 - table.pivot_table(index="name", columns="corruption", values="accuracy", sort=False)
+    errors = errors.reindex(columns=[*cifar10_c.COMMON, *cifar10_c.EXTRA])
+    mean = errors[[*cifar10_c.COMMON]].mean(axis=1, skipna=False)
+    return errors.dropna(axis=1, how="all").assign(mean=mean).to_dict("index")  # type: ignore[return-value]

@@ -1,7 +1,8 @@
 """Six image corruptions of five severities each.
 
 After Hendrycks and Dietterich (2019, arXiv 1903.12261), but implemented for this project: the kinds are theirs, the
-strengths were chosen here for 32x32 images. So the results cannot be compared with those on CIFAR-10-C.
+strengths were chosen here for 32x32 images. So the results cannot be compared with those on CIFAR-10-C, which is read
+from its own files.
 """
 
 import io

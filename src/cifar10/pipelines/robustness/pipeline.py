@@ -15,6 +15,7 @@ def create_pipeline(architectures: Iterable[str]) -> Pipeline:
         [
             "statistics",
             "test_examples",
+            "cifar10_c",
             "params:class_names",
             "params:robustness",
             "models",

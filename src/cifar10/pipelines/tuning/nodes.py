@@ -155,7 +155,10 @@ def choose(trials: Trials, confirmed: Confirmed, recipe: dict[str, Any]) -> str:
 
 
 def _question(recipe: Recipe, statistics: Statistics, class_names: list[str]) -> dict[str, Any]:
+    from cifar10.training.identity import ENGINE_VERSION
+
     return {
+        "engine version": ENGINE_VERSION,
         "recipe": recipe.described(exclude_defaults=True),
         "data version": statistics.data_version,
         "set of class names": class_names,

@@ -1,0 +1,451 @@
+"""Trained models side by side: what differs between them, and what each gets right that another gets wrong.
+
+Needs records and saved probabilities, and neither networks nor Keras; images only to show them.
+"""
+
+import string
+from collections import Counter
+from collections.abc import Hashable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from kedro.io import DataCatalog
+
+from cifar10 import metrics
+from cifar10.architectures import ARCHITECTURES
+from cifar10.contracts import Evaluation, Evaluations, Pair, Predictions, Record, TrainedModel
+from cifar10.datasets.model import Models
+from cifar10.errors import InputError, did_you_mean
+from cifar10.figures import FEW
+from cifar10.scoring import compare_pairs
+from cifar10.training.recipe import RECIPES, Recipe
+
+Key = TypeVar("Key", bound=Hashable)
+
+MOST = len(FEW)  # models: as many as there are colours that can be told apart
+SAME_DATA = "(with the same --env and data_root)"
+SPLITS = {"val": "validation", "test": "test"}  # as they are called
+BESIDES = ("network", "engine", "computed in")  # what `options` has that is no option of the recipe
+
+
+def options(record: Record) -> dict[str, str]:
+    """Return the recipe as text, with what else tells rows apart; an option that it lacks is at its default."""
+    defaults = {
+        name: field.default
+        for name, field in RECIPES.get(record.architecture, Recipe).model_fields.items()
+        if not field.is_required()
+    }
+    values = {name: value for name, value in {**defaults, **record.recipe}.items() if name != "seed"}
+    return {
+        **{name: "null" if value is None else str(value) for name, value in values.items()},
+        "network": record.fingerprint[:8],
+        "engine": str(record.engine_version),
+        "computed in": record.compute_dtype,
+    }
+
+
+def differing_options(records: Mapping[Key, Record]) -> dict[Key, str]:
+    """Return for each of these trainings of one architecture the options in which they differ, as text."""
+    values = {key: options(record) for key, record in records.items()}
+    differing = _differing(list(values.values()))
+    return {
+        key: ", ".join(f"{name} {each[name]}" for name in differing if name in each) for key, each in values.items()
+    }
+
+
+def _differing(facts: list[dict[str, str]]) -> list[str]:
+    names = dict.fromkeys(name for each in facts for name in each)
+    return [name for name in names if len({each.get(name) for each in facts}) > 1]
+
+
+def latest_evaluations(all_evaluations: list[Evaluations]) -> dict[tuple[str, str], Evaluation]:
+    """Return the latest evaluation of each version, by its architecture and version.
+
+    Args:
+        all_evaluations: every version of `evaluations`, the oldest first.
+    """
+    return {
+        (each.record.architecture, each.version): each
+        for past in all_evaluations
+        for row in past.rows
+        for each in (*row.seeds, *row.older)
+    }
+
+
+class Accuracy(NamedTuple):
+    """An accuracy and its 95% interval (Wilson 1927), which is None where the number of images is not known."""
+
+    value: float
+    interval: metrics.Interval | None
+
+
+class Side(NamedTuple):
+    """One of the models that are compared.
+
+    Attributes:
+        letter: by which tables and figures name it.
+        model: with its record; its network is not loaded.
+        val: accuracy on the val split; None if the model was trained on it.
+        test: accuracy on the test split; None if it has not been evaluated.
+    """
+
+    letter: str
+    model: TrainedModel
+    val: Accuracy | None
+    test: Accuracy | None
+
+    @property
+    def record(self) -> Record:
+        """How it was trained."""
+        return self.model.record
+
+    @property
+    def title(self) -> str:
+        """Its architecture and version."""
+        return f"{self.record.architecture} {self.model.version}"
+
+
+class ClassChange(NamedTuple):
+    """How two models differ on the images of one class.
+
+    Attributes:
+        name: of the class.
+        images: their number.
+        first: accuracy of the first model on them; `second` likewise.
+        gained: the number that only the second classifies correctly.
+        lost: the number that only the first classifies correctly.
+    """
+
+    name: str
+    images: int
+    first: float
+    second: float
+    gained: int
+    lost: int
+
+
+class Disagreement(NamedTuple):
+    """The images that exactly one of two models classifies correctly.
+
+    Attributes:
+        first: letter of the model that is compared with; `second` that of the other one.
+        classes: one per class, in the order of the labels.
+        gained: places in the split of the images that only the second classifies correctly, the clearest first: by the
+            difference of the probabilities of the true class.
+        lost: likewise, of those that only the first classifies correctly.
+        predicted: labels that first and second predict, integers (2, n), for the whole split.
+        confidence: their probabilities, floats (2, n).
+    """
+
+    first: str
+    second: str
+    classes: list[ClassChange]
+    gained: np.ndarray
+    lost: np.ndarray
+    predicted: np.ndarray
+    confidence: np.ndarray
+
+
+class Truth(NamedTuple):
+    """The true classes of the images on which models are compared.
+
+    Attributes:
+        labels: of the splits `val` and `test`, integers (n,).
+        images: of the same splits, uint8 (n, 32, 32, 3); empty where they are not at hand.
+    """
+
+    labels: dict[str, np.ndarray]
+    images: dict[str, np.ndarray]
+
+
+class Comparison(NamedTuple):
+    """Models side by side, of which the first is the one that the others are compared with.
+
+    Attributes:
+        sides: the models.
+        differences: part (`recipe`, `network`, `data`, `code`, `machine`) -> name -> the value of each side, for all
+            values that differ; a part in which nothing differs is empty.
+        pairs: split (`val`, `test`) -> the first model compared with each other one, with letters for names; without
+            a split on which a model was trained, or for which predictions or labels are missing.
+        split: the one that `disagreements` is about: `val`, unless a model was trained on it.
+        disagreements: one per other model; none without predictions or labels.
+        truth: labels and images of both splits, as far as they are at hand.
+        notes: what a reader must know, in sentences.
+    """
+
+    sides: list[Side]
+    differences: dict[str, dict[str, list[str]]]
+    pairs: dict[str, list[Pair]]
+    split: str
+    disagreements: list[Disagreement]
+    truth: Truth
+    notes: list[str]
+
+
+def compare_versions(catalog: DataCatalog, names: list[str]) -> Comparison:
+    """Compare trained models, which need not have been evaluated.
+
+    Args:
+        catalog: whose models, predictions and images are used.
+        names: of models, as NAME:VERSION, or as NAME for its newest version.
+
+    Raises:
+        InputError: there is no such model, there are too few or too many, or they are of different data.
+    """
+    models = catalog.load("models")
+    chosen = _choose(models, names)
+    _check_data(chosen)
+    store, truth = catalog.load("predictions"), _find_truth(catalog, chosen[0].record)
+    letters = string.ascii_uppercase[: len(chosen)]
+    found = {letter: store.find(model) for letter, model in zip(letters, chosen, strict=True)}
+    known = {letter: predictions for letter, predictions in found.items() if predictions is not None}
+    complete = bool(truth.labels) and len(known) == len(chosen)
+    evaluated = {} if complete else latest_evaluations(catalog.load("all_evaluations"))
+    sides = [
+        _side(letter, model, evaluated.get((model.record.architecture, model.version)), known.get(letter), truth)
+        for letter, model in zip(letters, chosen, strict=True)
+    ]
+    on_val = not any(side.record.trained_on_val for side in sides)
+    split = "val" if on_val else "test"
+    splits = [*(["val"] if on_val else []), "test"] if complete else []
+    return Comparison(
+        sides=sides,
+        differences=_differences([side.record for side in sides]),
+        pairs={name: _pairs(known, name, truth.labels[name]) for name in splits},
+        split=split,
+        disagreements=[
+            _disagreement(sides[0], side, known, split, truth.labels[split]) for side in sides[1:] if complete
+        ],
+        truth=truth,
+        notes=[*_caveats(sides), *_missing(sides, known, truth)],
+    )
+
+
+def _choose(models: Models, names: list[str]) -> list[TrainedModel]:
+    """Load the models of these names."""
+    if names and len(names) < 2:
+        name = names[0].partition(":")[0]
+        known = models.versions(name)
+        others = [f"{name}:{version}" for version in known[-2:]] if len(known) > 1 else [name, "OTHER_NAME"]
+        raise InputError(f"There is only one model to compare. Name two or more: kedro compare {' '.join(others)}")
+    if not names:
+        raise InputError("There is no model to compare. Name two or more: kedro compare NAME:VERSION NAME:VERSION")
+    if len(names) > MOST:
+        raise InputError(
+            f"{len(names)} models are too many to compare side by side: name up to {MOST}. The report compares all of "
+            f"them: kedro run --pipelines=evaluation,reporting {SAME_DATA}"
+        )
+    for name in names:
+        check_architecture(name.partition(":")[0], models)
+    chosen = [models.load(name, version or None) for name, _, version in (each.partition(":") for each in names)]
+    counts = Counter((model.record.architecture, model.version) for model in chosen)
+    (name, version), count = counts.most_common(1)[0]
+    if count > 1:
+        raise InputError(
+            f"{name}, version {version}, is given twice, so there is nothing to compare. It has the versions: "
+            f"{', '.join(models.versions(name))}."
+        )
+    return chosen
+
+
+def check_architecture(name: str, models: Models) -> None:
+    """Refuse the name of an architecture that neither exists nor has been trained."""
+    known = {*ARCHITECTURES, *models.names()}
+    if name not in known:
+        raise InputError(f"There is no architecture {name}; {did_you_mean(name, known)}")
+
+
+def _check_data(models: list[TrainedModel]) -> None:
+    """Refuse models that were trained on different data, or with other class names."""
+    first = models[0]
+    for other in models[1:]:
+        one, two = (f"{each.record.architecture} {each.version}" for each in (first, other))
+        if first.record.data_version != other.record.data_version:
+            raise InputError(
+                f"{one} and {two} cannot be compared, because they are of different data (data versions "
+                f"{first.record.data_version[:12]} and {other.record.data_version[:12]}). Train both on the same data."
+            )
+        if first.record.class_names != other.record.class_names:
+            raise InputError(
+                f"{one} and {two} cannot be compared, because their class names differ. Train both with the same ones."
+            )
+
+
+def _find_truth(catalog: DataCatalog, record: Record) -> Truth:
+    """Find the images of a model, or at least their labels among what is published; empty where neither is there."""
+    names = {"val": "val", "test": "test_examples"}
+    if all(catalog.exists(name) for name in names.values()):
+        splits = {split: catalog.load(name) for split, name in names.items()}
+        if all(each.digest == record.digests.get(split) for split, each in splits.items()):
+            return Truth(
+                {split: each.labels for split, each in splits.items()},
+                {split: each.images for split, each in splits.items()},
+            )
+    published: Any = catalog.get("published")
+    labels = published.labels()
+    if labels and (labels.data_version, labels.class_names) == (record.data_version, record.class_names):
+        return Truth({"val": labels.val, "test": labels.test}, {})
+    return Truth({}, {})
+
+
+def _side(
+    letter: str, model: TrainedModel, evaluation: Evaluation | None, predictions: Predictions | None, truth: Truth
+) -> Side:
+    """Return one side, with accuracies from its predictions; without them, those of its record and evaluation."""
+    record = model.record
+    if predictions and truth.labels:
+        val, test = (_accuracy(truth.labels[split], getattr(predictions, split)) for split in ("val", "test"))
+        return Side(letter, model, None if record.trained_on_val else val, test)
+    recorded = None if record.val_accuracy is None else Accuracy(record.val_accuracy, None)
+    if not evaluation or evaluation.record != record:
+        return Side(letter, model, recorded, None)
+    scores = evaluation.metrics
+    interval = metrics.Interval(scores.accuracy_low, scores.accuracy_high)
+    return Side(letter, model, recorded, Accuracy(scores.accuracy, interval))
+
+
+def _accuracy(labels: np.ndarray, probabilities: np.ndarray) -> Accuracy:
+    value = metrics.accuracy(labels, probabilities)
+    return Accuracy(value, metrics.wilson_interval(value, len(labels)))
+
+
+def _differences(records: list[Record]) -> dict[str, dict[str, list[str]]]:
+    """Return what differs between trainings, part by part."""
+    parts = [_facts(record) for record in records]
+    found: dict[str, dict[str, list[str]]] = {}
+    for part in parts[0]:
+        facts = [each[part] for each in parts]
+        found[part] = {name: [each.get(name, "-") for each in facts] for name in _differing(facts)}
+    return found
+
+
+def _facts(record: Record) -> dict[str, dict[str, str]]:
+    """Return what is known of a training, apart from its result, as text."""
+    recipe = {name: value for name, value in options(record).items() if name not in BESIDES}
+    return {
+        "recipe": {**recipe, "seed": str(record.seed)},
+        "network": {
+            "architecture": record.architecture,
+            "fingerprint": record.fingerprint,
+            "parameters": f"{record.parameters:,}",
+            "computes at": f"{record.image_size} pixels",
+            "initial weights": record.initial_weights,
+        },
+        "data": {
+            "training images": f"{record.training_examples:,}",
+            "their digest": record.training_digest[:12],
+        },
+        "code": {
+            **{name: version or "unknown" for name, version in record.versions.items()},
+            "sources": record.sources[:12],
+            "engine": str(record.engine_version),
+        },
+        "machine": {
+            "hardware": record.hardware,
+            "computed in": record.compute_dtype,
+            "oneDNN": "on" if record.onednn else "off",
+            "XLA": "on" if record.xla else "off",
+        },
+    }
+
+
+def _pairs(predictions: dict[str, Predictions], split: str, labels: np.ndarray) -> list[Pair]:
+    correct = {letter: getattr(each, split).argmax(axis=1) == labels for letter, each in predictions.items()}
+    first, *others = correct
+    return compare_pairs(correct, [(first, other) for other in others])
+
+
+def _disagreement(
+    first: Side, second: Side, predictions: dict[str, Predictions], split: str, labels: np.ndarray
+) -> Disagreement:
+    both = np.stack([getattr(predictions[side.letter], split) for side in (first, second)])
+    predicted, confidence = both.argmax(axis=2), both.max(axis=2)
+    correct = predicted == labels
+    of_truth = both[:, np.arange(len(labels)), labels]
+    clearest = np.argsort(-abs(of_truth[1] - of_truth[0]), kind="stable")
+    gained, lost = correct[1] & ~correct[0], correct[0] & ~correct[1]
+    classes = []
+    for label, name in enumerate(first.record.class_names):
+        here = labels == label
+        first_share, second_share = (float(each[here].mean()) if here.any() else 0.0 for each in correct)
+        only = int(gained[here].sum()), int(lost[here].sum())
+        classes.append(ClassChange(name, int(here.sum()), first_share, second_share, *only))
+    return Disagreement(
+        first.letter,
+        second.letter,
+        classes,
+        clearest[gained[clearest]],
+        clearest[lost[clearest]],
+        predicted,
+        confidence,
+    )
+
+
+def _caveats(sides: list[Side]) -> list[str]:
+    """Say what a difference between these trainings shows, and what it does not."""
+    if len({side.record.group for side in sides}) == 1:
+        return [
+            "All are trainings of one recipe and network: what differs in their results is what the seed, code and "
+            "machine change."
+        ]
+    return [
+        "Each recipe is represented by one training. A difference, even if significant, is one between these "
+        "trainings; whether it is one between recipes takes several seeds (--params=NAME.seed=1), which the report "
+        "averages."
+    ]
+
+
+def _missing(sides: list[Side], known: Mapping[str, Predictions], truth: Truth) -> list[str]:
+    """Say what could not be compared, and what to run."""
+    notes = []
+    if trained := [side.letter for side in sides if side.record.trained_on_val]:
+        notes.append(
+            f"Trained on the validation images, too: {', '.join(trained)}. Only the test images can compare it."
+        )
+    if missing := [side.letter for side in sides if side.letter not in known]:
+        notes.append(
+            f"The predictions of {', '.join(missing)} are not saved, so there is no comparison image by image. To make "
+            f"them: kedro run --pipelines=evaluation --params=evaluate_versions=all {SAME_DATA}"
+        )
+    if not truth.labels:
+        notes.append(
+            "The images of these models are not at hand, so there is no comparison image by image. To make them: "
+            f"kedro run --pipelines=ingestion,preprocessing {SAME_DATA}"
+        )
+    elif not truth.images:
+        notes.append(
+            "The images are not at hand, so they are given by their place in the split alone. To see them: kedro run "
+            f"--pipelines=ingestion,preprocessing {SAME_DATA}"
+        )
+    return notes
+
+
+def verdicts(comparison: Comparison) -> list[str]:
+    """Say in a sentence each which of two models is better on a split, and how certain that is."""
+    return [
+        f"{SPLITS[split].capitalize()}: {_verdict(pair, len(comparison.truth.labels[split]), len(pairs))}"
+        for split, pairs in comparison.pairs.items()
+        for pair in pairs
+    ]
+
+
+def _verdict(pair: Pair, images: int, pairs: int) -> str:
+    low, high = sorted((-pair.low, -pair.high))
+    order = f"{100 * abs(pair.difference):.2f} points {'ahead of' if pair.difference < 0 else 'behind'} {pair.first}"
+    if not pair.difference:
+        order = f"as accurate as {pair.first}"
+    corrected = f", {_p(pair.p_holm)} with Holm's correction" if pairs > 1 else ""
+    return (
+        f"{pair.second} is {order} (95% CI of the difference {_points(low)} to {_points(high)}), which is "
+        f"{'significant' if pair.significant else 'not significant'}: of {images:,} images, only {pair.second} is "
+        f"right on {pair.second_only:,}, and only {pair.first} on {pair.first_only:,} (McNemar's exact test, p = "
+        f"{_p(pair.p_value)}{corrected})."
+    )
+
+
+def _points(share: float) -> str:
+    return f"{round(100 * share, 2) + 0.0:+.2f}"  # without a minus before zero
+
+
+def _p(value: float) -> str:
+    return f"{value:.2g}" if value >= 1e-4 else f"{value:.0e}"

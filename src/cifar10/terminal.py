@@ -1,0 +1,216 @@
+"""The tables of `kedro models` and `kedro compare`, for a terminal or a file."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from cifar10.architectures.descriptions import describe
+from cifar10.architectures.facts import FACTS
+from cifar10.comparison import SPLITS, Accuracy, Comparison, Disagreement, Side, verdicts
+from cifar10.contracts import Epoch
+from cifar10.pipelines.reporting.formatting import duration, percent
+
+WIDTH = 100  # characters of a line in a file
+COLOURS = ("dodger_blue1", "dark_orange3", "green3", "orchid", "dark_cyan")  # of the models, as in the figures
+LISTED = 15  # places of images in a line
+CURVE = (12, 78)  # lines and characters of the learning curves
+
+
+def console() -> Console:
+    """Return the terminal, or a page of fixed width where the output goes to a file."""
+    width = None if sys.stdout.isatty() else WIDTH
+    return Console(highlight=False, width=width, soft_wrap=False, emoji=False, markup=False)
+
+
+def print_architectures(to: Console, table: pd.DataFrame) -> None:
+    """Print one line per architecture, as `list_architectures` returns them, and the sources of the expectations."""
+    sources = {text: f"[{number}]" for number, text in enumerate(table.source.dropna().unique(), start=1)}
+    shown = _table("architecture", "parameters", "MFLOP", "input", "trained", "validation", "test", "expected")
+    lines: Any = table.to_dict("records")
+    for line in lines:
+        facts = FACTS.get(line["architecture"])
+        shown.add_row(
+            Text(line["architecture"], "bold" if line["versions"] else ""),
+            f"{facts.parameters:,}" if facts else "-",
+            f"{facts.flops / 1e6:,.0f}" if facts else "-",
+            f"{facts.image_size} px" if facts else "-",
+            str(line["versions"] or "-"),
+            percent(line["val_accuracy"]) or "-",
+            percent(line["accuracy"]) or "-",
+            f"{facts.expectation} {sources[facts.source]}" if facts else "-",
+        )
+    to.print(shown)
+    to.print()
+    for text, mark in sources.items():
+        _hanging(to, mark, text)
+    to.print(
+        "\nMFLOP: of one image, in convolutions and dense layers. Trained: the number of versions; the accuracies are "
+        "those of the one with the best validation accuracy. Expected: test accuracy on CIFAR-10, by the recipe of "
+        "that environment if one is named; most sources chose the epoch by the test images."
+    )
+
+
+def print_versions(to: Console, name: str, runs: pd.DataFrame) -> None:
+    """Print what is known of an architecture, and one line per trained version of it, the latest first."""
+    to.print(Text(name, "bold"))
+    to.print(describe(name))
+    if facts := FACTS.get(name):
+        to.print(
+            f"{facts.parameters:,} parameters, {facts.flops / 1e6:,.0f} MFLOP per image, which it sees at "
+            f"{facts.image_size}x{facts.image_size} pixels. Expected test accuracy on CIFAR-10: {facts.expectation} "
+            f"({facts.source})."
+        )
+    of_one = runs[runs.architecture == name]
+    if of_one.empty:
+        to.print("\nNo version of it has been trained yet. To train one, with the same --env and --params:")
+        to.print(f"kedro run --pipelines=train_{name}")
+        return
+    shown = _table("version", "seed", "epoch", "validation", "test", "time", left=1)
+    shown.add_column("how its recipe differs", ratio=1, overflow="fold")
+    lines: Any = of_one.to_dict("records")
+    for line in lines:
+        shown.add_row(
+            line["version"],
+            str(line["seed"]),
+            f"{line['best_epoch']} of {line['epochs']}",
+            (percent(line["val_accuracy"]) or "-") + (" best" if line["best"] else ""),
+            percent(line["accuracy"]) or "-",
+            duration(line["training_seconds"]),
+            line["recipe"] or "-",
+            style="bold" if line["best"] else "",
+        )
+    to.print(shown)
+    to.print("Epoch: the one that was kept, of how many. The files, the latest first:")
+    for line in lines:
+        to.print(line["path"], soft_wrap=True)
+
+
+def print_comparison(to: Console, comparison: Comparison) -> None:
+    """Print models side by side: results, tests, differences, curves, classes and images."""
+    shown = _table("", "model", "seed", "validation", "test", "epoch", "time", "parameters", left=2)
+    for side in comparison.sides:
+        record = side.record
+        shown.add_row(
+            _letter(side.letter),
+            f"{record.architecture}\n{side.model.version}",
+            str(record.seed),
+            _accuracy(side.val),
+            _accuracy(side.test),
+            f"{record.best_epoch} of {record.epochs}",
+            duration(record.training_seconds),
+            f"{record.parameters:,}",
+        )
+    to.print(shown)
+    to.print()
+    for verdict in verdicts(comparison):
+        to.print(verdict)
+    for note in comparison.notes:
+        to.print(Text(note, "dim"))
+    _print_differences(to, comparison)
+    _heading(to, "Validation accuracy after each epoch (*: of several models)")
+    _print_curves(to, comparison.sides)
+    for each in comparison.disagreements:
+        _print_disagreement(to, comparison, each)
+    if comparison.disagreements:
+        seen = "; the page shows them" if comparison.truth.images else ""
+        to.print(f"Numbers of images are their places in the {SPLITS[comparison.split]} split{seen}.")
+
+
+def _print_differences(to: Console, comparison: Comparison) -> None:
+    _heading(to, "What differs")
+    shown = _table("", "", *(side.letter for side in comparison.sides), left=7)
+    same = []
+    for part, facts in comparison.differences.items():
+        if not facts:
+            same.append(part)
+        for place, (name, values) in enumerate(facts.items()):
+            shown.add_row(Text("" if place else part, "bold"), name, *values)
+    if shown.row_count:
+        to.print(shown)
+    if same:
+        to.print(f"The same: {', '.join(same)}.")
+
+
+def _print_curves(to: Console, sides: list[Side]) -> None:
+    """Print the validation accuracy over the epochs, each point as the letter of its model, or as * for several."""
+    curves = {side.letter: _validated(side.record.history) for side in sides}
+    points = [(letter, epoch, value) for letter, curve in curves.items() for epoch, value in curve]
+    if not points:
+        to.print("None of these models has a validation accuracy.")
+        return
+    height, width = CURVE
+    last = max(epoch for _, epoch, _ in points)
+    low, high = min(value for *_, value in points), max(value for *_, value in points)
+    cells = [[Text(" ")] * width for _ in range(height)]
+    for letter, epoch, value in points:
+        column = round((epoch - 1) / max(last - 1, 1) * (width - 1))
+        line = round((high - value) / ((high - low) or 1) * (height - 1))
+        cells[line][column] = _letter(letter) if cells[line][column].plain == " " else Text("*", "bold")
+    for place, row in enumerate(cells):
+        label = {0: f"{high:.1%}", height - 1: f"{low:.1%}"}.get(place, "")
+        to.print(Text.assemble(f"{label:>7} ", ("| ", "dim"), *row))
+    to.print(Text(f"{'epoch 1':>17}{last:>{width - 7}}", "dim"))
+
+
+def _validated(history: Sequence[Epoch]) -> list[tuple[int, float]]:
+    return [(each["epoch"], each["val_accuracy"]) for each in history if each["val_accuracy"] is not None]
+
+
+def _print_disagreement(to: Console, comparison: Comparison, each: Disagreement) -> None:
+    split = SPLITS[comparison.split].capitalize()
+    _heading(to, f"{split} images that only one of {each.first} and {each.second} classifies correctly")
+    shown = _table("class", "images", each.first, each.second, f"gained by {each.second}", "lost", "net")
+    for row in each.classes:
+        net = row.gained - row.lost
+        shown.add_row(
+            row.name,
+            str(row.images),
+            f"{row.first:.1%}",
+            f"{row.second:.1%}",
+            str(row.gained),
+            str(row.lost),
+            Text(f"{net:+d}" if net else "0", "green" if net > 0 else "red" if net < 0 else "dim"),
+        )
+    to.print(shown)
+    for letter, places in ((each.second, each.gained), (each.first, each.lost)):
+        more = f" and {len(places) - LISTED} more" if len(places) > LISTED else ""
+        numbers = ", ".join(map(str, places[:LISTED])) or "none"
+        to.print(f"Only {letter}, the clearest first: {numbers}{more}")
+
+
+def _accuracy(accuracy: Accuracy | None) -> str:
+    if accuracy is None:
+        return "-"
+    low_high = accuracy.interval
+    return percent(accuracy.value) + (f"\n{100 * low_high.low:.1f} to {100 * low_high.high:.1f}" if low_high else "")
+
+
+def _letter(letter: str) -> Text:
+    return Text(letter, f"bold {COLOURS[ord(letter) - ord('A')]}")
+
+
+def _heading(to: Console, text: str) -> None:
+    to.print()
+    to.print(Text(text, "bold"))
+
+
+def _hanging(to: Console, mark: str, text: str) -> None:
+    """Print a paragraph beside its mark."""
+    grid = Table.grid(padding=(0, 1))
+    grid.add_row(Text(mark, "bold"), text)
+    to.print(Padding(grid, (0, 0, 0, 1)))
+
+
+def _table(*columns: str, left: int = 1) -> Table:
+    """Return an empty table whose first `left` columns are aligned at the left, and the others at the right."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="dim")
+    for place, name in enumerate(columns):
+        table.add_column(name, justify="left" if place < left else "right", overflow="fold")
+    return table
