@@ -89,7 +89,7 @@ class Folder:
     @property
     def text(self):
         """The report as a reader sees it."""
-        text = re.sub(r"<(style|head)>.*?</\1>|<[^>]+>", " ", self.page, flags=re.DOTALL)
+        text = re.sub(r"<(script|head)>.*?</\1>|<[^>]+>", " ", self.page.replace("<wbr>", ""), flags=re.DOTALL)
         return " ".join(html.unescape(text).split())
 
 
@@ -141,7 +141,7 @@ def mixed(tmp_path_factory, drawn):
     images, test = drawn
     folder = Folder(tmp_path_factory.mktemp("mixed"), images.take(slice(300)), images.take(slice(300, None)), test)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inference, "median_seconds", lambda call, seconds=0.5: 0.001)
+        patch.setattr(inference, "seconds_of_calls", lambda call, seconds=0.5: np.array([0.001]))
         patch.setattr("cifar10.pipelines.robustness.nodes.SEVERITIES", (1, 5))
         patch.setattr("cifar10.pipelines.evaluation.nodes.COLUMNS", 1)
         patch.setattr(figures, "_figure", lambda width, height: Figure((width, height), dpi=50))  # without a layout

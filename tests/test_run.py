@@ -1,6 +1,7 @@
 """The project as its users run it, from images to leaderboard, on a demo smaller than the demo."""
 
 import base64
+import html
 import json
 import os
 import re
@@ -74,6 +75,15 @@ def test_default_run_ends_with_a_leaderboard(data):
     assert leaderboard.val_accuracy.is_monotonic_decreasing
     for row in leaderboard.itertuples():
         assert row.accuracy == metrics(data, row.architecture).accuracy
+
+
+def test_the_report_says_how_to_train_each_model_again(data):
+    """In this environment and folder, with what `--params` said of the recipe, too."""
+    page = html.unescape(latest(data / "08_reporting/report.html").read_text(encoding="utf-8"))
+    command = f"kedro run --env=demo --pipelines=train_{{}} --params=data_root={data}"
+    assert f"<code>{command.format('simple_cnn')}</code>" in page
+    assert f"<code>{command.format('deep_cnn')},deep_cnn.epochs=1,deep_cnn.examples=320</code>" in page
+    assert "<title>2 models on the demo's drawn shapes</title>" in page
 
 
 def test_demo_is_learnable_and_not_trivial(data):

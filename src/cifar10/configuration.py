@@ -42,6 +42,14 @@ class ConfigLoader(OmegaConfigLoader):
                 f"The {key} in {self.conf_source} are not valid: {reason(error)}. Correct them."
             ) from error
 
+    def without_runtime_params(self, key: str) -> dict[str, Any]:
+        """Read one kind of configuration as its files have it, whatever `--params` says."""
+        given, self.runtime_params = self.runtime_params, {}
+        try:
+            return self[key]
+        finally:
+            self.runtime_params = given
+
     def _check_files(self) -> None:
         """Raise `InputError` with the name of the first file that cannot be read by itself."""
         for env in (self.base_env, self.env or self.default_run_env):

@@ -407,9 +407,11 @@ class Costs(BaseModel):
 
     Attributes:
         flops: of one image.
-        latency_ms: of a batch of one image, in milliseconds.
+        latency_ms: of a batch of one image, in milliseconds: the median of repeated predictions.
         throughput: in batches, in images per second.
         measured_on: the hardware.
+        latency_low_ms: 5th percentile of these predictions, `latency_high_ms` the 95th; None where only the median was
+            recorded, by an earlier version of the project.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -418,6 +420,8 @@ class Costs(BaseModel):
     latency_ms: float
     throughput: float
     measured_on: str
+    latency_low_ms: float | None = None
+    latency_high_ms: float | None = None
 
 
 class Evaluation(BaseModel):
@@ -538,7 +542,7 @@ class Evaluations(Artifact):
         pairs: each row compared with each other one.
     """
 
-    SCHEMA = 3
+    SCHEMA = 4
     OLDEST = 2
     MADE_BY = "kedro run --pipelines=evaluation (with the same --env and --params)"
 

@@ -1,5 +1,6 @@
 """Checks before a run, so that a mistake is reported before any work, and clean-up after it."""
 
+import functools
 import inspect
 import logging
 import os
@@ -10,14 +11,16 @@ import yaml
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import LOGGING, pipelines
-from kedro.io import DataCatalog, SharedMemoryDataCatalog
+from kedro.io import DataCatalog, MemoryDataset, SharedMemoryDataCatalog
 from kedro.pipeline import Node, Pipeline
 
 from cifar10 import parameters, run_log
-from cifar10.configuration import ROOTS
+from cifar10.configuration import ROOTS, ConfigLoader
+from cifar10.contracts import Record
 from cifar10.datasets.artifact import LocalDataset
 from cifar10.errors import InputError
 from cifar10.keras_settings import check_backend
+from cifar10.pipelines.reporting.recipes import training_command
 from cifar10.training.recipe import RECIPES, Recipe, TransferRecipe
 from cifar10.training.subset import check_examples
 from cifar10.tuning.options import check_tuning
@@ -44,10 +47,11 @@ class ProjectHooks:
                     f"{name} is set in conf/*/parameters*.yml, where nothing reads it. Set it in globals.yml of the "
                     f"environment, or for one run with --params={name}=FOLDER"
                 )
+        self.loader: Any = loader
 
     @hook_impl
     def after_catalog_created(self, catalog: DataCatalog, load_versions: dict[str, str] | None) -> None:
-        """Check that every version that is asked for exists.
+        """Check that every version that is asked for exists, and add `training_commands`, which name the environment.
 
         Raises:
             InputError: a version does not exist, or the dataset has no versions.
@@ -57,6 +61,9 @@ class ProjectHooks:
             if not isinstance(dataset, LocalDataset) or not dataset.has_versions:
                 raise InputError(f"--load-versions={name}: this dataset has no versions.")
             dataset.missing()
+        commands = functools.partial(_training_commands, catalog=catalog, loader=self.loader)
+        metadata = {"kedro-viz": {"layer": "reporting"}}
+        catalog["training_commands"] = MemoryDataset(commands, copy_mode="assign", metadata=metadata)
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
@@ -132,6 +139,15 @@ class ProjectHooks:
                     name,
                 )
         run_log.log_result(made, catalog, run_params)
+
+
+def _training_commands(records: list[Record], catalog: DataCatalog, loader: ConfigLoader) -> list[str]:
+    """Return the commands that train models again, in this environment and on the data of this run."""
+    recipes = loader.without_runtime_params("parameters")
+    env, data_root = loader.env, loader.runtime_params.get("data_root")
+    if getattr(catalog.get("evaluations"), "read_only", False):  # they come from elsewhere
+        env = data_root = None
+    return [training_command(each, recipes.get(each.architecture, {}), env, data_root) for each in records]
 
 
 def _configure_logging(path: Path) -> None:

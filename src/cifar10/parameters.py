@@ -26,6 +26,7 @@ class _Shared(BaseModel):
     published_root: str | None = None  # likewise
     docs_root: str | None = None  # likewise, with --env=published
     class_names: Annotated[list[str], Field(min_length=2, max_length=256)]
+    data_name: Annotated[str, Field(min_length=1)]
     data_description: str
     hub_dataset: str | None
     val_fraction: Annotated[float, Field(gt=0, lt=1)]

@@ -35,7 +35,9 @@ from cifar10.datasets.files import (
     EvaluationsDataset,
     FigureDataset,
     FiguresDataset,
+    HTMLDataset,
     JSONDataset,
+    MarkdownDataset,
     StatisticsDataset,
     TextDataset,
     TrialsDataset,
@@ -65,6 +67,11 @@ def trained(bias: float = 1.0) -> TrainedModel:
     return TrainedModel(make_record(architecture="artifact", parameters=800, epochs=int(bias)), lambda: network)
 
 
+MARKDOWN = "# Title\n\n| model | test |\n| --- | --- |\n| `a_b` | 90% |\n\n![A figure](figure.png)\n"
+PAGE = """<!doctype html><head><title>T</title></head><body class="x">
+<nav>Contents</nav><h1 id="a_b">a_b &amp; c</h1><figure><img src="a.png"></figure><details>more</details>
+<script>x</script></body>"""
+
 # class, what to save in it, the extension of its file
 SAVES = [
     (ExamplesDataset, EXAMPLES, "npz"),
@@ -74,6 +81,8 @@ SAVES = [
     (JSONDataset, {"a": [1, 2]}, "json"),
     (BlockDataset, "# A comment.\nsimple_cnn:\n  epochs: 3\n", "yml"),
     (TextDataset, "some text", "txt"),
+    (MarkdownDataset, MARKDOWN, "md"),
+    (HTMLDataset, PAGE, "html"),
     (CSVDataset, pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.25]}), "csv"),
     (FigureDataset, Figure(), "png"),
     (ModelDataset, trained(), "keras"),
@@ -657,6 +666,18 @@ PREVIEWS = {
         "JSONPreview",
         lambda preview: json.loads(preview) == {"comment": ["A comment."], "simple_cnn": {"epochs": 3}},
     ),
+    MarkdownDataset: (
+        "HTMLPreview",
+        lambda preview: (
+            preview
+            == (
+                "<h1>Title</h1>&#13;<table>&#13;<thead>&#13;<tr>&#13;<th>model</th>&#13;<th>test</th>&#13;</tr>&#13;</thead>"
+                "&#13;<tbody>&#13;<tr>&#13;<td><code>a_b</code></td>&#13;<td>90%</td>&#13;</tr>&#13;</tbody>&#13;</table>"
+                "&#13;<p></p>"
+            )
+        ),
+    ),
+    HTMLDataset: ("HTMLPreview", lambda preview: "<body>&#13;<h1>a_b&#13;&amp;&#13;c</h1>&#13;</body>" in preview),
     FigureDataset: ("ImagePreview", lambda preview: base64.b64decode(preview).startswith(b"\x89PNG")),
 }
 

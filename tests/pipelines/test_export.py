@@ -13,7 +13,7 @@ from cifar10.contracts import Examples, Export, TrainedModel
 from cifar10.datasets.serving import ServingDataset
 from cifar10.errors import InputError
 from cifar10.pipelines.export.formats import FORMATS
-from cifar10.pipelines.export.nodes import choose_for_export, compare_formats, describe_model, pack
+from cifar10.pipelines.export.nodes import _limits, choose_for_export, compare_formats, describe_model, pack
 from cifar10.pipelines.reporting.nodes import rank
 from tests.helpers import CLASS_NAMES, make_evaluation, make_evaluations, make_record, make_row
 
@@ -67,6 +67,27 @@ def test_all_formats_ship_where_they_agree(trained, formats):
     assert table.format.tolist() == list(FORMATS)
     assert (table.val_accuracy == 1).all()
     assert (table.val_images == 200).all()
+
+
+@pytest.mark.parametrize(
+    ("mistakes", "recalls", "sentences"),
+    [
+        ({(3, 5): 7, (0, 1): 6}, [0.9] * 9 + [0.8],
+         ["Its lowest recall is 80.0%, for posts.",
+          "Its most frequent mistake is to predict triangle for frame: 7 of 1,000 test images."]),
+        ({(3, 5): 7, (0, 1): 7}, [0.7, 0.7] + [0.9] * 8,
+         ["Its lowest recall is 70.0%, for disc, ring.",
+          "Its most frequent mistakes are to predict ring for disc, triangle for frame: 7 of 1,000 test images each."]),
+        ({(row, 0): 2 for row in range(1, 9)}, [0.9] * 10, ["Its lowest recall is 90.0%, for every class."]),
+        ({}, [1.0] * 10, ["Its lowest recall is 100.0%, for every class."]),
+    ],
+)  # fmt: skip
+def test_limits_are_those_of_the_model_whatever_they_are(mistakes, recalls, sentences):
+    confusion = np.eye(10, dtype=int) * 90
+    for place, count in mistakes.items():
+        confusion[place] = count
+    scores = make_evaluation(confusion=confusion.tolist()).metrics
+    assert _limits(RECORD, scores, dict(zip(CLASS_NAMES, recalls, strict=True)))[2:] == sentences
 
 
 @pytest.mark.parametrize("noise", [2e-4, float("nan")])

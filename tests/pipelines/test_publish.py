@@ -38,7 +38,7 @@ def roots(tmp_path_factory, drawn):
     ]
     one, other, both = folders
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inference, "median_seconds", lambda call, seconds=0.5: 0.001)
+        patch.setattr(inference, "seconds_of_calls", lambda call, seconds=0.5: np.array([0.001]))
         patch.setattr("cifar10.pipelines.robustness.nodes.SEVERITIES", (1, 5))
         one.add_model("simple_cnn", 1, 0.2)
         one.add_model("simple_cnn", 2, 0.3, recipe={"seed": 1})

@@ -1,5 +1,6 @@
 """From evaluations to leaderboard and report, with as many models as there are architectures."""
 
+import base64
 import html
 import itertools
 import json
@@ -23,6 +24,7 @@ from cifar10.datasets.cifar10_c import COMMON, EXTRA
 from cifar10.datasets.files import EvaluationsDataset, FiguresDataset, StatisticsDataset, save_svg
 from cifar10.errors import InputError
 from cifar10.pipelines.benchmark.throughput import peak_memory
+from cifar10.pipelines.reporting.advice import caveat
 from cifar10.pipelines.reporting.nodes import (
     DRAWN,
     draw_robustness,
@@ -52,17 +54,26 @@ def leaderboard(evaluations):
     return rank(evaluations, evaluations.class_names)
 
 
-def report(evaluations, portraits=None, robustness=None, drawn=None):
+def report_page(evaluations, portraits=None, robustness=None, drawn=None, class_names=None):
+    names = class_names or evaluations.class_names
+    described = ("a data set", "A description of it.")
+    figures = drawn or [None] * len(DRAWN)
+    return write_report(evaluations, names, *described, training_commands, portraits or {}, robustness, *figures)
+
+
+def training_commands(records):
+    return [f"kedro run --pipelines=train_{each.architecture}" for each in records]
+
+
+def report(*given, **options):
     """Return the page as plain text, without its head."""
-    page = write_report(
-        evaluations, evaluations.class_names, portraits or {}, robustness, *(drawn or [None] * len(DRAWN))
-    )
-    text = re.sub(r"<(style|head)>.*?</\1>|<[^>]+>", " ", page, flags=re.DOTALL)
+    page = report_page(*given, **options)
+    text = re.sub(r"<(script|head)>.*?</\1>|<[^>]+>", " ", page.replace("<wbr>", ""), flags=re.DOTALL)
     return " ".join(html.unescape(text).split())
 
 
 def markdown(evaluations, robustness=None, folder=None):
-    return write_markdown(evaluations, evaluations.class_names, robustness, folder)
+    return write_markdown(evaluations, evaluations.class_names, "a data set", robustness, folder)
 
 
 def test_validation_ranks_and_test_does_not():
@@ -130,11 +141,12 @@ def test_summary_says_how_certain_the_difference_is(swapped, difference, order):
         return summarise(evaluations)
 
     assert "test accuracy 92.88% (95% CI 88.0 to 92.0)" in summary(True)
-    assert summary(False).endswith("not significantly different from that of simple_cnn.")
+    once = " With one seed each, this compares trainings, not architectures."
+    assert summary(False).endswith(f"not significantly different from that of simple_cnn.{once}")
     low, high = 100 * difference - 1, 100 * difference + 1
     assert summary(True).endswith(
         f"it is 2.0 points {order} the next model, simple_cnn (95% CI of the difference {low:+.1f} to {high:+.1f}), "
-        "which is significant."
+        f"which is significant.{once}"
     )
 
 
@@ -146,6 +158,20 @@ def seeds_of(architecture, *accuracies, **changes):
         record = make_record(architecture=architecture, recipe={"seed": seed}, **different)
         evaluations.append(make_evaluation(version=f"2026-01-0{seed + 1}", record=record, accuracy=accuracy))
     return make_row(*evaluations)
+
+
+@pytest.mark.parametrize(
+    ("counts", "architectures", "sentences"),
+    [
+        ((1, 1), ("vgg16", "vgg19"), ["With one seed each, this compares trainings, not architectures."]),
+        ((2, 1), ("vgg16", "vgg16"), ["With fewer than 3 seeds each, this compares trainings, not recipes."]),
+        ((3, 1), ("vgg16", "vgg19"), ["With one seed for one of them, this compares trainings, not architectures."]),
+        ((3, 4), ("vgg16", "vgg19"), []),
+    ],
+)
+def test_a_comparison_of_few_seeds_says_so(counts, architectures, sentences):
+    rows = [seeds_of(name, *[0.5] * count) for name, count in zip(architectures, counts, strict=True)]
+    assert list(caveat(rows)) == sentences
 
 
 def test_seeds_of_one_recipe_are_summarised():
@@ -233,12 +259,12 @@ def test_pairs_and_markdown_tables():
     assert list_pairs(evaluations).iloc[0].to_dict() == evaluations.pairs[0].model_dump()
     assert list(list_pairs(make_evaluations(make_evaluation())).columns) == list(make_pair("a", "b").model_dump())
     lines = markdown(evaluations).splitlines()
-    assert lines[:4] == ["# Leaderboard", "", summarise(evaluations), ""]
+    assert lines[:4] == ["# Leaderboard: a data set", "", summarise(evaluations), ""]
     assert lines[4:7] == [
-        "| rank | model | validation | test (95% CI) | log loss | parameters | latency | seeds | epoch kept | minutes "
-        "| processor | commit |",
+        "| rank | model | validation | test (95% CI) | log loss | parameters | latency, ms | seeds | epoch kept "
+        "| minutes | processor | commit |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-        "| 1 | `vgg16` | 91.00% | 90.00% (88.00 to 92.00) | 0.300 | 7 | 1.5 ms | 0 | 2 of 3 | 1.5 | a machine | abc |",
+        "| 1 | `vgg16` | 91.00% | 90.00% (88.00 to 92.00) | 0.300 | 7 | 1.5 | 0 | 2 of 3 | 1.5 | a machine | abc |",
     ]
     assert lines[7].startswith("| 2 | `vgg19` ≈ |")
     assert "![" not in markdown(evaluations)
@@ -248,9 +274,61 @@ def test_pairs_and_markdown_tables():
     assert "](figures/robustness.png)" in with_robustness
 
 
+def test_tables_begin_with_what_ranks_and_have_six_digits():
+    row = make_evaluation("vgg16", val_accuracy=0.9123456789, accuracy=2 / 3)
+    evaluations = make_evaluations(row, make_evaluation("vgg19"), pairs=[make_pair("vgg16", "vgg19", p_value=1 / 3e9)])
+    board, pairs = leaderboard(evaluations), list_pairs(evaluations)
+    columns = "rank,name,mean_val_accuracy,accuracy,accuracy_low,accuracy_high,architecture,"
+    assert board.to_csv(index=False).startswith(columns)
+    assert board.to_csv(index=False).splitlines()[1].startswith("1,vgg16,0.912346,0.666667,0.88,0.92,vgg16,")
+    assert pairs.p_value.tolist() == [3.33333e-10]
+    links = dict(re.findall(r'download="(.+?)" href="data:text/csv;base64,(.+?)"', report_page(evaluations)))
+    assert {name: base64.b64decode(link).decode() for name, link in links.items()} == {
+        "leaderboard.csv": board.to_csv(index=False),
+        "pairs.csv": pairs.to_csv(index=False),
+    }
+
+
+@pytest.mark.parametrize(
+    ("spreads", "explained", "shown"),
+    [
+        ((None, None), "with Keras, on a machine; another.", ["1.5", "1.5"]),
+        ((1.2, None), "with Keras, with their 5th and 95th percentiles where they were recorded, on a machine; "
+         "another.", ["1.5 (1.2 to 9.0)", "1.5"]),
+        ((1.2, 1.3), "with Keras, with their 5th and 95th percentiles, on a machine; another.",
+         ["1.5 (1.2 to 9.0)", "1.5 (1.3 to 9.0)"]),
+    ],
+)  # fmt: skip
+def test_latency_is_shown_with_its_spread_and_machine(spreads, explained, shown):
+    models = []
+    for name, low, machine in zip(("vgg16", "vgg19"), spreads, ("a machine", "another"), strict=True):
+        spread = {"latency_low_ms": low, "latency_high_ms": low and 9.0, "measured_on": machine}
+        models.append(make_evaluation(name, costs=COSTS.model_copy(update=spread)))
+    evaluations = make_evaluations(*models, pairs=[make_pair("vgg16", "vgg19")])
+    sentence = f"Latency: the median of repeated predictions of one image {explained}"
+    text, page = report(evaluations), markdown(evaluations)
+    assert sentence in text
+    assert sentence in page
+    assert [line.split(" | ")[6] for line in page.splitlines()[6:8]] == shown
+    assert f"vgg16 {shown[0]} 3,000 10 2.50 2 min n/a a machine vgg19 {shown[1]} 3,000" in text
+    assert "Measured on" not in report(make_evaluations(models[0]))
+
+
+def test_the_page_says_what_the_data_are_and_how_to_train_each_model_again():
+    page = report_page(make_evaluations(make_evaluation()))
+    assert "<title>1 model on a data set</title>" in page
+    text = report(make_evaluations(make_evaluation()))
+    assert text.startswith("1 model on a data set vgg16 is the only ranked model")
+    assert "Data: A description of it. Data version a data versi." in text
+    assert "Recipe 0123456789ab : epochs 3; all other options at their default" in text
+    assert "Train it again kedro run --pipelines=train_vgg16" in text
+    assert '<th class="rank">Rank</th>' in page
+
+
 def test_columns_that_would_be_empty_are_left_out():
     views = {"views": "flip", "averaged_accuracy": 0.93, "averaged_loss": 0.2, "averaged_val_accuracy": 0.94}
     everything = make_record(architecture="vgg19", recipe={"train_on": "all"}, versions={"commit": None})
+    assert "commit" not in markdown(make_evaluations(make_evaluation(record=everything, **UNRANKED)))
     page = markdown(make_evaluations(make_evaluation("vgg16", **views), make_evaluation(record=everything, **UNRANKED)))
     heading, _, first, second = (line.split(" | ") for line in page.splitlines()[4:8])
     assert heading[4] == "test, views averaged"
@@ -303,9 +381,10 @@ def test_report_of_another_number_of_classes(classes):
 def test_other_class_names_are_refused():
     evaluations = make_evaluations(make_evaluation())
     message = "The latest evaluation has other class names than class_names: class 9 is posts, not cats"
-    for report_on in (rank, lambda *given: write_report(*given, {}, None, *[None] * len(DRAWN))):
+    others = [*CLASS_NAMES[:-1], "cats"]
+    for report_on in (rank, lambda evaluations, names: report_page(evaluations, class_names=names)):
         with pytest.raises(InputError, match=message):
-            report_on(evaluations, [*CLASS_NAMES[:-1], "cats"])
+            report_on(evaluations, others)
 
 
 def as_svg(figure):
@@ -344,7 +423,7 @@ def test_figures_of_other_evaluations_or_models_are_left_out(caplog):
         return portraits, [as_svg(labelled(figures.comparison)(board)), None, None, as_svg(calibration), *[None] * 3]
 
     portraits, drawn = draw(evaluations, earlier)
-    page = write_report(evaluations, CLASS_NAMES, portraits, None, *drawn)
+    page = report_page(evaluations, portraits, None, drawn)
     shown = set(re.findall(r'alt="([^"]+)"', page))
     assert shown == {"Mistakes of vgg16", "Mistakes of vgg19", "Accuracy against confidence, for each model"}
     (warning,) = caplog.messages
@@ -407,7 +486,7 @@ def test_robustness_is_joined_by_the_identity_of_the_model(caplog):
     assert "robustness" not in caplog.text
 
     later = corrupted(("vgg16", "vgg16 2026-01-01"), clean_accuracy=0.8)  # evaluated again, but not drawn
-    page = write_report(evaluations, CLASS_NAMES, {}, later, *[None] * 6, as_svg(figure))
+    page = report_page(evaluations, {}, later, [*[None] * 6, as_svg(figure)])
     assert "Test accuracy over the severity" not in page
     assert "80.00%" in page
     assert "or data: robustness, " in caplog.text

@@ -22,8 +22,8 @@ def densenet121(num_classes: int, statistics: Statistics) -> keras.Model:
 
     Each layer takes the outputs of all previous layers of its stage as its input and adds 32 channels to them (Huang et
     al. 2016). Features are reused instead of learned again, so the network needs few parameters for its depth. The
-    stem is adapted to 32x32 images. Concatenating all outputs takes a lot of memory and memory bandwidth, so training
-    is slow for the number of parameters.
+    stem is adapted to 32x32 images. Concatenating all outputs takes memory that grows with the square of the depth
+    unless it is shared (Pleiss et al. 2017, arXiv 1707.06990).
     """
     return _densenet("densenet121", (6, 12, 24, 16), num_classes, statistics)
 

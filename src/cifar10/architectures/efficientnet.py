@@ -28,8 +28,8 @@ def efficientnetb0(num_classes: int, statistics: Statistics) -> keras.Model:
 
     Inverted residual blocks with squeeze-and-excitation, whose widths, depths and kernel sizes come from an automated
     search for accuracy at few operations (Tan and Le 2019). Stem and second stage keep the resolution here, so that
-    32x32 images end at 4x4 pixels rather than 1x1. It needs very few operations, but depthwise convolutions use
-    hardware poorly, so it is slower than the number of operations suggests.
+    32x32 images end at 4x4 pixels rather than 1x1. It needs very few operations, but depthwise convolutions take longer
+    than their number of operations suggests (Ma et al. 2018, arXiv 1807.11164).
     """
     inputs = image_input()
     x = convolution_norm(standardise(statistics)(inputs), 32, 3, activation="silu", name="stem")

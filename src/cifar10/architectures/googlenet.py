@@ -32,8 +32,8 @@ def googlenet(num_classes: int, statistics: Statistics) -> keras.Model:
 
     An inception module applies filters of several sizes side by side and concatenates their outputs (Szegedy et al.
     2014). Here the stem keeps the full resolution of 32x32 images, batch norm follows every convolution, and there are
-    no auxiliary classifiers. It has few parameters for its amount of computation; the many small branches use hardware
-    poorly.
+    no auxiliary classifiers. It has few parameters for its amount of computation. Many small branches in parallel take
+    longer than their number of operations suggests (Ma et al. 2018, arXiv 1807.11164).
     """
     inputs = image_input()
     x = convolution_norm(standardise(statistics)(inputs), 192, 3, name="stem")

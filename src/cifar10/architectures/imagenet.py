@@ -4,9 +4,10 @@ The images are enlarged inside the network and then pass through the preprocessi
 which layers of the backbone are trained.
 
 The backbone starts with weights pretrained on ImageNet, and the images are enlarged for it. A new head is trained
-first, on the frozen backbone; then the last layers of the backbone are fine-tuned together with the head. This takes
-few epochs and few training images, but each enlarged image costs more computation. Compare with care: ImageNet contains
-some of the classes of CIFAR-10, so these networks have learned from more data than those trained from scratch.
+first, on the frozen backbone; then the last layers of the backbone are fine-tuned together with the head. Pretrained
+networks need fewer steps to converge (Kornblith et al. 2018, arXiv 1805.08974), but each enlarged image costs more
+computation. Compare with care: ImageNet contains some of the classes of CIFAR-10, so these networks have learned from
+more data than those trained from scratch.
 """
 
 import math
@@ -43,7 +44,7 @@ def vgg19_imagenet(num_classes: int, statistics: Statistics | None, **options: A
     """Build a network on VGG19 (Simonyan and Zisserman 2014, arXiv 1409.1556).
 
     VGG19 with ImageNet weights as the backbone (Simonyan and Zisserman 2014): sixteen 3x3 convolutions without batch
-    norm, in five stages. It is the most expensive of these backbones.
+    norm, in five stages. It needs the most operations of these backbones.
     """
     return _transfer("vgg19_imagenet", apps.VGG19, apps.vgg19.preprocess_input, num_classes, **options)
 
@@ -78,7 +79,8 @@ def efficientnetb0_imagenet(num_classes: int, statistics: Statistics | None, **o
     """Build a network on EfficientNetB0 (Tan and Le 2019, arXiv 1905.11946), which contains its own preprocessing.
 
     EfficientNetB0 with ImageNet weights as the backbone (Tan and Le 2019): inverted residuals with
-    squeeze-and-excitation. It needs few operations, but depthwise convolutions use hardware poorly.
+    squeeze-and-excitation. It needs few operations, but depthwise convolutions take longer than their number of
+    operations suggests (Ma et al. 2018, arXiv 1807.11164).
     """
 
     def preprocess(x: keras.KerasTensor) -> keras.KerasTensor:
@@ -99,7 +101,8 @@ def nasnetmobile_imagenet(num_classes: int, statistics: Statistics | None, **opt
     """Build a network on NASNetMobile (Zoph et al. 2017, arXiv 1707.07012).
 
     NASNetMobile with ImageNet weights as the backbone (Zoph et al. 2017): cells of separable convolutions whose wiring
-    comes from an automated search. It needs few operations, but its many small kernels use hardware poorly.
+    comes from an automated search. It needs few operations, but many small ones in parallel take longer than their
+    number suggests (Ma et al. 2018, arXiv 1807.11164).
     """
     return _transfer("nasnetmobile_imagenet", apps.NASNetMobile, apps.nasnet.preprocess_input, num_classes, **options)
 

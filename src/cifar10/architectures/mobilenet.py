@@ -27,7 +27,8 @@ def mobilenetv2(num_classes: int, statistics: Statistics) -> keras.Model:
     Designed for phones (Sandler et al. 2018): its blocks expand the channels, filter each channel by itself with a
     depthwise convolution, and project back to few channels, with a shortcut between the narrow ends. Stem and second
     stage keep the resolution here, so that 32x32 images end at 4x4 pixels rather than 1x1. It is small and needs few
-    operations, but depthwise convolutions use hardware poorly.
+    operations, but depthwise convolutions take longer than their number of operations suggests (Ma et al. 2018, arXiv
+    1807.11164).
     """
     inputs = image_input()
     x = convolution_norm(standardise(statistics)(inputs), 32, 3, activation="relu6", name="stem")

@@ -22,8 +22,8 @@ def nasnetmobile(num_classes: int, statistics: Statistics) -> keras.Model:
 
     The mobile version of NASNet-A: small cells of separable convolutions and poolings, whose wiring comes from an
     automated search and which are stacked by hand (Zoph et al. 2017). The stem keeps the full resolution of 32x32
-    images, as in the paper's own network for CIFAR-10. It needs few operations, but its hundreds of small separable
-    convolutions use hardware poorly and make it slow to train.
+    images, as in the paper's own network for CIFAR-10. It needs few operations, but many small ones in parallel take
+    longer than their number suggests (Ma et al. 2018, arXiv 1807.11164).
     """
     inputs = image_input()
     x = convolution(standardise(statistics)(inputs), STEM_FILTERS, 3, name="stem")

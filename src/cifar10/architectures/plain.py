@@ -17,8 +17,8 @@ def simple_cnn(num_classes: int, statistics: Statistics) -> keras.Model:
     """Build a small network without batch norm.
 
     The network of many introductory tutorials: three convolutions, each followed by max pooling, and two dense layers
-    with dropout between them. It has no batch norm, and most of its weights are in the first dense layer. Cheap to
-    train on any machine, it is a baseline for the deeper networks.
+    with dropout between them. It has no batch norm, and most of its weights are in the first dense layer. With
+    its few operations, it is a baseline for the deeper networks.
     """
     return keras.Sequential(
         [
@@ -42,9 +42,9 @@ def simple_cnn(num_classes: int, statistics: Statistics) -> keras.Model:
 def batchnorm_cnn(num_classes: int, statistics: Statistics) -> keras.Model:
     """Build a small network with batch norm and dropout.
 
-    Three convolutions, each followed by batch norm, max pooling and dropout, and two dense layers. Batch norm makes
-    training faster and more stable; the dropout rate grows with depth from 25 to 50% to limit overfitting, at the price
-    of capacity. Most of the weights are in the first dense layer.
+    Three convolutions, each followed by batch norm, max pooling and dropout, and two dense layers. Batch norm
+    allows higher learning rates (Ioffe and Szegedy 2015, arXiv 1502.03167); the dropout rate, which limits overfitting
+    at the price of capacity, grows with depth from 25 to 50%. Most of the weights are in the first dense layer.
     """
     network = [image_input(), standardise(statistics)]
     for filters, dropout in ((32, 0.25), (96, 0.4), (192, 0.5)):

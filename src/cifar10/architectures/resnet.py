@@ -22,7 +22,7 @@ def resnet50(num_classes: int, statistics: Statistics) -> keras.Model:
 
     Bottleneck blocks of 1x1, 3x3 and 1x1 convolutions, each with a shortcut that adds its input to its output (He et
     al. 2015). The shortcuts let gradients reach the early layers, so that networks of this depth can be trained. The
-    stem keeps the full resolution of 32x32 images, which makes the first stage expensive; on a CPU it is slow to train.
+    stem keeps the full resolution of 32x32 images, which multiplies the operations of the first stage.
     """
     return _resnet("resnet50", (3, 4, 6, 3), num_classes, statistics)
 

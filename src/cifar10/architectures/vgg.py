@@ -19,8 +19,8 @@ def vgg16(num_classes: int, statistics: Statistics) -> keras.Model:
     """Build column D of the paper.
 
     Thirteen 3x3 convolutions in five stages, each of which ends in max pooling (Simonyan and Zisserman 2014). For 32x32
-    images, batch norm follows every convolution and a single dense layer replaces the three of the paper. Its regular
-    structure uses hardware well; plain networks without shortcuts become hard to train when they are much deeper.
+    images, batch norm follows every convolution and a single dense layer replaces the three of the paper. Plain
+    networks without shortcuts become hard to train when they are much deeper (He et al. 2015, arXiv 1512.03385).
     """
     return _vgg("vgg16", (2, 2, 3, 3, 3), num_classes, statistics)
 

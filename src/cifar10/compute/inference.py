@@ -76,14 +76,19 @@ def averaged(
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def seconds_per_call(network: keras.Model, images: np.ndarray, seconds: float = 0.5) -> float:
-    """Return the median time of predicting these images in one batch, over calls that take `seconds` in all."""
+def seconds_per_call(network: keras.Model, images: np.ndarray, seconds: float = 0.5) -> np.ndarray:
+    """Return how long each of several predictions of these images in one batch took, as `seconds_of_calls`."""
     _compile(network)
-    return median_seconds(lambda: network.predict_on_batch(images), seconds)
+    return seconds_of_calls(lambda: network.predict_on_batch(images), seconds)
 
 
 def median_seconds(call: Callable[[], Any], seconds: float = 0.5) -> float:
-    """Return the median time of a call, over at least three calls that take `seconds` in all, after a warm-up."""
+    """Return the median of `seconds_of_calls`."""
+    return float(np.median(seconds_of_calls(call, seconds)))
+
+
+def seconds_of_calls(call: Callable[[], Any], seconds: float = 0.5) -> np.ndarray:
+    """Return how long each call took, of at least three that take `seconds` in all, after a warm-up."""
     for _ in range(WARM_UP):
         call()
     taken: list[float] = []
@@ -91,7 +96,7 @@ def median_seconds(call: Callable[[], Any], seconds: float = 0.5) -> float:
         started = time.perf_counter()
         call()
         taken.append(time.perf_counter() - started)
-    return float(np.median(taken))
+    return np.array(taken)
 
 
 def grad_cam(network: keras.Model, images: np.ndarray, classes: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import csv
 import json as standard_json
+import re
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 from xml.etree import ElementTree
@@ -9,7 +10,7 @@ from xml.etree import ElementTree
 import yaml
 from kedro.io import DatasetError
 from kedro_datasets import json, matplotlib, pandas, text
-from kedro_datasets._typing import ImagePreview, JSONPreview, TablePreview
+from kedro_datasets._typing import HTMLPreview, ImagePreview, JSONPreview, TablePreview
 from matplotlib.figure import Figure
 
 from cifar10 import figures
@@ -59,6 +60,34 @@ class TextDataset(WrappedDataset):
     """Text."""
 
     WRAPPED = text.TextDataset
+
+
+class MarkdownDataset(TextDataset):
+    """A page in Markdown."""
+
+    def preview(self) -> HTMLPreview:
+        """Return the page for Kedro-Viz, without its images."""
+        from markdown_it import MarkdownIt
+
+        return _plain(MarkdownIt("commonmark").enable("table").render(self.load()))
+
+
+class HTMLDataset(TextDataset):
+    """A page in HTML."""
+
+    def preview(self) -> HTMLPreview:
+        """Return text and tables of the page for Kedro-Viz, without its styles, scripts, figures and folded details."""
+        return _plain(re.sub(r"<(head|script|nav|figure|details)\b.*?</\1>", "", self.load(), flags=re.DOTALL))
+
+
+def _plain(page: str) -> HTMLPreview:
+    """Return a page whose tags have no attributes, without images, and with a carriage return for white space.
+
+    Kedro-Viz replaces what it takes for Markdown: line feeds by breaks, and what is between two underscores in a line,
+    as in the names of two models, by emphasis. A carriage return ends a line, and is shown as a space.
+    """
+    tags = re.sub(r"<img[^>]*>|<(/?\w+)[^>]*>", lambda tag: f"<{tag[1]}>" if tag[1] else "", page)
+    return HTMLPreview(re.sub(r"\s+", "&#13;", tags.strip()))
 
 
 class BlockDataset(TextDataset):

@@ -178,17 +178,20 @@ def predict(
 
 
 def measure_costs(network: "keras.Model", image_size: int, test_examples: Examples) -> Costs:
-    """Measure what a prediction costs on this machine."""
+    """Measure what a prediction costs on this machine; the latency over repeated predictions, with its spread."""
     from cifar10.compute.batches import inference_batch_size
     from cifar10.compute.device import hardware
     from cifar10.compute.flops import flops
     from cifar10.compute.inference import seconds_per_call
 
     batch = test_examples.images[: min(THROUGHPUT_BATCH, inference_batch_size(image_size))]
+    low, median, high = np.percentile(1000 * seconds_per_call(network, batch[:1]), (5, 50, 95)).tolist()
     return Costs(
         flops=flops(network),
-        latency_ms=1000 * seconds_per_call(network, batch[:1]),
-        throughput=len(batch) / seconds_per_call(network, batch),
+        latency_ms=median,
+        latency_low_ms=low,
+        latency_high_ms=high,
+        throughput=len(batch) / float(np.median(seconds_per_call(network, batch))),
         measured_on=hardware(),
     )
 

@@ -39,6 +39,7 @@ MAX_ACCURACY_LOSS = 0.01  # of the int8 format
 REPRESENTATIVE = 200  # training images, from which the int8 ranges are taken
 BATCH = 32  # images, whose latency is measured beside that of one
 UNSURE_QUANTILE = 0.05  # of the confidence on validation images; `unsure_below` is its value
+MAX_MISTAKES = 3  # equally frequent ones that the card names
 NESTED = {"classes", "confusion", "reliability", "calibrated_reliability"}  # metrics that the card leaves out
 COLUMNS = ["format", "file", "megabytes", "latency_1_ms", f"latency_{BATCH}_ms", "max_difference", "val_accuracy",
            "val_images", "shipped"]  # fmt: skip
@@ -223,19 +224,21 @@ def _metadata(record: Record, scores: Metrics, dataset: str | None) -> dict[str,
 def _limits(record: Record, scores: Metrics, recall: dict[str, float]) -> list[str]:
     """Return what the model does badly, in sentences."""
     class_names = list(recall)
-    worst = min(class_names, key=lambda name: recall[name])
+    lowest = min(recall.values())
+    worst = [name for name in class_names if recall[name] == lowest]
     sentences = [
         f"It knows {len(class_names)} classes and always predicts one of them, whatever the image shows.",
         "It uses the central square of an image at 32x32 pixels; details that are lost at that size are lost to it.",
-        f"Its lowest recall is {recall[worst]:.1%}, for {worst}.",
+        f"Its lowest recall is {lowest:.1%}, for {'every class' if len(worst) == len(recall) else ', '.join(worst)}.",
     ]
     wrong = np.array(scores.confusion)
     np.fill_diagonal(wrong, 0)
-    if wrong.any():
-        true, predicted = np.unravel_index(wrong.argmax(), wrong.shape)
+    places = np.argwhere(wrong == wrong.max())
+    frequent = [f"{class_names[predicted]} for {class_names[true]}" for true, predicted in places]
+    if wrong.any() and len(frequent) <= MAX_MISTAKES:
         sentences.append(
-            f"Its most frequent mistake is to predict {class_names[predicted]} for {class_names[true]}: "
-            f"{wrong[true, predicted]} of {scores.test_examples:,} test images."
+            f"Its most frequent mistake{' is' if len(frequent) == 1 else 's are'} to predict {', '.join(frequent)}: "
+            f"{wrong.max()} of {scores.test_examples:,} test images{'' if len(frequent) == 1 else ' each'}."
         )
     if record.trained_on_val:
         sentences.append("It was trained on the validation images, too, so its confidence is not calibrated.")

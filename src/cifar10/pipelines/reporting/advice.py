@@ -112,6 +112,15 @@ def _differ(one: Row, other: Row, evaluations: Evaluations) -> bool:
     return any(pair.significant for pair in evaluations.pairs if {pair.first, pair.second} == {one.name, other.name})
 
 
+def caveat(rows: list[Row]) -> Iterator[str]:
+    """Say that the difference of models is one of single trainings, unless all of them have enough seeds."""
+    kind = "architectures" if len({row.architecture for row in rows}) > 1 else "recipes"
+    if counts := [len(row.seeds) for row in rows if len(row.seeds) < MIN_SEEDS]:
+        seeds = "one seed" if max(counts) == 1 else f"fewer than {MIN_SEEDS} seeds"
+        whose = "each" if len(counts) == len(rows) else f"for {'one' if len(counts) == 1 else 'some'} of them"
+        yield f"With {seeds} {whose}, this compares trainings, not {kind}."
+
+
 def _caveats(rows: list[Row]) -> Iterator[str]:
     """Say what these trainings tell about architectures, and what they do not."""
     if len({row.architecture for row in rows}) == 1:

@@ -47,6 +47,12 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def latency(line: dict[str, Any]) -> str:
+    """Return the latency of a line of the leaderboard in ms, with the percentiles where they are known."""
+    low, high = line["latency_low_ms"], line["latency_high_ms"]
+    return f"{line['latency_ms']:.1f}" + ("" if pd.isna(low) else f" ({low:.1f} to {high:.1f})")
+
+
 def spread(line: dict[str, Any]) -> str:
     """Return what qualifies the mean over the seeds of a line of the leaderboard; empty if it has only one."""
     if line["seeds"] < 2:
@@ -92,6 +98,6 @@ def template(name: str) -> "jinja2.Template":
 
     loader = jinja2.PackageLoader("cifar10.pipelines.reporting", "")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    for function in (percent, duration, number, spread, listed, data_uri, width):
+    for function in (percent, duration, number, latency, spread, listed, data_uri, width):
         environment.filters[function.__name__] = function
     return environment.get_template(name)

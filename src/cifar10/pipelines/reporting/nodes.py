@@ -1,5 +1,6 @@
 """Rank the evaluated models, and write the leaderboard and the report."""
 
+import base64
 import datetime
 import functools
 import hashlib
@@ -15,12 +16,14 @@ from cifar10 import figures, metrics
 from cifar10.architectures.descriptions import describe
 from cifar10.architectures.facts import FACTS
 from cifar10.comparison import differing_options
-from cifar10.contracts import CIFAR10_C, PROJECT, Evaluations, Pair, Row, check_class_names
+from cifar10.contracts import CIFAR10_C, PROJECT, Evaluations, Pair, Record, Row, check_class_names
 from cifar10.datasets import cifar10_c
-from cifar10.pipelines.reporting import advice, formatting
+from cifar10.pipelines.reporting import advice, formatting, recipes
 
 logger = logging.getLogger(__name__)
 
+FIRST_COLUMNS = ["rank", "name", "mean_val_accuracy", "accuracy", "accuracy_low", "accuracy_high"]
+DIGITS = 6  # significant ones in tables: more than a reader needs, and few enough for processors to agree
 NESTED = {"classes", "confusion", "reliability", "calibrated_reliability"}  # metrics that do not fit into a table
 DRAWN = ("comparison", "trade_offs", "overlaid_curves", "calibration", "per_class", "pairs", "robustness")
 SHOWN = {  # figures on the Markdown page -> what they show
@@ -45,14 +48,14 @@ def rank(evaluations: Evaluations, class_names: list[str]) -> pd.DataFrame:
         InputError: the models were trained with other class names.
     """
     check_class_names("The latest evaluation", evaluations.class_names, class_names)
-    ties, recipes = _ties(evaluations), compare_recipes(evaluations.rows)
+    ties, differing = _ties(evaluations), compare_recipes(evaluations.rows)
     lines = [
         {
             "rank": None if row.val_accuracy is None else place,
             "name": row.name,
             "architecture": row.architecture,
             "ties_with_first": row.name in ties,
-            "recipe": recipes[row.name],
+            "recipe": differing[row.name],
             "mean_val_accuracy": row.val_accuracy,
             **_of_first(row),
             **_over_seeds(row),
@@ -60,7 +63,14 @@ def rank(evaluations: Evaluations, class_names: list[str]) -> pd.DataFrame:
         }
         for place, row in enumerate(evaluations.rows, start=1)
     ]
-    return pd.DataFrame(lines).astype({"rank": "Int64"})
+    table = _rounded(pd.DataFrame(lines)).astype({"rank": "Int64"})
+    return table[[*FIRST_COLUMNS, *(name for name in table if name not in FIRST_COLUMNS)]]
+
+
+def _rounded(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with `DIGITS` significant digits."""
+    floats = table.select_dtypes("float").columns
+    return table.assign(**{name: table[name].map(lambda value: float(f"{value:.{DIGITS}g}")) for name in floats})
 
 
 def _ties(evaluations: Evaluations) -> set[str]:
@@ -137,17 +147,22 @@ def compare_recipes(rows: list[Row]) -> dict[str, str]:
 
 def list_pairs(evaluations: Evaluations) -> pd.DataFrame:
     """Return the pairwise comparisons, one row per pair."""
-    return pd.DataFrame([pair.model_dump() for pair in evaluations.pairs], columns=list(Pair.model_fields))
+    return _rounded(pd.DataFrame([pair.model_dump() for pair in evaluations.pairs], columns=list(Pair.model_fields)))
 
 
 def write_markdown(
-    evaluations: Evaluations, class_names: list[str], robustness: pd.DataFrame | None, leaderboard_figures: str | None
+    evaluations: Evaluations,
+    class_names: list[str],
+    data_name: str,
+    robustness: pd.DataFrame | None,
+    leaderboard_figures: str | None,
 ) -> str:
     """Return the leaderboard as a Markdown page: result, table, which model to use, and links to figures.
 
     Args:
         evaluations: of all models.
         class_names: the current ones.
+        data_name: for the title.
         robustness: accuracy on corrupted images, if it has been evaluated.
         leaderboard_figures: the folder of the figures, relative to the page; None to leave them out.
 
@@ -156,10 +171,10 @@ def write_markdown(
     """
     leaderboard = rank(evaluations, class_names)
     sections = [
-        "# Leaderboard",
+        f"# Leaderboard: {data_name}",
         summarise(evaluations),
         _table(leaderboard, evaluations),
-        " ".join(explain_ranks(leaderboard)),
+        " ".join([*explain_ranks(leaderboard), explain_latency(leaderboard)]),
         *advice.remarks(evaluations),
     ]
     if sentences := advice.advise(evaluations):
@@ -177,6 +192,7 @@ def write_markdown(
 def _table(leaderboard: pd.DataFrame, evaluations: Evaluations) -> str:
     """Return the leaderboard as a Markdown table; columns that would be empty are left out."""
     with_views, with_seeds = leaderboard.averaged_accuracy.notna().any(), (leaderboard.seeds > 1).any()
+    with_commit = leaderboard.commit.notna().any()
     rows: list[dict[str, str]] = []
     lines: Any = leaderboard.to_dict("records")
     for line, row in zip(lines, evaluations.rows, strict=True):
@@ -198,12 +214,12 @@ def _table(leaderboard: pd.DataFrame, evaluations: Evaluations) -> str:
                 **cells,
                 "log loss": f"{line['loss']:.3f}",
                 "parameters": f"{line['parameters']:,}",
-                "latency": f"{line['latency_ms']:.1f} ms",
+                "latency, ms": formatting.latency(line),
                 "seeds": line["seed_numbers"].replace(" ", ", "),
                 "epoch kept": f"{line['best_epoch']} of {line['epochs']}",
                 "minutes": f"{line['training_seconds'] / 60:,.1f}",
                 "processor": line["hardware"],
-                "commit": row.first.record.versions["commit"] or "n/a",
+                **({"commit": row.first.record.versions["commit"] or "n/a"} if with_commit else {}),
             }
         )
     return "\n".join(
@@ -227,6 +243,19 @@ def explain_ranks(leaderboard: pd.DataFrame) -> list[str]:
             "correction, 5%)."
         )
     return sentences
+
+
+def explain_latency(leaderboard: pd.DataFrame) -> str:
+    """Return the sentence that explains the latencies of this leaderboard."""
+    spread = ""
+    if leaderboard.latency_low_ms.notna().any():
+        spread = ", with their 5th and 95th percentiles" + (
+            "" if leaderboard.latency_low_ms.notna().all() else " where they were recorded"
+        )
+    return (
+        f"Latency: the median of repeated predictions of one image with Keras{spread}, on "
+        f"{'; '.join(leaderboard.measured_on.unique())}."
+    )
 
 
 def labelled(draw: Callable[[Any], Figure]) -> Callable[[Any], Figure]:
@@ -273,6 +302,9 @@ def _digest(table: pd.DataFrame) -> str:
 def write_report(
     evaluations: Evaluations,
     class_names: list[str],
+    data_name: str,
+    data_description: str,
+    training_commands: Callable[[list[Record]], list[str]],
     portraits: dict[str, str] | None,
     robustness: pd.DataFrame | None,
     *drawn: str | None,
@@ -284,6 +316,9 @@ def write_report(
     Args:
         evaluations: of all models.
         class_names: the current ones.
+        data_name: for the title.
+        data_description: in sentences.
+        training_commands: returns the commands that train these models again, empty where there is none.
         portraits: SVG figures of single models, `NAME_confusion_matrix` and `NAME_mistakes`; None where the images are
             missing, as with published models: then the confusion matrices are drawn, and the mistakes are left out.
         robustness: accuracy on corrupted images, if it has been evaluated.
@@ -309,6 +344,7 @@ def write_report(
             "or data: %s. To draw them: kedro run --pipelines=evaluation,reporting (with the same --env and --params)",
             ", ".join(missing),
         )
+    records = [row.first.record for row in evaluations.rows]
     models = [
         {
             **line,
@@ -316,10 +352,18 @@ def write_report(
             "record": row.first.record,
             "description": describe(row.architecture),
             "facts": FACTS.get(row.architecture),
+            "options": recipes.chosen_options(row.first.record),
+            "command": command,
         }
-        for line, row in zip(leaderboard.to_dict("records"), evaluations.rows, strict=True)
+        for line, row, command in zip(
+            leaderboard.to_dict("records"), evaluations.rows, training_commands(records), strict=True
+        )
     ]
     return formatting.template("report.html.jinja").render(
+        title=f"{len(models)} model{'s' * (len(models) > 1)} on {data_name}",
+        data_description=data_description,
+        data_version=evaluations.data_version,
+        downloads={"leaderboard.csv": _as_uri(leaderboard), "pairs.csv": _as_uri(list_pairs(evaluations))},
         summary=summarise(evaluations),
         advice=advice.advise(evaluations),
         not_run=advice.not_run(evaluations),
@@ -329,6 +373,11 @@ def write_report(
         models=models,
         figures=shown,
         robustness=_mean_robustness(corrupted),
+        corruptions=corrupted.corruption.nunique() if len(corrupted) else 0,
+        severities=corrupted.severity.nunique() if len(corrupted) else 0,
+        latency_explanation=explain_latency(leaderboard),
+        machines=leaderboard.measured_on.unique().tolist(),
+        caveat=" ".join(advice.caveat(evaluations.rows)),
         cifar10_c=_errors(_of_evaluated(robustness, evaluations, CIFAR10_C)),
         extra_corruptions=cifar10_c.EXTRA,
         not_corrupted=[row.marked_name for row in evaluations.rows if row.name not in set(corrupted["name"])],
@@ -341,6 +390,11 @@ def write_report(
         test_images=int(leaderboard.test_examples.iloc[0]),
         created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
+
+
+def _as_uri(table: pd.DataFrame) -> str:
+    """Return a table as a CSV file in a data URI."""
+    return f"data:text/csv;base64,{base64.b64encode(table.to_csv(index=False).encode()).decode()}"
 
 
 def _draw_confusion_matrix(row: Row) -> str:
@@ -379,16 +433,18 @@ def summarise(evaluations: Evaluations) -> str:
     )
     ties = [row.title for row in ranked if row.name in _ties(evaluations)]
     if ties:
-        return f"{best} This test accuracy is not significantly different from that of {formatting.listed(ties)}."
+        same = f"{best} This test accuracy is not significantly different from that of {formatting.listed(ties)}."
+        return " ".join([same, *advice.caveat([row for row in ranked if row == first or row.title in ties])])
     second = ranked[1]
     pair = next(pair for pair in evaluations.pairs if {pair.first, pair.second} == {first.name, second.name})
     sign = 1 if pair.first == first.name else -1
     low, high = sorted((sign * pair.low, sign * pair.high))
     order = "ahead of" if sign * pair.difference > 0 else "behind"
-    return (
-        f"{best} On the test images it is {abs(100 * pair.difference):.1f} points {order} the next model, "
-        f"{second.title} (95% CI of the difference {100 * low:+.1f} to {100 * high:+.1f}), which is significant."
+    difference = (
+        f"On the test images it is {abs(100 * pair.difference):.1f} points {order} the next model, {second.title} "
+        f"(95% CI of the difference {100 * low:+.1f} to {100 * high:+.1f}), which is significant."
     )
+    return " ".join([best, difference, *advice.caveat([first, second])])
 
 
 def _mean_robustness(table: pd.DataFrame) -> list[dict[str, Any]]:

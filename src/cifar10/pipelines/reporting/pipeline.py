@@ -15,7 +15,13 @@ def create_pipeline() -> Pipeline:
             Node(nodes.list_pairs, "evaluations", "pairs", name="list_pairs"),
             Node(
                 nodes.write_markdown,
-                ["evaluations", "params:class_names", "robustness", "params:leaderboard_figures"],
+                [
+                    "evaluations",
+                    "params:class_names",
+                    "params:data_name",
+                    "robustness",
+                    "params:leaderboard_figures",
+                ],
                 "leaderboard_table",
                 name="write_markdown",
             ),
@@ -33,7 +39,16 @@ def create_pipeline() -> Pipeline:
             Node(nodes.draw_robustness, ["robustness", "evaluations"], "figure.robustness", name="draw_robustness"),
             Node(
                 nodes.write_report,
-                ["evaluations", "params:class_names", "portraits", "robustness", *drawn],
+                [
+                    "evaluations",
+                    "params:class_names",
+                    "params:data_name",
+                    "params:data_description",
+                    "training_commands",
+                    "portraits",
+                    "robustness",
+                    *drawn,
+                ],
                 "report",
                 name="write_report",
             ),

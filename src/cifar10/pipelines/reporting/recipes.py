@@ -1,0 +1,57 @@
+"""What a recipe sets, and the command that trains it again."""
+
+import json
+import shlex
+from typing import Any
+
+from cifar10.contracts import Record
+from cifar10.training.recipe import RECIPES, Recipe
+
+
+def as_text(value: Any) -> str:
+    """Return the value of an option as `--params` takes it."""
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def chosen_options(record: Record) -> dict[str, str]:
+    """Return the options of a recipe that are not at their default, as text; without the seed.
+
+    The hash of the recipe leaves those at their default out, too, and a default never changes. So this says the same of
+    a model whatever the configuration is by now.
+    """
+    fields = RECIPES.get(record.architecture, Recipe).model_fields
+    return {
+        name: as_text(value)
+        for name, value in record.recipe.items()
+        if name != "seed" and (name not in fields or fields[name].is_required() or value != fields[name].default)
+    }
+
+
+def training_command(record: Record, configured: dict[str, Any], env: str | None, data_root: str | None) -> str:
+    """Return the command that trains a recipe with its seed again; empty if the architecture does not exist any more.
+
+    Args:
+        record: of a model. If its recipe has a file of weights, the command has its name, without its folder.
+        configured: the recipe of that architecture in this environment; the command says what differs.
+        env: the environment of the data; None: the default one.
+        data_root: the folder of the data; None: that of the environment.
+    """
+    name = record.architecture
+    if name not in RECIPES:
+        return ""
+    current = RECIPES[name].model_validate(configured).model_dump()
+    fields = RECIPES[name].model_fields
+    defaults = {option: field.default for option, field in fields.items() if not field.is_required()}
+    recorded = {**defaults, **record.recipe}
+    if "weights" in recorded:
+        recorded["weights"] = recorded["weights"].partition(" (")[0]  # without the hash of the file
+    changes = [
+        f"{name}.{option}={as_text(recorded[option])}"
+        for option, value in current.items()
+        if option in recorded and recorded[option] != value
+    ]
+    parameters = ",".join([*([f"data_root={data_root}"] if data_root else []), *changes])
+    words = ["kedro", "run", *([f"--env={env}"] if env else []), f"--pipelines=train_{name}"]
+    return shlex.join([*words, f"--params={parameters}"] if parameters else words)
