@@ -17,6 +17,7 @@ COLOURS = {  # of the figures -> their names in the page, which has others for d
     figures.PINK: "pink",
     figures.SKY: "sky",
     figures.GREY: "grey",
+    "#b0b0b0": "grey",  # the grid, by matplotlib
 }
 STYLE = """<style>
 :root { --ink: #1c1c1c; --blue: #0072b2; --orange: #d55e00; --green: #009e73; --pink: #b85c92; --sky: #3a9bd1; \
@@ -74,10 +75,3 @@ def label(svg: str) -> str | None:
     """Return the label with which one of the project's figures was saved as SVG."""
     found = re.search(r"<dc:identifier>([^<]*)</dc:identifier>", svg)
     return found[1] if found else None
-
-
-def width(svg: str) -> float:
-    """Return the width of one of the project's SVG figures, in points."""
-    found = re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)
-    assert found  # noqa: S101  matplotlib always writes it
-    return float(found[1])

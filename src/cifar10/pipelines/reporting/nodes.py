@@ -299,8 +299,8 @@ def write_report(
     Args:
         evaluations: of all models.
         class_names: the current ones.
-        portraits: SVG figures of single models, `NAME_confusion_matrix` and `NAME_mistakes`; None where the images are
-            missing, as with published models: then the confusion matrices are drawn, and the mistakes are left out.
+        portraits: SVG figures of single models, `NAME_confusion_matrix`, `NAME_learning_curves` and `NAME_mistakes`;
+            None where the images are missing, as with published models: then those that need no images are drawn.
         robustness: accuracy on corrupted images, if it has been evaluated.
         drawn: the SVG figures named in `DRAWN`, in that order.
 
@@ -317,14 +317,14 @@ def write_report(
         spread=formatting.spread,
         listed=formatting.listed,
         data_uri=formatting.data_uri,
-        width=formatting.width,
     )
     source = importlib.resources.files("cifar10.pipelines.reporting").joinpath("report.html.jinja").read_text("utf-8")
     leaderboard, corrupted = rank(evaluations, class_names), _of_evaluated(robustness, evaluations)
-    kinds: tuple[str, ...] = ("confusion_matrix", "mistakes")
+    kinds = ["confusion_matrix", "learning_curves", "mistakes"]
     if portraits is None:
-        kinds = ("confusion_matrix",)
-        portraits = {f"{row.name}_confusion_matrix": _draw_confusion_matrix(row) for row in evaluations.rows}
+        kinds.remove("mistakes")
+        drawn_here = [figures.portraits(row) for row in evaluations.rows]
+        portraits = {name: figures.to_svg(figure) for each in drawn_here for name, figure in each.items()}
     given: dict[str, str | None] = {**dict(zip(DRAWN, drawn, strict=True)), **portraits}
     labels = dict.fromkeys(DRAWN, evaluations.digest) | {"robustness": _digest(corrupted)}
     for row in evaluations.rows:
@@ -361,13 +361,6 @@ def write_report(
         test_images=int(leaderboard.test_examples.iloc[0]),
         created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
-
-
-def _draw_confusion_matrix(row: Row) -> str:
-    """Return the confusion matrix of a row as SVG, labelled as the evaluation labels it."""
-    figure = figures.confusion_matrix(row)
-    figure.set_label(row.first.identity)
-    return figures.to_svg(figure)
 
 
 def _redefined(rows: list[Row]) -> set[str]:
