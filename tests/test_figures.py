@@ -1,13 +1,30 @@
 """Figures can be read, whatever they show."""
 
+import itertools
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.text import Text
 
 from cifar10 import figures
-from tests.helpers import make_evaluation, make_evaluations, make_pair, make_row
+from cifar10.contracts import Examples
+from cifar10.pipelines.reporting.formatting import COLOURS
+from cifar10.pipelines.reporting.nodes import rank
+from tests.helpers import (
+    HISTORY,
+    make_evaluation,
+    make_evaluations,
+    make_pair,
+    make_record,
+    make_row,
+    make_trial,
+    make_trials,
+)
 
+CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 CLASSES = [f"class {label}" for label in range(10)]
 PERCENT = np.arange(1, 101).reshape(10, 10)  # so that every shade occurs
 
@@ -19,12 +36,13 @@ def luminance(colour):
     return float(linear @ (0.2126, 0.7152, 0.0722))
 
 
-def contrast(axis, text):
-    """Return the contrast ratio between a text and the cell behind it."""
+def contrast(axis, text, page, ink):
+    """Return the contrast ratio between a text and the cell behind it, on a page of that colour."""
     column, row = text.get_position()
     (image,) = axis.images
-    shades = image.to_rgba(image.get_array())
-    light, dark = sorted((luminance(text.get_color()), luminance(shades[row, column][:3])), reverse=True)
+    *shade, opacity = image.get_array()[row, column]
+    behind = opacity * np.array(shade) + (1 - opacity) * np.array(to_rgb(page))
+    light, dark = sorted((luminance(ink), luminance(behind)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
 
 
@@ -60,11 +78,120 @@ def draw_pairs():
 
 
 @pytest.mark.parametrize("draw", [draw_confusion, draw_classes, draw_pairs])
-def test_numbers_contrast_with_their_cells(draw):
+@pytest.mark.parametrize(("page", "ink"), [("#ffffff", "#1c1c1c"), ("#16181b", "#e4e4e4")])
+def test_numbers_contrast_with_their_cells_on_light_and_dark_pages(draw, page, ink):
     axis = draw().axes[0]
     numbers = [text for text in axis.texts if text.get_text() != "0"]
     assert len(numbers) >= 20
-    assert min(contrast(axis, text) for text in numbers) > 4.2
+    assert {text.get_color() for text in numbers} == {"black"}  # which the page replaces by its ink
+    assert min(contrast(axis, text, page, ink) for text in numbers) > 4.5
+
+
+LONG = [f"mobilenetv2_imagenet-{place:04}" for place in range(4)]  # names as long as those of the leaderboard
+RECORD = make_record(architecture="mobilenetv2_imagenet", history=HISTORY, class_names=CIFAR10)
+EVALUATIONS = make_evaluations(
+    *(make_row(make_evaluation(record=RECORD, class_names=CIFAR10), name=name) for name in LONG),
+    pairs=[make_pair(*pair, difference=-0.123) for pair in itertools.combinations(LONG, 2)],
+    class_names=CIFAR10,
+)
+BOARD = rank(EVALUATIONS, CIFAR10)
+CORRUPTED = pd.DataFrame(
+    [
+        {"name": name, "corruption": corruption, "severity": severity, "accuracy": 0.5, "clean_accuracy": 0.9}
+        for name in LONG
+        for corruption in ("gaussian_noise", "jpeg", "brightness")
+        for severity in (1, 2)
+    ]
+)
+SPEEDS = pd.DataFrame(
+    {"architecture": "mobilenetv2_imagenet", "compute_dtype": "bfloat16", "batch_size": 128, "training": [4e4, 2.0],
+     "torch": [5e4, 1.0], "ratio": [0.8, 2.0], "gflops": [1234.0, 1.0], "device": "a machine"}
+)  # fmt: skip
+TRIALS = make_trials(make_trial(0), make_trial(1, "pruned", 0.6), make_trial(2, "failed", None), make_trial(3))
+IMAGE, MAP = np.full((32, 32, 3), 99, np.uint8), np.eye(32)
+PROBABILITIES = pd.DataFrame([np.full(10, 0.1)], columns=CIFAR10).assign(image="cat.jpg", label="cat", probability=0.1)
+RUNS = pd.DataFrame({"architecture": LONG, "version": "2026-01-01", "accuracy": 0.9, "val_accuracy": 0.9})
+EVERY = {
+    "samples": lambda: figures.samples(Examples(np.stack([IMAGE] * 20), np.arange(20) % 10), CIFAR10, columns=3),
+    "learning_curves": lambda: figures.learning_curves(EVALUATIONS.rows[0].first),
+    "confusion_matrix": lambda: figures.confusion_matrix(EVALUATIONS.rows[0]),
+    "comparison": lambda: figures.comparison(BOARD),
+    "trade_offs": lambda: figures.trade_offs(BOARD),
+    "overlaid_curves": lambda: figures.overlaid_curves(EVALUATIONS),
+    "calibration": lambda: figures.calibration(EVALUATIONS),
+    "per_class": lambda: figures.per_class(EVALUATIONS),
+    "pairwise": lambda: figures.pairwise(EVALUATIONS),
+    "robustness": lambda: figures.robustness(CORRUPTED, LONG),
+    "mistakes": lambda: figures.mistakes(
+        "a model",
+        {"with maps": [(IMAGE, MAP, "airplane as\nautomobile 100%")] * 5, "without": [(IMAGE, None, "100%")] * 8},
+    ),
+    "predictions": lambda: figures.predictions(PROBABILITIES, [(IMAGE, IMAGE)], LONG[0]),
+    "versions": lambda: figures.versions(RUNS),
+    "benchmark": lambda: figures.benchmark(SPEEDS),
+    "tuning_history": lambda: figures.tuning_history(TRIALS),
+    "tuning_importance": lambda: figures.tuning_importance(TRIALS),
+    "tuning_slices": lambda: figures.tuning_slices(TRIALS),
+}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_figure_can_be_read_on_a_phone(name):
+    """It has one width and one type size, nothing is cut off at its sides, and neither captions nor numbers overlap."""
+    figure = EVERY[name]()
+    figure.draw_without_rendering()
+    assert figure.get_figwidth() == figures.WIDTH
+    texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    assert {text.get_fontsize() * 358 / (72 * figures.WIDTH) >= 9 for text in texts} == {True}
+    assert len({text.get_fontsize() for text in texts}) == 1
+    box = figure.get_tightbbox()
+    assert box.x0 >= 0
+    assert box.x1 <= figures.WIDTH
+    drawn = [text for axis in figure.axes for text in (axis.title, *axis.texts) if text.get_text()]
+    boxes = [Text.get_window_extent(text).padded(-1) for text in drawn]
+    assert not any(first.overlaps(second) for first, second in itertools.combinations(boxes, 2))
+
+
+@pytest.mark.parametrize("name", ["learning_curves", "confusion_matrix", "trade_offs", "pairwise", "robustness"])
+def test_every_colour_of_a_figure_has_one_for_dark_mode(name):
+    used = set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", figures.to_svg(EVERY[name]())))
+    assert used
+    assert used <= {colour.lower() for colour in COLOURS}
+
+
+def test_a_map_without_evidence_is_replaced_by_words():
+    figure = figures.mistakes("a model", {"with maps": [(IMAGE, MAP, "cat"), (IMAGE, 0 * MAP, "dog")]})
+    assert [len(axis.images) for axis in figure.axes[:4]] == [1, 1, 1, 0]
+    assert [text.get_text() for text in figure.axes[3].texts] == ["no\nevidence\nfound"]
+
+
+def test_bins_of_few_images_are_not_drawn():
+    bins = [{"images": images, "confidence": images / 1000, "accuracy": 0.5} for images in (1, 9, 10, 949)]
+    figure = figures.calibration(make_evaluations(make_evaluation(reliability=bins, calibrated_reliability=None)))
+    _, curve = figure.axes[0].lines
+    assert list(curve.get_xdata()) == [0.01, 0.949]
+    (interval,) = figure.axes[0].collections
+    assert interval.get_paths()[0].contains_points([(0.01, 0.25), (0.949, 0.48)]).all()
+    assert not interval.get_paths()[0].contains_points([(0.948, 0.4)]).any()
+
+
+@pytest.mark.parametrize(("count", "shown"), [(4, True), (21, False)])
+def test_numbers_are_left_out_where_they_would_overlap(count, shown):
+    names = [f"mobilenetv2_imagenet-{place:04}" for place in range(count)]
+    pairs = [make_pair(*pair, difference=-0.123) for pair in itertools.combinations(names, 2)]
+    rows = [make_row(make_evaluation(record=RECORD), name=name) for name in names]
+    (axis,) = figures.pairwise(make_evaluations(*rows, pairs=pairs)).axes
+    assert bool(axis.texts) is shown
+    assert [label.get_text() for label in axis.get_yticklabels()][:2] == [f"{names[0]}  1", f"{names[1]}  2"]
+    assert [label.get_text() for label in axis.get_xticklabels()][:2] == ["1", "2"]
+
+
+def test_every_curve_is_named_and_none_is_cut_off():
+    figure = figures.overlaid_curves(EVALUATIONS)
+    assert [axis.get_title().replace("\n", "") for axis in figure.axes] == LONG
+    for axis in figure.axes:
+        low, high = axis.get_ylim()
+        assert all(low < value < high for line in axis.lines for value in line.get_ydata())
 
 
 def test_predictions_are_drawn_most_probable_first_and_long_names_shortened():

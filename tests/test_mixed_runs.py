@@ -143,8 +143,10 @@ def mixed(tmp_path_factory, drawn):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inference, "seconds_of_calls", lambda call, seconds=0.5: np.array([0.001]))
         patch.setattr("cifar10.pipelines.robustness.nodes.SEVERITIES", (1, 5))
-        patch.setattr("cifar10.pipelines.evaluation.nodes.COLUMNS", 1)
-        patch.setattr(figures, "_figure", lambda width, height: Figure((width, height), dpi=50))  # without a layout
+        patch.setattr("cifar10.pipelines.evaluation.nodes.EXAMPLES", 1)
+        patch.setattr(
+            figures, "_figure", lambda height, title="": Figure((figures.WIDTH, height), dpi=50)
+        )  # without a layout
 
         # The first runs evaluate and rank three networks. The winner is deleted afterwards.
         folder.add_model("vgg19", 1)

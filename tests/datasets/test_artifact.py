@@ -21,6 +21,7 @@ import pandas as pd
 import pytest
 from kedro.io import DatasetError, Version
 from matplotlib.figure import Figure
+from PIL import Image, ImageOps
 
 from cifar10 import contracts
 from cifar10.atomic import atomic
@@ -603,6 +604,17 @@ def test_figures_are_loaded_as_svg_by_name(tmp_path):
     names = {path.name for path in folder.iterdir()}
     assert names == {f"{name}.{kind}" for name in figures for kind in ("png", "svg")}
     assert all((folder / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in figures)
+
+
+@pytest.mark.parametrize("size", [(8, 2), (2, 4), (4, 3)])
+def test_preview_of_a_figure_is_not_stretched(tmp_path, size):
+    """Kedro-Viz gives every image the shape of its panel, 458 by 300 pixels."""
+    dataset = FigureDataset(filepath=str(tmp_path / "figure.png"))
+    dataset.save(Figure(size, dpi=50, facecolor="black"))
+    preview = Image.open(io.BytesIO(base64.b64decode(dataset.preview()))).convert("L")
+    assert preview.width / preview.height == pytest.approx(458 / 300, rel=0.01)
+    left, top, right, bottom = ImageOps.invert(preview).getbbox()
+    assert (right - left) / (bottom - top) == pytest.approx(size[0] / size[1], rel=0.02)
 
 
 def test_same_figure_gives_the_same_svg(tmp_path):

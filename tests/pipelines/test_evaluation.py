@@ -12,7 +12,7 @@ from cifar10.datasets.arrays import PredictionStore
 from cifar10.errors import InputError
 from cifar10.pipelines.evaluation.nodes import draw_mistakes, evaluator, explain
 from cifar10.scoring import compare, score
-from tests.helpers import COSTS, make_evaluation, make_record, make_row
+from tests.helpers import COSTS, HISTORY, make_evaluation, make_record, make_row
 
 NAMES = ["cat", "dog", "ship"]
 
@@ -501,10 +501,13 @@ def test_shuffled_test_labels_change_no_decision(evaluate, current, network):
 
 
 def test_portraits_say_which_model_they_show(evaluate, network, tmp_path):
-    models = model(network, seed=1), model(network, version="2026-01-02", seed=2)
+    models = [
+        model(network, version=version, seed=seed, history=HISTORY)
+        for seed, version in ((1, "2026-01-01"), (2, "2026-01-02"))
+    ]
     evaluations = evaluate(*models)
     portraits = explain(evaluations, Models(*models), PredictionStore(tmp_path / "predictions"), SPLITS[2])
-    assert set(portraits) == {"vgg16_confusion_matrix", "vgg16_mistakes"}
+    assert set(portraits) == {"vgg16_confusion_matrix", "vgg16_learning_curves", "vgg16_mistakes"}
     assert {figure.get_label() for figure in portraits.values()} == {models[0].identity}
     assert portraits["vgg16_mistakes"]._suptitle.get_text() == "vgg16 (seed 1), test images"
     with pytest.raises(InputError, match="The test images have changed"):
@@ -527,4 +530,6 @@ def test_a_model_without_mistakes_is_drawn_too(network):
     perfect = np.eye(3, dtype=np.float32)[SPLITS[2].labels]
     figure = draw_mistakes("a model", model(network), perfect, SPLITS[2])
     figure.draw_without_rendering()
-    assert [part._suptitle.get_text() for part in figure.subfigs] == ["Correct predictions, with Grad-CAM"]
+    assert [part._suptitle.get_text() for part in figure.subfigs] == [
+        "A correct prediction of each class, with Grad-CAM"
+    ]

@@ -132,7 +132,7 @@ def test_robustness_is_published(roots, folder, tmp_path):
 
 def test_report_of_published_models(roots, copy, tmp_path, monkeypatch):
     """Of the folder alone; twice, with the same files."""
-    monkeypatch.setattr(figures, "_figure", lambda width, height: figures.Figure((width, height), dpi=50))
+    monkeypatch.setattr(figures, "_figure", lambda height, title="": figures.Figure((figures.WIDTH, height), dpi=50))
     docs = tmp_path / "docs"
     report(copy, docs)
     first = content(docs)
@@ -156,7 +156,7 @@ def test_report_of_published_models(roots, copy, tmp_path, monkeypatch):
     assert "Not run here: batchnorm_cnn, deep_cnn, " in table
     page = (docs / "report.html").read_text(encoding="utf-8")
     assert "Mistakes and Grad-CAM are left out" in page
-    assert page.count('alt="Confusion matrix of') == 4
+    assert page.count('alt="Confusion matrix of') == page.count('alt="Learning curves of') == 4
     assert "has not drawn" not in page
     assert 'alt="Test accuracy over the severity' in page
 

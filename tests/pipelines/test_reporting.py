@@ -428,11 +428,14 @@ def test_figures_of_other_evaluations_or_models_are_left_out(caplog):
     assert shown == {"Mistakes of vgg16", "Mistakes of vgg19", "Accuracy against confidence, for each model"}
     (warning,) = caplog.messages
     assert warning.startswith("The report lacks figures, because an earlier or interrupted run has left none, or those")
-    assert ": comparison, vgg16_confusion_matrix, vgg19_confusion_matrix. To draw them: kedro run --pipel" in warning
+    assert (
+        ": comparison, vgg16_confusion_matrix, vgg16_learning_curves, vgg19_confusion_matrix, vgg19_learning" in warning
+    )
     missing = "The latest evaluation has not drawn the confusion matrix and the mistakes of this model."
     assert page.count(missing) == 2
-    assert missing not in report(evaluations, {f"{row.name}_{kind}": as_svg(portrait(row)) for row in evaluations.rows
-                                               for kind in ("mistakes", "confusion_matrix")})  # fmt: skip
+    kinds = ("confusion_matrix", "learning_curves", "mistakes")
+    complete = {f"{row.name}_{kind}": as_svg(portrait(row)) for row in evaluations.rows for kind in kinds}
+    assert missing not in report(evaluations, complete)
 
 
 def corrupted(*models, **changes):

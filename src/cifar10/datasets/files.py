@@ -1,6 +1,8 @@
 """Tables, text, figures and artifacts in files, saved completely or not at all."""
 
+import base64
 import csv
+import io
 import json as standard_json
 import re
 from pathlib import Path
@@ -12,12 +14,16 @@ from kedro.io import DatasetError
 from kedro_datasets import json, matplotlib, pandas, text
 from kedro_datasets._typing import HTMLPreview, ImagePreview, JSONPreview, TablePreview
 from matplotlib.figure import Figure
+from PIL import Image, ImageOps
 
 from cifar10 import figures
 from cifar10.atomic import atomic, atomic_folder
 from cifar10.contracts import Artifact, Confirmed, Evaluations, Statistics, Trials
 from cifar10.datasets.artifact import LocalDataset, WrappedDataset, version_files
 from cifar10.errors import readable
+
+PREVIEW_ASPECT = 458 / 300  # width by height to which Kedro-Viz stretches every image
+MARGIN = 1.15  # width of a preview by that of its image, because a narrow window cuts it off at the sides
 
 
 class CSVDataset(WrappedDataset):
@@ -123,8 +129,15 @@ class FigureDataset(WrappedDataset):
                 raise
 
     def preview(self) -> ImagePreview:
-        """Return the PNG for Kedro-Viz."""
-        return self._newest().preview()
+        """Return the PNG for Kedro-Viz, with the margins that keep it from being stretched there."""
+        with Image.open(self.path) as image:
+            width, height = image.size
+            height = max(height, round(MARGIN * width / PREVIEW_ASPECT))
+            size = round(height * PREVIEW_ASPECT), height
+            padded = ImageOps.pad(image.convert("RGB"), size, color="white")
+        content = io.BytesIO()
+        padded.save(content, "png")
+        return ImagePreview(base64.b64encode(content.getvalue()).decode())
 
 
 class FiguresDataset(LocalDataset):

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 THROUGHPUT_BATCH = 128  # images, at most
-COLUMNS = 8  # images per row in the figure of mistakes
+EXAMPLES = 8  # images of each kind of mistake in the figure
 
 
 def evaluator(architectures: list[str]) -> Callable:
@@ -199,7 +199,7 @@ def measure_costs(network: "keras.Model", image_size: int, test_examples: Exampl
 def explain(
     evaluations: Evaluations, models: Models, predictions: PredictionStore, test_examples: Examples
 ) -> dict[str, Figure]:
-    """Draw the confusion matrix of each row, and its mistakes with Grad-CAM: two figures per row.
+    """Draw confusion matrix, learning curves, and mistakes with Grad-CAM: three figures per row.
 
     Each figure is labelled with the identity of its model, so that the report can tell which model it shows.
     """
@@ -207,18 +207,16 @@ def explain(
     for row in evaluations.rows:
         verify(row.first.record.digests, test=test_examples)
         model = models.load(row.architecture, row.first.version)
-        confusion_matrix = figures.confusion_matrix(row)
-        confusion_matrix.set_label(row.first.identity)
         mistakes = draw_mistakes(row.title, model, predictions.load(model).test, test_examples)
         mistakes.set_label(model.identity)
-        drawn |= {f"{row.name}_confusion_matrix": confusion_matrix, f"{row.name}_mistakes": mistakes}
+        drawn |= {**figures.portraits(row), f"{row.name}_mistakes": mistakes}
     return drawn
 
 
 def draw_mistakes(title: str, model: TrainedModel, probabilities: np.ndarray, test_examples: Examples) -> Figure:
-    """Draw the most confident mistakes, some correct predictions, and the classes that are confused most often.
+    """Draw the most confident mistakes, a correct prediction of each class, and the classes confused most often.
 
-    Under the images of the first two: Grad-CAM of the predicted class.
+    Beside the images of the first two: Grad-CAM of the predicted class.
     """
     from cifar10.compute.inference import grad_cam
 
@@ -226,12 +224,12 @@ def draw_mistakes(title: str, model: TrainedModel, probabilities: np.ndarray, te
     class_names = model.record.class_names
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = predicted != truth
-    worst = np.argsort(-confidence * wrong, kind="stable")[: min(COLUMNS, wrong.sum())]
+    worst = np.argsort(-confidence * wrong, kind="stable")[: min(EXAMPLES, wrong.sum())]
     per_class = [np.flatnonzero(~wrong & (truth == label)) for label in range(len(class_names))]
-    correct = np.array([places[0] for places in per_class if len(places)][:COLUMNS], dtype=int)
+    correct = np.array([places[0] for places in per_class if len(places)], dtype=int)
 
     sections: dict[str, list[tuple[np.ndarray, np.ndarray | None, str]]] = {}
-    headings = ("Most confident mistakes, with Grad-CAM", "Correct predictions, with Grad-CAM")
+    headings = ("Most confident mistakes, with Grad-CAM", "A correct prediction of each class, with Grad-CAM")
     for heading, chosen in zip(headings, (worst, correct), strict=True):
         if len(chosen):
             maps = grad_cam(network, images[chosen], predicted[chosen])
@@ -241,11 +239,11 @@ def draw_mistakes(title: str, model: TrainedModel, probabilities: np.ndarray, te
             ]
     for true, taken, count in _most_confused(truth, predicted, len(class_names)):
         places = np.flatnonzero((truth == true) & (predicted == taken))
-        ordered = places[np.argsort(-confidence[places], kind="stable")][:COLUMNS]
+        ordered = places[np.argsort(-confidence[places], kind="stable")][:EXAMPLES]
         sections[f"{class_names[true]} predicted as {class_names[taken]}, {count} times"] = [
             (images[place], None, f"{confidence[place]:.0%}") for place in ordered
         ]
-    return figures.mistakes(f"{title}, test images", sections, columns=COLUMNS)
+    return figures.mistakes(f"{title}, test images", sections)
 
 
 def _most_confused(truth: np.ndarray, predicted: np.ndarray, classes: int) -> list[tuple[int, int, int]]:
@@ -260,5 +258,5 @@ def _most_confused(truth: np.ndarray, predicted: np.ndarray, classes: int) -> li
 
 def _caption(class_names: list[str], true: int, predicted: int, confidence: float) -> str:
     if true == predicted:
-        return f"{class_names[true]}\n{confidence:.0%}"
-    return f"{class_names[true]}, predicted\n{class_names[predicted]}, {confidence:.0%}"
+        return f"{class_names[true]} {confidence:.0%}"
+    return f"{class_names[true]} as\n{class_names[predicted]} {confidence:.0%}"

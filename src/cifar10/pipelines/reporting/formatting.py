@@ -20,6 +20,7 @@ COLOURS = {  # of the figures -> their names in the page, which has others for d
     figures.PINK: "pink",
     figures.SKY: "sky",
     figures.GREY: "grey",
+    "#b0b0b0": "grey",  # the grid, by matplotlib
 }
 STYLE = """<style>
 :root { --ink: #1c1c1c; --blue: #0072b2; --orange: #d55e00; --green: #009e73; --pink: #b85c92; --sky: #3a9bd1; \
@@ -85,19 +86,12 @@ def label(svg: str) -> str | None:
     return found[1] if found else None
 
 
-def width(svg: str) -> float:
-    """Return the width of one of the project's SVG figures, in points."""
-    found = re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)
-    assert found  # noqa: S101  matplotlib always writes it
-    return float(found[1])
-
-
 def template(name: str) -> "jinja2.Template":
     """Return a template of this package, in which functions of this module are filters."""
     import jinja2
 
     loader = jinja2.PackageLoader("cifar10.pipelines.reporting", "")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    for function in (percent, duration, number, latency, spread, listed, data_uri, width):
+    for function in (percent, duration, number, latency, spread, listed, data_uri):
         environment.filters[function.__name__] = function
     return environment.get_template(name)

@@ -319,8 +319,8 @@ def write_report(
         data_name: for the title.
         data_description: in sentences.
         training_commands: returns the commands that train these models again, empty where there is none.
-        portraits: SVG figures of single models, `NAME_confusion_matrix` and `NAME_mistakes`; None where the images are
-            missing, as with published models: then the confusion matrices are drawn, and the mistakes are left out.
+        portraits: SVG figures of single models, `NAME_confusion_matrix`, `NAME_learning_curves` and `NAME_mistakes`;
+            None where the images are missing, as with published models: then those that need no images are drawn.
         robustness: accuracy on corrupted images, if it has been evaluated.
         drawn: the SVG figures named in `DRAWN`, in that order.
 
@@ -328,10 +328,11 @@ def write_report(
         InputError: the models were trained with other class names.
     """
     leaderboard, corrupted = rank(evaluations, class_names), _of_evaluated(robustness, evaluations)
-    kinds: tuple[str, ...] = ("confusion_matrix", "mistakes")
+    kinds = ["confusion_matrix", "learning_curves", "mistakes"]
     if portraits is None:
-        kinds = ("confusion_matrix",)
-        portraits = {f"{row.name}_confusion_matrix": _draw_confusion_matrix(row) for row in evaluations.rows}
+        kinds.remove("mistakes")
+        drawn_here = [figures.portraits(row) for row in evaluations.rows]
+        portraits = {name: figures.to_svg(figure) for each in drawn_here for name, figure in each.items()}
     given: dict[str, str | None] = {**dict(zip(DRAWN, drawn, strict=True)), **portraits}
     labels = dict.fromkeys(DRAWN, evaluations.digest) | {"robustness": _digest(corrupted)}
     for row in evaluations.rows:
@@ -395,13 +396,6 @@ def write_report(
 def _as_uri(table: pd.DataFrame) -> str:
     """Return a table as a CSV file in a data URI."""
     return f"data:text/csv;base64,{base64.b64encode(table.to_csv(index=False).encode()).decode()}"
-
-
-def _draw_confusion_matrix(row: Row) -> str:
-    """Return the confusion matrix of a row as SVG, labelled as the evaluation labels it."""
-    figure = figures.confusion_matrix(row)
-    figure.set_label(row.first.identity)
-    return figures.to_svg(figure)
 
 
 def _redefined(rows: list[Row]) -> set[str]:
