@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
+from cifar10.confidence import describe_unsure, percent
 from cifar10.contracts import Evaluations, Examples, Row, TrainedModel, Trial, Trials
 from cifar10.metrics import pareto_front
 
@@ -297,11 +298,11 @@ def predictions(table: pd.DataFrame, images: Sequence[tuple[np.ndarray, np.ndarr
     """Draw a row per image: the original, the network's input, and the five most probable classes.
 
     Args:
-        table: one row per image, with `image`, `label`, `probability`, and one column per class.
+        table: one row per image, with `image`, `label`, `probability`, `unsure`, and one column per class.
         images: the original, uint8 (height, width, 3), and the network's input, (32, 32, 3), of each row.
         title: of the figure.
     """
-    classes = [column for column in table.columns if column not in ("image", "label", "probability")]
+    classes = [column for column in table.columns if column not in ("image", "label", "probability", "unsure")]
     figure = _figure(8.5, 0.6 + 1.6 * len(images))
     figure.suptitle(title, fontsize="medium")
     grid = figure.subplots(len(images), 3, squeeze=False, width_ratios=(1.2, 1, 2.2))
@@ -315,7 +316,9 @@ def predictions(table: pd.DataFrame, images: Sequence[tuple[np.ndarray, np.ndarr
             axis.axis("off")
         values = row[classes].astype(float).nlargest(5)
         drawn = bars.barh(np.arange(len(values)), values, color=[BLUE, *[GREY] * (len(values) - 1)])
-        bars.bar_label(drawn, labels=[f"{value:.1%}" for value in values], padding=3, fontsize=8)
+        bars.bar_label(drawn, labels=[percent(value) for value in values], padding=3, fontsize=8)
+        if row.unsure:
+            bars.set_title(f"unsure: {describe_unsure()}", fontsize=8, loc="left")
         bars.set_yticks(np.arange(len(values)), values.index, fontsize=8)
         bars.set(xlim=(0, 1.15), ylim=(len(values) - 0.5, -0.5))
         bars.xaxis.set_visible(False)
