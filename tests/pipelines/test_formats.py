@@ -76,7 +76,7 @@ def test_every_float_format_predicts_like_keras(name, statistics, builder_option
         for kind in (LITERT, LITERT_INT8):
             signatures = Interpreter(model_content=formats[kind][FORMATS[kind]]).get_signature_list()
             assert signatures == {"serving_default": {"inputs": [INPUT], "outputs": [OUTPUT]}}
-    assert not recwarn.list
+    assert not [each for each in recwarn if "Interpreter" in str(each.message)]
     if name == "simple_cnn":  # the weights are stored once
         assert sum(map(len, formats[SAVED_MODEL].values())) < 1.2 * sum(map(len, formats[ONNX].values()))
 
