@@ -202,7 +202,8 @@ def test_the_documentation_can_be_used(visit, url):
         {"name": "a.png", "mimeType": "image/png", "buffer": png("red")}
     )
     page.get_by_role("button", name="Execute").click()
-    expect(page.locator(".live-responses-table td.response-col_description pre")).to_contain_text('"label": "airplane"')
+    body = page.locator(".live-responses-table td.response-col_description pre").first
+    expect(body).to_contain_text('"label": "airplane"', timeout=60_000)
 
 
 def test_a_chosen_file_is_sent_unchanged(page):
