@@ -53,4 +53,4 @@ def test_every_stage_works_with_that_number_of_classes(tmp_path, classes):
     assert (card["class_names"], card["output"]["shape"]) == (names, [None, classes])
     assert f"It knows {classes} classes" in " ".join(card["limits"])
     (path,) = (tmp_path / "07_model_output").glob("prediction.csv/*/prediction.csv")
-    assert list(pd.read_csv(path).columns) == ["image", "label", "probability", *names]
+    assert list(pd.read_csv(path).columns) == ["image", "label", "probability", "unsure", *names]

@@ -200,12 +200,16 @@ def test_predictions_are_drawn_most_probable_first_and_long_names_shortened():
     table.insert(0, "image", ["cat.jpg", f"{'on_holiday_' * 6}cat.jpg"])
     table.insert(1, "label", [CLASSES[1], CLASSES[0]])
     table.insert(2, "probability", [0.6, 0.1])
+    table.insert(3, "unsure", [False, True])
     images = np.zeros((20, 30, 3), np.uint8), np.zeros((32, 32, 3), np.uint8)
     figure = figures.predictions(table, [images, images], "a model")
     figure.draw_without_rendering()
     first, _, bars, second = figure.axes[:4]
     assert [label.get_text() for label in bars.get_yticklabels()] == [CLASSES[place] for place in (1, 3, 0, 2, 4)]
     assert [text.get_text() for text in bars.texts] == ["60.0%", "15.0%", "10.0%", "5.0%", "4.0%"]
+    assert [axis.get_title(loc="left") for axis in (bars, figure.axes[5])] == [
+        "", "unsure: less certain than for 95% of its validation images",
+    ]  # fmt: skip
     assert first.get_title() == "cat.jpg"
     assert second.get_title().startswith("…")
     assert second.get_title().endswith("_cat.jpg")

@@ -276,7 +276,7 @@ def test_the_ranked_row_is_what_predicts(reported):
     """Neither the newest version nor that of all images; and by the names with which it was trained."""
     reported.run("predict", image=str(reported.image), architecture="airbench94")
     table = pd.read_csv(reported.latest("prediction.csv", "07_model_output"))
-    assert list(table.columns[3:]) == CLASS_NAMES
+    assert list(table.columns) == ["image", "label", "probability", "unsure", *CLASS_NAMES]
     network = reported.network("airbench94", version(1))
     assert table.label[0] == CLASS_NAMES[network.predict(reported.test.images[:1], verbose=0).argmax()]
     with pytest.raises(InputError, match="has other class names than class_names: class 9 is posts, not signs"):

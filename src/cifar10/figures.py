@@ -2,6 +2,7 @@
 
 import io
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from cifar10.confidence import describe_unsure, percent
 from cifar10.contracts import Bin, Epoch, Evaluation, Evaluations, Examples, Row, TrainedModel, Trial, Trials
 from cifar10.metrics import pareto_front, wilson_interval
 
@@ -101,8 +103,8 @@ def comparison(leaderboard: pd.DataFrame) -> Figure:
     accuracy.grid(axis="x", alpha=0.3)
     _legend(figure, accuracy, columns=3)
 
-    _bars(minutes, places, leaderboard.training_seconds / 60, "training,\nminutes", "{:,.1f}")
-    _bars(size, places, leaderboard.parameters / 1e6, "parameters,\nmillions", "{:,.2f}")
+    _bars(minutes, places, leaderboard.training_seconds / 60, "training,\nminutes", "{:,.1f}".format)
+    _bars(size, places, leaderboard.parameters / 1e6, "parameters,\nmillions", "{:,.2f}".format)
     return figure
 
 
@@ -319,11 +321,11 @@ def predictions(table: pd.DataFrame, images: Sequence[tuple[np.ndarray, np.ndarr
     """Draw a row per image: the original, the network's input, and the five most probable classes.
 
     Args:
-        table: one row per image, with `image`, `label`, `probability`, and one column per class.
+        table: one row per image, with `image`, `label`, `probability`, `unsure`, and one column per class.
         images: the original, uint8 (height, width, 3), and the network's input, (32, 32, 3), of each row.
         title: of the figure.
     """
-    classes = [column for column in table.columns if column not in ("image", "label", "probability")]
+    classes = [column for column in table.columns if column not in ("image", "label", "probability", "unsure")]
     figure = _figure(0.6 + 1.5 * len(images), title)
     grid = figure.subplots(len(images), 3, squeeze=False, width_ratios=(1.2, 1, 1.5))
     for (original, network_input, bars), (_, row), (full, small) in zip(grid, table.iterrows(), images, strict=False):
@@ -335,7 +337,9 @@ def predictions(table: pd.DataFrame, images: Sequence[tuple[np.ndarray, np.ndarr
         for axis in (original, network_input):
             axis.axis("off")
         values = row[classes].astype(float).nlargest(5)
-        _bars(bars, np.arange(len(values)), values, "", "{:.1%}", colour=[BLUE, *[GREY] * (len(values) - 1)])
+        _bars(bars, np.arange(len(values)), values, "", percent, colour=[BLUE, *[GREY] * (len(values) - 1)])
+        if row.unsure:
+            bars.set_title(textwrap.fill(f"unsure: {describe_unsure()}", 32), fontsize="medium", loc="left")
         bars.set_yticks(np.arange(len(values)), values.index)
         bars.set(xlim=(0, 1.6), ylim=(len(values) - 0.5, -0.5))
         for side in ("top", "right", "bottom"):
@@ -389,7 +393,7 @@ def benchmark(table: pd.DataFrame) -> Figure:
     speed.set(yticks=places, yticklabels=labels, ylim=(len(places) - 0.5, -0.5))
     speed.xaxis.set_major_locator(NullLocator())
     speed.xaxis.set_minor_locator(NullLocator())
-    _bars(work, places, table.gflops, "GFLOP/s", "{:,.0f}")
+    _bars(work, places, table.gflops, "GFLOP/s", "{:,.0f}".format)
     figure.supxlabel(table.device.iloc[0], fontsize="medium")
     return figure
 
@@ -420,7 +424,13 @@ def tuning_importance(trials: Trials) -> Figure:
         axis.axis("off")
         axis.text(0.5, 0.5, "too few complete trials", ha="center", va="center")
         return figure
-    _bars(axis, np.arange(len(shares)), shares, "share in what tells the best tenth\nof trials (PED-ANOVA)", "{:.2f}")
+    _bars(
+        axis,
+        np.arange(len(shares)),
+        shares,
+        "share in what tells the best tenth\nof trials (PED-ANOVA)",
+        "{:.2f}".format,
+    )
     axis.set(yticks=range(len(shares)), yticklabels=list(shares.index), ylim=(len(shares) - 0.5, -0.5))
     return figure
 
@@ -490,11 +500,16 @@ def to_svg(figure: Figure) -> str:
 
 
 def _bars(
-    axis: Any, places: np.ndarray, values: pd.Series, label: str, form: str, colour: str | Sequence[str] = GREY
+    axis: Any,
+    places: np.ndarray,
+    values: pd.Series,
+    label: str,
+    form: Callable[[float], str],
+    colour: str | Sequence[str] = GREY,
 ) -> None:
     """Draw horizontal bars with their values at the ends, in place of ticks."""
     bars = axis.barh(places, values, height=0.6, color=colour)
-    axis.bar_label(bars, labels=[form.format(value) for value in values], padding=3)
+    axis.bar_label(bars, labels=[form(value) for value in values], padding=3)
     axis.set(xlabel=label, xticks=(), xlim=(0, max(values.max() * 2.4, 1e-9)))
     axis.tick_params(left=False)
 

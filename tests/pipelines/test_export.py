@@ -9,7 +9,8 @@ import pytest
 import yaml
 from kedro.io import DatasetError
 
-from cifar10.contracts import Examples, Export, TrainedModel
+from cifar10.contracts import Examples, Export, Predictions, TrainedModel
+from cifar10.datasets.arrays import PredictionStore
 from cifar10.datasets.serving import ServingDataset
 from cifar10.errors import InputError
 from cifar10.pipelines.export.formats import FORMATS
@@ -62,7 +63,7 @@ def formats(monkeypatch):
 
 
 def test_all_formats_ship_where_they_agree(trained, formats):
-    table, _ = compare_formats(trained, formats[0], VAL, OPTIONS)
+    table = compare_formats(trained, formats[0], VAL, OPTIONS)
     assert table.shipped.all()
     assert table.format.tolist() == list(FORMATS)
     assert (table.val_accuracy == 1).all()
@@ -90,6 +91,22 @@ def test_limits_are_those_of_the_model_whatever_they_are(mistakes, recalls, sent
     assert _limits(RECORD, scores, dict(zip(CLASS_NAMES, recalls, strict=True)))[2:] == sentences
 
 
+def test_each_format_has_an_accuracy_of_its_own(trained, formats, monkeypatch):
+    """A difference that is allowed can change the class of an image for which two classes are as probable."""
+    files, predicts = formats
+
+    def tied(images, label=0):
+        result = predict(images)
+        result[(images == VAL.images[0]).all(axis=(1, 2, 3)), :2] = 0.42
+        result[:, label] += 1e-5
+        return result
+
+    monkeypatch.setattr("cifar10.compute.inference.infer", lambda network, images, image_size: tied(images))
+    predicts.update(dict.fromkeys(FORMATS, tied), onnx=lambda images: tied(images, 1))
+    table = compare_formats(trained, files, VAL, OPTIONS)
+    assert table.val_accuracy.tolist() == [0.995 if kind == "onnx" else 1 for kind in FORMATS]
+
+
 @pytest.mark.parametrize("noise", [2e-4, float("nan")])
 def test_a_float_format_that_differs_ends_the_export(trained, formats, noise):
     files, predicts = formats
@@ -105,20 +122,20 @@ def test_int8_may_lose_one_point(trained, formats, wrong, shipped, caplog):
     files, predicts = formats
     predicts["litert_int8"] = lambda images: predict(images, wrong=wrong)
     with caplog.at_level(logging.WARNING):
-        table, probabilities = compare_formats(trained, files, VAL, OPTIONS)
+        table = compare_formats(trained, files, VAL, OPTIONS)
     assert table.shipped.tolist() == [True, True, True, True, shipped]
     assert table.val_accuracy.iloc[-1] == pytest.approx(1 - wrong)
     assert ("model_int8.tflite is left out" in caplog.text) == (not shipped)
 
-    card, text = describe_model(trained, evaluation(), table, probabilities, "Drawings.", None)
+    card, text = describe_model(trained, evaluation(), table, predict(VAL.images), "Drawings.", None)
     packed = pack(trained, files, table, card, text, VAL)
     assert ("model_int8.tflite" in packed.files) == shipped
     assert ("it loses 1.5 points of accuracy" in text) == (not shipped)
 
 
 def test_card_and_package(trained, formats):
-    table, probabilities = compare_formats(trained, formats[0], VAL, OPTIONS)
-    card, text = describe_model(trained, evaluation(), table, probabilities, "Drawings.", None)
+    table = compare_formats(trained, formats[0], VAL, OPTIONS)
+    card, text = describe_model(trained, evaluation(), table, predict(VAL.images), "Drawings.", None)
     packed = pack(trained, formats[0], table, card, text, VAL)
     assert set(packed.files) == {
         *FORMATS.values(), "model_card.json", "README.md", "class_names.txt",
@@ -132,7 +149,7 @@ def test_card_and_package(trained, formats):
     for expected in ("90.00% (95% CI 88.00 to 92.00)", "predict triangle for frame: 7 of 1,000",
                  "lowest recall is 81.0%, for posts",
                  "Drawings.", "divided by 1.500", "| `model.onnx` | 0.0 | 1.00 |",
-                 "A calibrated confidence below", "less certain than on 95% of 200 validation images.",
+                 "A calibrated confidence below", "the model is less certain than for 95% of its validation images.",
                  "epoch and temperature were chosen on validation images",
                  "that on 200 validation images."):  # fmt: skip
         assert expected in text
@@ -142,8 +159,8 @@ def test_card_and_package(trained, formats):
 
 @pytest.mark.parametrize("dataset", ["uoft-cs/cifar10", None])
 def test_the_card_begins_with_metadata_for_the_hub(trained, formats, dataset):
-    table, probabilities = compare_formats(trained, formats[0], VAL, OPTIONS)
-    _, text = describe_model(trained, evaluation(), table, probabilities, "Drawings.", dataset)
+    table = compare_formats(trained, formats[0], VAL, OPTIONS)
+    _, text = describe_model(trained, evaluation(), table, predict(VAL.images), "Drawings.", dataset)
     empty, metadata, body = text.split("---\n", maxsplit=2)
     metadata = yaml.safe_load(metadata)
     assert (empty, body[:8]) == ("", "\n# vgg16")
@@ -161,12 +178,12 @@ def test_the_card_begins_with_metadata_for_the_hub(trained, formats, dataset):
 def test_card_of_a_model_that_was_trained_on_the_validation_images(formats):
     record = make_record(digests={"val": VAL.digest}, recipe={"train_on": "all"}, val_accuracy=None)
     model = TrainedModel(record, lambda: "a network", "2026-01-01")
-    table, probabilities = compare_formats(model, formats[0], VAL, OPTIONS)
+    table = compare_formats(model, formats[0], VAL, OPTIONS)
     known = evaluation(record=record, temperature=None, val_accuracy=None, calibrated_error=None)
-    card, text = describe_model(model, known, table, probabilities, "Drawings.", None)
+    card, text = describe_model(model, known, table, predict(VAL.images), "Drawings.", None)
     assert card["temperature"] == 1
     for expected in ("its confidence is not calibrated", "validation images included; the last epoch was kept",
-                     "A confidence below", "95% of 200 validation images, on which\nit was trained, too.",
+                     "A confidence below", "95% of its validation images, on which\nit was trained, too.",
                      "No temperature could be fitted",
                      "on which the model was trained, so it only compares"):  # fmt: skip
         assert expected in text
@@ -175,20 +192,27 @@ def test_card_of_a_model_that_was_trained_on_the_validation_images(formats):
 
 
 @pytest.mark.parametrize("architecture", ["winner", "vgg16"])
-def test_what_is_exported_has_been_evaluated(monkeypatch, trained, architecture):
-    """And the leaderboard that chooses it is of the same evaluations."""
+def test_what_is_exported_has_been_evaluated(monkeypatch, tmp_path, trained, architecture):
+    """And its predictions are kept, and the leaderboard that chooses it is of the same evaluations."""
+    store = PredictionStore(tmp_path)
     monkeypatch.setattr("cifar10.pipelines.export.nodes.choose", lambda *given: trained)
 
     def choose(evaluations, leaderboard):
         options = {**OPTIONS, "architecture": architecture}
-        return choose_for_export(None, leaderboard, evaluations, None, CLASS_NAMES, options)
+        return choose_for_export(None, leaderboard, evaluations, store, None, CLASS_NAMES, options)
 
     known = evaluation().model_copy(update={"identity": trained.identity})
     other = evaluation(record=make_record(recipe={"seed": 0}))
+    with pytest.raises(InputError, match=r"2026-01-01.npz is missing, .* kedro run --pipelines=evaluation"):
+        choose(make_evaluations(make_row(known)), None)
+    val = predict(VAL.images)
+    store.save(known, Predictions(known.identity, val[:0], val, val[:0]))
     for row in (make_row(known), make_row(other, older=(known,))):
         evaluations = make_evaluations(row)
         for leaderboard in (None, rank(evaluations, CLASS_NAMES)):
-            assert choose(evaluations, leaderboard) == (trained, known)
+            *chosen, probabilities = choose(evaluations, leaderboard)
+            assert chosen == [trained, known]
+            np.testing.assert_array_equal(probabilities, val)
     with pytest.raises(InputError, match=r"vgg16, version 2026-01-01, has not been evaluated"):
         choose(make_evaluations(other), None)
     with pytest.raises(

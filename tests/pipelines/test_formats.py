@@ -7,11 +7,23 @@ import tempfile
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 
 from cifar10.architectures import ARCHITECTURES, build
 from cifar10.compute.layers import walk_layers
 from cifar10.errors import InputError
-from cifar10.pipelines.export.formats import FORMATS, KERAS, LITERT_INT8, ONNX, SAVED_MODEL, convert, runner
+from cifar10.pipelines.export.formats import (
+    FORMATS,
+    INPUT,
+    KERAS,
+    LITERT,
+    LITERT_INT8,
+    ONNX,
+    OUTPUT,
+    SAVED_MODEL,
+    convert,
+    runner,
+)
 from cifar10.training.fit import _with_softmax
 
 ON_TENSORFLOW = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow exports")
@@ -42,7 +54,7 @@ def calibrated(network):
 @pytest.mark.parametrize(
     "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in ARCHITECTURES]
 )
-def test_every_float_format_predicts_like_keras(name, statistics, builder_options):
+def test_every_float_format_predicts_like_keras(name, statistics, builder_options, recwarn):
     keras.utils.set_random_seed(0)
     network = _with_softmax(calibrated(build(name, 10, statistics, **builder_options(name))))
     expected = network.predict(IMAGES, verbose=0)
@@ -60,6 +72,11 @@ def test_every_float_format_predicts_like_keras(name, statistics, builder_option
             continue
         np.testing.assert_allclose(whole, expected, atol=1e-4, err_msg=kind)
         np.testing.assert_allclose(parts, expected, atol=1e-4, err_msg=kind)
+    if LITERT in formats:
+        for kind in (LITERT, LITERT_INT8):
+            signatures = Interpreter(model_content=formats[kind][FORMATS[kind]]).get_signature_list()
+            assert signatures == {"serving_default": {"inputs": [INPUT], "outputs": [OUTPUT]}}
+    assert not [each for each in recwarn if "Interpreter" in str(each.message)]
     if name == "simple_cnn":  # the weights are stored once
         assert sum(map(len, formats[SAVED_MODEL].values())) < 1.2 * sum(map(len, formats[ONNX].values()))
 

@@ -10,7 +10,9 @@ import pytest
 import requests
 from PIL import Image
 
+from cifar10.confidence import percent
 from tests.serving.conftest import UNSURE_BELOW, png, server, write_export
+from tests.test_confidence import PERCENTAGES
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 expect = playwright.expect
@@ -108,8 +110,9 @@ def visit(browser, url):
     contexts, problems = [], []
 
     def check_message(message):
-        # Chromium itself logs error responses, which some tests provoke.
-        if message.type in ("error", "warning") and not message.text.startswith("Failed to load resource"):
+        # Chromium itself logs error responses, which some tests provoke, and Swagger UI that it has no form for a file.
+        expected = ("Failed to load resource", "Could not find component: JsonSchema_string_binary")
+        if message.type in ("error", "warning") and not message.text.startswith(expected):
             problems.append(message.text)
 
     def check_origin(request, address):
@@ -151,17 +154,56 @@ def test_an_uploaded_image_is_shown_with_the_prediction_of_the_service(page, url
     upload(page, contents, how=how)
 
     expect(page.locator("#bars .predicted")).to_have_count(1)
-    assert prediction(page).endswith(f"{expected['label']}, {100 * expected['probability']:.0f}%")
+    assert prediction(page) == expected["summary"]
     shown = bars(page)
     assert list(shown) == list(expected["probabilities"])
     for name, probability in expected["probabilities"].items():
         text, length = shown[name]
         assert length == pytest.approx(probability, abs=0.01)
-        assert float(text.strip("<>%")) == pytest.approx(100 * probability, abs=0.1)
+        assert text == percent(probability)
     assert page.locator("#bars .predicted th").text_content() == expected["label"]
     for image, width in (("#uploaded-image", 64), ("#input-image", 32)):
         expect(page.locator(image)).to_be_visible()
         assert page.locator(image).evaluate("each => each.naturalWidth") == width
+
+
+def test_percentages_are_those_of_the_service(page):
+    fractions = list(PERCENTAGES)
+    assert page.evaluate("fractions => fractions.map(percent)", fractions) == list(PERCENTAGES.values())
+
+
+@pytest.mark.parametrize("size", [(64, 48), (30, 60), (32, 32)])
+def test_the_crop_is_shown_on_the_image(page, size):
+    upload(page, random_image(1, *size))
+    expect(page.locator("#crop")).to_be_visible()
+    crop, frame = (page.locator(each).bounding_box() for each in ("#crop", ".frame:has(#crop)"))
+    assert crop["width"] == pytest.approx(crop["height"], abs=0.1)
+    assert crop["width"] / frame["width"] == pytest.approx(min(size) / max(size), abs=0.01)
+    for side, length in (("x", "width"), ("y", "height")):
+        centres = [each[side] + each[length] / 2 for each in (crop, frame)]
+        assert centres[0] == pytest.approx(centres[1], abs=0.1)
+
+
+def test_the_model_is_named_above_the_fold(visit):
+    page = visit(viewport={"width": 1200, "height": 900})
+    page.locator("#samples button").first.click()
+    expect(page.locator("#bars .predicted")).to_have_count(1)
+    expect(page.locator("#model-summary")).to_contain_text("airbench94, version 1. Test accuracy: 92.8%")
+    expect(page.locator("#model-summary")).to_be_in_viewport()
+
+
+def test_the_documentation_can_be_used(visit, url):
+    page = visit()
+    page.set_default_timeout(60_000)  # Swagger UI needs a second on a free machine
+    page.goto(f"{url}/docs")
+    page.locator("#operations-Service-predict_predict_post .opblock-summary").click()
+    page.get_by_role("button", name="Try it out").click()
+    page.locator(".opblock-body input[type=file]").set_input_files(
+        {"name": "a.png", "mimeType": "image/png", "buffer": png("red")}
+    )
+    page.get_by_role("button", name="Execute").click()
+    body = page.locator(".live-responses-table td.response-col_description pre").first
+    expect(body).to_contain_text('"label": "airplane"', timeout=60_000)
 
 
 def test_a_chosen_file_is_sent_unchanged(page):
@@ -270,7 +312,8 @@ def test_the_page_works_with_any_number_of_classes(visit, tmp_path, classes):
         page = visit(address=running.url)
         expect(page.locator("#samples button")).to_have_count(classes)
         expect(page.locator("#bars tr")).to_have_count(classes)
-        expect(page.locator("#model-summary")).to_contain_text(f"{classes} classes")
+        expect(page.locator(".lead")).to_contain_text(f"It knows {classes} classes, and always predicts one of them: ")
+        expect(page.locator(".lead")).to_contain_text(f", and class {classes - 1}.")
         upload(page, png("red"))
         expect(page.locator("#bars .predicted th")).to_have_text("class 0")
 
@@ -321,7 +364,7 @@ def test_the_page_says_when_a_prediction_is_unsure(page, colour, unsure):
     notice = page.locator("#unsure")
     expect(notice).to_be_visible(visible=unsure)
     if unsure:
-        expect(notice).to_contain_text("less certain than for 95% of the validation images")
+        expect(notice).to_contain_text("less certain than for 95% of its validation images")
     expect(page.locator("#threshold-note")).to_contain_text(f"{100 * UNSURE_BELOW:.1f}% threshold")
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cifar10.confidence import percent
 from tests.serving.conftest import (
     CLASS_NAMES,
     COLOURS,
@@ -125,6 +126,7 @@ def test_a_prediction_below_the_threshold_of_the_card_is_unsure(client, red):
     assert prediction["probability"] == pytest.approx(calibrated(0.02 * red), abs=1e-5)
     assert prediction["unsure"] == (prediction["probability"] < UNSURE_BELOW)
     assert prediction["unsure"] == (red < 200)
+    assert prediction["summary"] == f"{'Best guess: ' * (red < 200)}airplane, {percent(prediction['probability'])}"
 
 
 def progressive_jpeg(repeats):

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp
 
@@ -20,6 +21,17 @@ from cifar10.serving.middleware import DOCS_PATH, INTERNAL_ERROR, LimitsMiddlewa
 from cifar10.serving.repository import Repository
 from cifar10.serving.service import ErrorResponse, Service
 
+TITLE = "cifar10-serve"
+VIEWER = bytes(
+    get_swagger_ui_html(
+        title=TITLE,  # the addresses are relative, because a proxy may serve them below a path
+        openapi_url="openapi.json",
+        swagger_js_url=f"{DOCS_PATH[1:]}/swagger-ui-bundle.js",
+        swagger_css_url=f"{DOCS_PATH[1:]}/swagger-ui.css",
+        swagger_favicon_url=f"{DOCS_PATH[1:]}/favicon.png",
+    ).body
+).decode()
+VIEWER_FILES = ("fastapi_offline", "static")  # the package that brings Swagger UI, and its folder
 ROUTING_ERRORS = {  # status code -> message, for requests that match no route
     404: "There is nothing at this path; GET /docs lists all routes.",
     405: "This method is not allowed here; the Allow header lists the allowed methods.",
@@ -47,7 +59,7 @@ def create_app(repository: Repository, limits: Limits) -> ASGIApp:
         service.executor.shutdown(wait=False, cancel_futures=True)
 
     app = FastAPI(
-        title="cifar10-serve",
+        title=TITLE,
         version=__version__,
         description="Image classification with the newest exported model.",
         lifespan=lifespan,
@@ -66,18 +78,17 @@ def create_app(repository: Repository, limits: Limits) -> ASGIApp:
     for router in (routes.router, tf_serving.router, open_inference.router):
         app.include_router(router)
     _add_documentation(app)
-    return LimitsMiddleware(app, limits, service.metrics, routes.PAGE)
+    return LimitsMiddleware(app, limits, service.metrics, routes.PAGE, VIEWER)
 
 
 def _add_documentation(app: FastAPI) -> None:
-    """Add the viewer, and the request bodies that routes parse themselves, which FastAPI cannot see, to the schema.
-
-    Their paths are relative, so that they also hold behind a proxy that serves them below a path.
-    """
+    """Add the viewer, and the request bodies that routes parse themselves, which FastAPI cannot see, to the schema."""
 
     @app.get(DOCS_PATH, include_in_schema=False)
     async def get_viewer() -> HTMLResponse:
-        return get_swagger_ui_html(openapi_url="openapi.json", title=app.title)
+        return HTMLResponse(VIEWER)
+
+    app.mount(DOCS_PATH, StaticFiles(packages=[VIEWER_FILES]))
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

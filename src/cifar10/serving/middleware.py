@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 INTERNAL_ERROR = "Internal server error; see the log of the service."
 DISCARD_SECONDS = 2.0  # many clients read a response only after they have sent their whole request
 GZIP = b"\x1f\x8b"  # with which a compressed body begins, and neither a form nor JSON
-DOCS_PATH = "/docs"  # served without a content security policy, because FastAPI loads its viewer from a CDN
+DOCS_PATH = "/docs"
 SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -47,13 +47,15 @@ class LimitsMiddleware:
         limits: limits of requests.
         metrics: records every response.
         page: HTML whose inline script and style the content security policy allows.
+        viewer: likewise, of `DOCS_PATH`, whose policy also allows scripts and styles that are files of this service.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics, page: str) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics, page: str, viewer: str) -> None:
         self._app = app
         self._limits = limits
         self._metrics = metrics
-        self._policy = (b"content-security-policy", content_security_policy(page).encode())
+        self._policy = content_security_policy(page)
+        self._viewer_policy = content_security_policy(viewer, "'self'")
         self._concurrent_requests = 0
         self._buffered_bytes = 0
 
@@ -65,7 +67,8 @@ class LimitsMiddleware:
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}
         start, status = time.perf_counter(), 0
-        extra_headers = SECURITY_HEADERS if scope["path"] == DOCS_PATH else [*SECURITY_HEADERS, self._policy]
+        policy = self._viewer_policy if scope["path"] == DOCS_PATH else self._policy
+        extra_headers = [*SECURITY_HEADERS, (b"content-security-policy", policy.encode())]
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -150,13 +153,18 @@ class LimitsMiddleware:
             ) from None
 
 
-def content_security_policy(page: str) -> str:
-    """Return a policy that allows the inline style and script of this page, and requests to this service."""
+def content_security_policy(page: str, *files: str) -> str:
+    """Return a policy that allows the inline style and script of this page, and requests to this service.
+
+    Args:
+        page: HTML.
+        files: sources of other scripts and styles.
+    """
     return "; ".join(
         [
             "default-src 'none'",
-            f"script-src {_content_hashes(page, 'script')}",
-            f"style-src {_content_hashes(page, 'style')}",
+            " ".join(["script-src", *files, *_content_hashes(page, "script")]),
+            " ".join(["style-src", *files, *_content_hashes(page, "style")]),
             "img-src 'self' data: blob:",
             "connect-src 'self'",
             "base-uri 'none'",
@@ -166,10 +174,9 @@ def content_security_policy(page: str) -> str:
     )
 
 
-def _content_hashes(page: str, tag: str) -> str:
+def _content_hashes(page: str, tag: str) -> list[str]:
     contents = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
-    hashes = (base64.b64encode(hashlib.sha256(content.encode()).digest()).decode() for content in contents)
-    return " ".join(f"'sha256-{each}'" for each in hashes) or "'none'"
+    return [f"'sha256-{base64.b64encode(hashlib.sha256(each.encode()).digest()).decode()}'" for each in contents]
 
 
 def _has_no_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:

@@ -10,8 +10,9 @@ import numpy as np
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from PIL import Image
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from cifar10.confidence import classify, describe_unsure
 from cifar10.errors import InputError
 from cifar10.images import FormatError, SizeError, decode_image, to_network_input
 from cifar10.serving import metrics
@@ -35,7 +36,8 @@ class Prediction(BaseModel):
 
     label: str
     probability: float
-    unsure: bool
+    unsure: bool = Field(description=f"Whether the model is {describe_unsure()}.")
+    summary: str = Field(description="The prediction in words.")
     probabilities: dict[str, float]
     input_image: str | None = None
 
@@ -53,7 +55,13 @@ class Predictions(BaseModel):
                 "model": {"name": "airbench94", "version": 3},
                 "milliseconds": 3.1,
                 "predictions": [
-                    {"label": "cat", "probability": 0.83, "unsure": False, "probabilities": {"cat": 0.83, "dog": 0.17}}
+                    {
+                        "label": "cat",
+                        "probability": 0.83,
+                        "unsure": False,
+                        "summary": "cat, 83.0%",
+                        "probabilities": {"cat": 0.83, "dog": 0.17},
+                    }
                 ],
             }
         }
@@ -71,8 +79,9 @@ class ModelDescription(BaseModel):
     accuracy_high: float
     test_images: int
     parameters: int
-    unsure_below: float
-    unsure_share: float
+    unsure_below: float = Field(description="The probability below which a prediction is marked as unsure.")
+    unsure_share: float = Field(description="The share of the validation images with a lower probability than that.")
+    unsure_means: str = Field(description="What the model is of an image if its prediction is unsure, in words.")
     samples: list[str]
     max_images: int
     max_body_bytes: int
@@ -85,7 +94,7 @@ class Health(BaseModel):
     status: str
 
 
-router = APIRouter()
+router = APIRouter(tags=["Service"])
 
 
 @router.get("/", response_class=HTMLResponse)
@@ -110,6 +119,7 @@ async def get_model(service: ServiceDep) -> dict[str, Any]:
         "parameters": card.parameters,
         "unsure_below": card.unsure_below,
         "unsure_share": card.unsure_share,
+        "unsure_means": describe_unsure(card.unsure_share),
         "samples": [f"/samples/{index}" for index in model.samples],
         "max_images": limits.max_images,
         "max_body_bytes": limits.max_body_bytes,
@@ -138,9 +148,9 @@ async def predict(
 ) -> Response:
     """Classify images, and return probabilities, calibrated unless the model was trained on the validation images, too.
 
-    `unsure` is true if the model is less certain than for 95% of the validation images: the highest calibrated
-    probability is below their 5% quantile. GET /model returns this threshold as `unsure_below`, and the share of
-    validation images below it as `unsure_share`.
+    `unsure` is true if the model is less certain than for 95% of its validation images: the highest probability is
+    below their 5% quantile. GET /model returns this threshold as `unsure_below`, and the share of validation images
+    below it as `unsure_share`.
     """
     model = service.model()
     contents = await read_uploaded_images(request, service.limits)
@@ -171,14 +181,9 @@ def _predict(model: Model, contents: list[bytes], limits: Limits, with_input_ima
     images = np.stack([_decode(content, f"File {number}", limits) for number, content in enumerate(contents, 1)])
     predictions = []
     for image, probabilities in zip(images, model.calibrated_probabilities(images), strict=True):
+        found = classify(probabilities, model.card.class_names, model.card.unsure_below)
         by_class = dict(zip(model.card.class_names, probabilities.tolist(), strict=True))
-        label = max(by_class, key=by_class.__getitem__)
-        prediction = {
-            "label": label,
-            "probability": by_class[label],
-            "unsure": by_class[label] < model.card.unsure_below,
-            "probabilities": by_class,
-        }
+        prediction = {**found._asdict(), "probabilities": by_class}
         predictions.append({**prediction, "input_image": _data_uri(image)} if with_input_image else prediction)
     milliseconds = round((time.perf_counter() - start) * 1000, 3)
     served_model = {"name": model.name, "version": model.version}

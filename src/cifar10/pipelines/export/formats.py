@@ -88,8 +88,8 @@ def convert(
                 if path.is_file()
             },
             ONNX: lambda: {FORMATS[ONNX]: _to_onnx(saved_model)},
-            LITERT: lambda: {FORMATS[LITERT]: _to_litert(saved_model, None)},
-            LITERT_INT8: lambda: {FORMATS[LITERT_INT8]: _to_litert(saved_model, representative)},
+            LITERT: lambda: {FORMATS[LITERT]: _to_litert(network, folder)},
+            LITERT_INT8: lambda: {FORMATS[LITERT_INT8]: _to_litert(network, folder, representative)},
         }
         return {kind: make() for kind, make in makers.items() if kind in kinds}
 
@@ -141,17 +141,24 @@ def _to_onnx(saved_model: Path) -> bytes:
     return target.read_bytes()
 
 
-def _to_litert(saved_model: Path, representative: np.ndarray | None) -> bytes:
+def _to_litert(network: keras.Model, folder: Path, representative: np.ndarray | None = None) -> bytes:
     """Convert to LiteRT; with representative images, to int8 weights and activations, and float32 input and output."""
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model))
+    options: dict[str, Any] = {"target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}}
     if representative is not None:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ({INPUT: each[None].astype(np.float32)} for each in representative)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    with _old_interpreter():
-        return converter.convert()
+        options = {
+            "target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]},
+            "optimizations": [tf.lite.Optimize.DEFAULT],
+            "representative_dataset": lambda: ({INPUT: each[None].astype(np.float32)} for each in representative),
+        }
+    path = folder / FORMATS[LITERT]
+    named = keras.Model(network.inputs, {OUTPUT: network.outputs[0]})
+    signature = [keras.InputSpec("float32", network.input_shape, name=INPUT)]
+    with warnings.catch_warnings():  # TensorFlow quantizes by its own interpreter, and warns that this is deprecated
+        warnings.filterwarnings("ignore", message="[\\s\\S]*tf.lite.Interpreter")
+        named.export(path, format="litert", verbose=False, input_signature=signature, **options)
+    return path.read_bytes()
 
 
 def _run_keras(files: Files) -> Predict:
@@ -186,11 +193,10 @@ def _run_onnx(files: Files) -> Predict:
 
 
 def _run_litert(files: Files) -> Predict:
-    import tensorflow as tf
+    from ai_edge_litert.interpreter import Interpreter
 
     (content,) = files.values()
-    with _old_interpreter():
-        interpreter = tf.lite.Interpreter(model_content=content, num_threads=cores())
+    interpreter = Interpreter(model_content=content, num_threads=cores())
     place, result = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
     ready_for: tuple[int, ...] | None = None
 
@@ -224,11 +230,3 @@ def _temporary_folder() -> Iterator[Path]:
             f"The disk with the temporary files, in {tempfile.gettempdir()}, is full, so nothing was exported. Free "
             "disk space there, or set the environment variable TMPDIR to a folder on another disk."
         ) from error
-
-
-@contextmanager
-def _old_interpreter() -> Iterator[None]:
-    """Hide TensorFlow's advice to use the interpreter of another package, which pip cannot install on Python 3.11."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="[\\s\\S]*tf.lite.Interpreter")
-        yield

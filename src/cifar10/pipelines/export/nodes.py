@@ -16,6 +16,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from cifar10.architectures.descriptions import describe
+from cifar10.confidence import UNSURE_SHARE, describe_unsure, unsure_threshold
 from cifar10.contracts import (
     Evaluation,
     Evaluations,
@@ -27,9 +28,10 @@ from cifar10.contracts import (
     TrainedModel,
     verify,
 )
+from cifar10.datasets.arrays import PredictionStore
 from cifar10.datasets.model import Models
 from cifar10.errors import InputError
-from cifar10.metrics import accuracy, apply_temperature
+from cifar10.metrics import accuracy
 from cifar10.pipelines.selection import WinnerOrKnown, choose, ranked_rows
 
 logger = logging.getLogger(__name__)
@@ -38,7 +40,6 @@ MAX_DIFFERENCE = 1e-4  # of any probability between a float format and the Keras
 MAX_ACCURACY_LOSS = 0.01  # of the int8 format
 REPRESENTATIVE = 200  # training images, from which the int8 ranges are taken
 BATCH = 32  # images, whose latency is measured beside that of one
-UNSURE_QUANTILE = 0.05  # of the confidence on validation images; `unsure_below` is its value
 MAX_MISTAKES = 3  # equally frequent ones that the card names
 NESTED = {"classes", "confusion", "reliability", "calibrated_reliability"}  # metrics that the card leaves out
 COLUMNS = ["format", "file", "megabytes", "latency_1_ms", f"latency_{BATCH}_ms", "max_difference", "val_accuracy",
@@ -58,15 +59,16 @@ def choose_for_export(
     models: Models,
     leaderboard: pd.DataFrame | None,
     evaluations: Evaluations,
+    predictions: PredictionStore,
     statistics: Statistics,
     class_names: list[str],
     export: dict[str, Any],
-) -> tuple[TrainedModel, Evaluation]:
-    """Return the winner, or the architecture that is asked for, and its evaluation.
+) -> tuple[TrainedModel, Evaluation, np.ndarray]:
+    """Return the winner, or the architecture that is asked for, its evaluation, and its probabilities on the val split.
 
     Raises:
-        InputError: there is no such model, its class names are not the current ones, it has not been evaluated, or the
-            leaderboard is not that of the latest evaluation.
+        InputError: there is no such model, its class names are not the current ones, it has not been evaluated, the
+            leaderboard is not that of the latest evaluation, or the predictions of the model are missing.
     """
     options = ExportOptions.model_validate(export)
     if any(row["evaluations"] != evaluations.digest for row in ranked_rows(leaderboard)):
@@ -78,7 +80,7 @@ def choose_for_export(
     for row in evaluations.rows:
         for evaluation in (*row.seeds, *row.older):
             if evaluation.identity == model.identity:
-                return model, evaluation
+                return model, evaluation, predictions.load(evaluation).val
     raise InputError(
         f"{model.record.architecture}, version {model.version}, has not been evaluated, so its model card would have "
         "no metrics. Run kedro run --pipelines=evaluation,reporting first (with the same --env and --params)."
@@ -96,13 +98,13 @@ def convert_model(model: TrainedModel, train: Examples) -> dict[str, dict[str, b
 
 def compare_formats(
     model: TrainedModel, formats: dict[str, dict[str, bytes]], val: Examples, export: dict[str, Any]
-) -> tuple[pd.DataFrame, np.ndarray]:
+) -> pd.DataFrame:
     """Compare each format with the Keras model on validation images, and measure its latency on this machine.
 
     Returns:
         One row per format: its file, its size, its latency (median, for batches of 1 and 32 images), the largest
         difference of a probability, its accuracy, the number of images, and whether it is shipped: int8 is not if it
-        loses more than a point of accuracy. And the Keras model's probabilities on those images.
+        loses more than a point of accuracy.
 
     Raises:
         InputError: the predictions of a float format differ.
@@ -152,7 +154,7 @@ def compare_formats(
             "exported",
             100 * loss, f"{count:,}", FORMATS[LITERT_INT8],
         )  # fmt: skip
-    return table, expected
+    return table
 
 
 def describe_model(
@@ -163,7 +165,7 @@ def describe_model(
     data_description: str,
     hub_dataset: str | None,
 ) -> tuple[dict[str, Any], str]:
-    """Return the model card as JSON values and as Markdown; `probabilities` are of validation images.
+    """Return the model card as JSON values and as Markdown; `probabilities` are those on the val split.
 
     The Markdown begins with the metadata that the Hugging Face Hub reads.
     """
@@ -172,7 +174,6 @@ def describe_model(
 
     record, scores = model.record, evaluation.metrics
     temperature = scores.temperature or 1.0  # none is fitted if the model was trained on the val split
-    confidence = apply_temperature(probabilities, temperature).max(axis=1)
     recall = {name: each["recall"] for name, each in scores.classes.items()}
     card = {
         "name": record.architecture,
@@ -184,8 +185,8 @@ def describe_model(
         "input": {"name": INPUT, "shape": [None, 32, 32, 3], "dtype": "float32", "pixels": "RGB, 0 to 255"},
         "output": {"name": OUTPUT, "shape": [None, len(record.class_names)], "dtype": "float32"},
         "temperature": temperature,
-        "unsure_below": float(np.quantile(confidence, UNSURE_QUANTILE)),
-        "unsure_share": UNSURE_QUANTILE,
+        "unsure_below": unsure_threshold(probabilities, temperature),
+        "unsure_share": UNSURE_SHARE,
         "data": data_description,
         "parameters": record.parameters,
         "metrics": scores.model_dump(exclude=NESTED),
@@ -199,7 +200,12 @@ def describe_model(
     source = importlib.resources.files("cifar10.pipelines.export").joinpath("model_card.md.jinja").read_text("utf-8")
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, autoescape=False, keep_trailing_newline=True)  # noqa: S701  Markdown
     text = environment.from_string(source).render(
-        card=card, record=record, scores=scores, batch=BATCH, max_accuracy_loss=MAX_ACCURACY_LOSS
+        card=card,
+        record=record,
+        scores=scores,
+        unsure=describe_unsure(),
+        batch=BATCH,
+        max_accuracy_loss=MAX_ACCURACY_LOSS,
     )
     return card, f"---\n{yaml.safe_dump(_metadata(record, scores, hub_dataset), sort_keys=False)}---\n\n{text}"
 

@@ -11,15 +11,23 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 nodes.choose_for_export,
-                ["models", "leaderboard", "evaluations", "statistics", "params:class_names", "params:export"],
-                ["exported.model", "exported.evaluation"],
+                [
+                    "models",
+                    "leaderboard",
+                    "evaluations",
+                    "predictions",
+                    "statistics",
+                    "params:class_names",
+                    "params:export",
+                ],
+                ["exported.model", "exported.evaluation", "exported.probabilities"],
                 name="choose",
             ),
             Node(nodes.convert_model, ["exported.model", "train"], "exported.formats", name="convert"),
             Node(
                 nodes.compare_formats,
                 ["exported.model", "exported.formats", "val", "params:export"],
-                ["export", "exported.probabilities"],
+                "export",
                 name="compare_formats",
             ),
             Node(

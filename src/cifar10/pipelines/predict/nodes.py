@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 from PIL.Image import Image
 
 from cifar10 import figures
+from cifar10.confidence import classify, describe_unsure, percent, unsure_threshold
 from cifar10.contracts import Statistics, TrainedModel
+from cifar10.datasets.arrays import PredictionStore
 from cifar10.datasets.model import Models
 from cifar10.errors import InputError
 from cifar10.images import find_images, read_image, thumbnail, to_network_input
@@ -28,24 +30,28 @@ def predict_images(
     models: Models,
     leaderboard: pd.DataFrame | None,
     statistics: Statistics | None,
+    predictions: PredictionStore,
     class_names: list[str],
     image: str | None,
     architecture: str,
 ) -> tuple[pd.DataFrame, Figure]:
     """Classify an image, or each image in a folder, whose other files are skipped with a warning.
 
+    Probabilities are calibrated and marked as unsure as those of the service are, if the model has been evaluated.
+
     Args:
         models: to choose from.
         leaderboard: names the winner, and has the temperatures by which confidences are calibrated.
         statistics: of the current data; None if there are none.
+        predictions: of all models, from which the threshold is taken below which a prediction is unsure.
         class_names: the current ones, which must be those of the model.
         image: a file or a folder.
         architecture: whose best row of the leaderboard to use, or its newest version if it has none; `winner`: the
             first row.
 
     Returns:
-        One row per image, with its name, the predicted label, its probability, and one column per class; and a figure
-        of the first images.
+        One row per image, with its name, the predicted label, its probability, whether the model is unsure (empty if
+        unknown), and one column per class; and a figure of the first images.
 
     Raises:
         InputError: no image is given, none can be read, there is no such model, or its class names are others.
@@ -57,22 +63,28 @@ def predict_images(
     files = find_images(image)
     model = choose(models, leaderboard, statistics, class_names, architecture, "architecture")
     network, record, temperature = model.load_network(), model.record, _temperature(leaderboard, model)
+    unsure_below = _unsure_below(predictions, model, temperature)
 
     images = _readable(files)
     paths: list[Path] = []
     parts: list[np.ndarray] = []
+    unsure: list[bool] = []
     while batch := [(path, to_network_input(each)) for path, each in itertools.islice(images, IMAGES_AT_ONCE)]:
         inputs = np.stack([small for _, small in batch])
         parts.append(apply_temperature(infer(network, inputs, record.image_size), temperature))
         for (path, _), row in zip(batch, parts[-1], strict=True):
-            best = ", ".join(f"{record.class_names[place]} {row[place]:.1%}" for place in np.argsort(-row)[:3])
-            logger.info("%s: %s", path, best)
+            found = classify(row, record.class_names, unsure_below or 0.0)
+            others = ", ".join(f"{record.class_names[place]} {percent(row[place])}" for place in np.argsort(-row)[1:3])
+            note = f"; unsure: {describe_unsure()}" if found.unsure else ""
+            logger.info("%s: %s (%s)%s", path, found.summary, others, note)
             paths.append(path)
+            unsure.append(found.unsure)
     calibrated = np.concatenate(parts)
     table = pd.DataFrame(calibrated, columns=record.class_names)
     table.insert(0, "image", [path.name for path in paths])
     table.insert(1, "label", [record.class_names[label] for label in calibrated.argmax(axis=1)])
     table.insert(2, "probability", calibrated.max(axis=1))
+    table.insert(3, "unsure", None if unsure_below is None else unsure)
     title = f"{record.architecture}, version {model.version}"
     if len(paths) > MAX_DRAWN:
         title += f"; the first {MAX_DRAWN} of {len(paths)} images"
@@ -109,3 +121,15 @@ def _temperature(leaderboard: pd.DataFrame | None, model: TrainedModel) -> float
         if row["identity"] == model.identity:
             return float(row["temperature"])
     return 1.0
+
+
+def _unsure_below(predictions: PredictionStore, model: TrainedModel, temperature: float) -> float | None:
+    """Return the confidence below which a prediction is unsure, or None if those on the val split are missing."""
+    known = predictions.find(model)
+    if known is None:
+        logger.info(
+            "No prediction is marked as unsure, because those on the validation images are missing: "
+            "kedro run --pipelines=evaluation (with the same --env and --params)"
+        )
+        return None
+    return unsure_threshold(known.val, temperature)

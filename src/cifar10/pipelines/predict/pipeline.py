@@ -9,7 +9,15 @@ def create_pipeline() -> Pipeline:
     """Classify the user's images with the winner, or another model."""
     node = Node(
         predict_images,
-        ["models", "leaderboard", "statistics", "params:class_names", "params:image", "params:architecture"],
+        [
+            "models",
+            "leaderboard",
+            "statistics",
+            "predictions",
+            "params:class_names",
+            "params:image",
+            "params:architecture",
+        ],
         ["prediction", "figure.prediction"],
         name="predict_images",
     )
