@@ -178,6 +178,18 @@ class Checkpoints:
             )
 
 
+class FollowedCheckpoints(Checkpoints):
+    """The same folder for all but the first of several processes that train together: that one locks and saves."""
+
+    @contextmanager
+    def lock(self, identity: dict[str, Any]) -> Iterator[None]:
+        """Do nothing."""
+        yield
+
+    def save(self, identity: dict[str, Any], checkpoint: Checkpoint) -> None:
+        """Do nothing."""
+
+
 def _flat(identity: dict[str, Any]) -> dict[str, Any]:
     return {**{name: value for name, value in identity.items() if name != "recipe"}, **identity["recipe"]}
 
