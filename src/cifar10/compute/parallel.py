@@ -8,7 +8,9 @@ same program on the same data: the first of them locks, saves and logs, and the 
 import hashlib
 import json
 import logging
+import os
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -81,19 +83,24 @@ def share(batch: Any) -> Any:
 
 
 def join_processes() -> None:
-    """Connect to the other processes of this training, once all have started. Before any other use of JAX.
+    """Connect to the other processes of this training, before any other use of JAX.
 
-    When a process has done its work, JAX ends it together with the others.
+    JAX aborts a process that waits for others for five minutes, and ends those that have done their work together.
 
     Raises:
-        InputError: they do not connect within five minutes.
+        InputError: the address is not valid, or not free.
     """
+    address, own, number = (os.environ[name] for name in (ADDRESSES, PROCESS, PROCESSES))
+    logger.info("Connecting to %s, as process %s of %s, for up to five minutes", address, own, number)
     try:
+        if int(own) == 0:  # JAX would crash if the port were not free
+            port = address.split(",")[0].rpartition(":")[2]
+            socket.create_server(("", int(port))).close()
         keras.distribution.initialize()
-    except (RuntimeError, ValueError) as error:
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
         raise InputError(
-            f"The processes of this training did not connect: {reason(error)}. Start all of them, each with the same "
-            f"{ADDRESSES} and {PROCESSES}, and with a {PROCESS} of its own."
+            f"The processes of this training cannot connect: {reason(error)}. Set {ADDRESSES} to HOST:PORT, where HOST "
+            "runs the first process and PORT is free on it."
         ) from error
 
 
