@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from cifar10.errors import InputError
-from cifar10.keras_settings import check_backend, choose_backend
+from cifar10.keras_settings import ADDRESSES, PROCESS, PROCESSES, check_backend, check_devices, choose_backend
 from tests.helpers import kedro
 
 SHOW = """
@@ -81,6 +81,34 @@ def test_backends_are_checked_without_keras(monkeypatch, backend, message):
     else:
         check_backend()
         assert os.environ["KERAS_BACKEND"] == "tensorflow"
+
+
+@pytest.mark.parametrize(
+    ("devices", "backend", "variables", "options", "message"),
+    [
+        ("one", "tensorflow", "", {}, None),
+        ("all", "jax", "", {}, None),
+        ("all", "tensorflow", "", {}, "devices=all needs the JAX backend: set KERAS_BACKEND=jax"),
+        ("all", "jax", "host:1 2 1", {}, None),
+        ("all", "jax", "host:1 2 2", {}, f"{PROCESS}=2 does not describe one of several"),
+        ("all", "jax", "host:1 two 0", {}, f"{PROCESSES}=two {PROCESS}=0 does not describe one of several"),
+        ("all", "jax", "host:1", {}, f"{ADDRESSES}=host:1 {PROCESSES}= {PROCESS}= does not"),
+        ("all", "jax", "host 2 0", {}, f"{ADDRESSES}=host "),
+        ("one", "tensorflow", "host:1 2 0", {}, "is set, but devices is one: add --params=devices=all"),
+        ("all", "jax", "host:1 2 0", {"only_trains": False}, "several processes can only train"),
+        ("all", "jax", "host:1 2 0", {"only_missing_outputs": True}, "several processes can only train"),
+    ],
+)
+def test_devices_and_processes_are_checked_without_keras(monkeypatch, devices, backend, variables, options, message):
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+    for name, value in zip((ADDRESSES, PROCESSES, PROCESS), variables.split(), strict=False):
+        monkeypatch.setenv(name, value)
+    options = {"only_trains": True, "only_missing_outputs": False, **options}
+    if message:
+        with pytest.raises(InputError, match=message):
+            check_devices(devices, **options)
+    else:
+        check_devices(devices, **options)
 
 
 def test_a_run_on_another_backend_ends_before_any_work(tmp_path):

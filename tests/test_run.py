@@ -407,6 +407,11 @@ def test_evaluating_before_training_says_what_to_run(copy):
         run(copy, "evaluation")
 
 
+def test_several_devices_are_refused_on_tensorflow(copy):
+    with pytest.raises(InputError, match="devices=all needs the JAX backend"):
+        run(copy, "train_simple_cnn", devices="all")
+
+
 def test_registry_lists_every_pipeline_without_tensorflow():
     result = kedro("registry", "list", PYTHONPROFILEIMPORTTIME="1")
     assert result.returncode == 0

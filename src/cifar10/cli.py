@@ -5,10 +5,11 @@ import io
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import yaml
@@ -20,6 +21,7 @@ from kedro.utils import find_kedro_project
 
 from cifar10 import run_log, run_options
 from cifar10.errors import BUSY, BusyError, InputError, forbidden, reason
+from cifar10.keras_settings import several_processes
 from cifar10.pruning import delete, old_versions
 
 logger = logging.getLogger(__name__)
@@ -42,11 +44,16 @@ def _run(**options: Any) -> Any:
     except KeyboardInterrupt as error:
         click.echo(err=True)  # after the terminal's ^C
         click.ClickException(f"{str(error) or 'Interrupted.'} All saved files are complete.").show()
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(1)  # TensorFlow's threads may still be running, and would crash while Python shuts down
+        _end()  # TensorFlow's threads may still be running, and would crash while Python shuts down
     except MemoryError as error:
         raise click.ClickException("There is not enough memory. Close other programs, or lower batch_size.") from error
+
+
+def _end() -> NoReturn:
+    """End this process at once, after an error."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(1)
 
 
 def _project() -> Path:
@@ -113,7 +120,13 @@ class _Command(click.Command):
         """Run the command, and escape the characters that the encoding of the terminal or log file lacks."""
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if not several_processes():
+                raise
+            error.show() if isinstance(error, click.ClickException) else traceback.print_exception(error)
+            _end()  # JAX would wait for the other processes, which wait for this one
 
 
 run = _Command(

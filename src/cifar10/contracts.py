@@ -217,13 +217,14 @@ class Record(Artifact):
         versions: of code and libraries; `commit` is None outside a git checkout.
         oldest_keras: the oldest version of Keras that can load the network.
         hardware: what it was trained on.
+        devices: the number that shared each batch.
         onednn: whether TensorFlow computed with oneDNN.
         xla: whether computations were compiled with XLA.
         layers: one row per layer.
         history: one row per epoch.
     """
 
-    SCHEMA = 2
+    SCHEMA = 3
     OLDEST = 2
     MADE_BY = "kedro run --pipelines=train_NAME"
     REMEDY = "Move the folder of this version away; {command} trains another one."
@@ -252,6 +253,7 @@ class Record(Artifact):
     versions: Annotated[dict[str, str | None], _having(commit=str | None)]
     oldest_keras: str
     hardware: str
+    devices: int = 1
     onednn: bool
     xla: bool
     layers: list[LayerSummary]
@@ -505,6 +507,7 @@ def _facts(record: Record) -> dict[str, str]:
     return {
         **{name: version or "unknown" for name, version in record.versions.items()},
         "hardware": record.hardware,
+        "devices": str(record.devices),
         "oneDNN": "on" if record.onednn else "off",
         "XLA": "on" if record.xla else "off",
         "initial weights": record.initial_weights,

@@ -19,7 +19,7 @@ from cifar10.configuration import ROOTS, ConfigLoader
 from cifar10.contracts import Record
 from cifar10.datasets.artifact import LocalDataset
 from cifar10.errors import InputError
-from cifar10.keras_settings import check_backend
+from cifar10.keras_settings import check_backend, check_devices, several_processes
 from cifar10.pipelines.reporting.recipes import training_command
 from cifar10.training.recipe import RECIPES, Recipe, TransferRecipe
 from cifar10.training.subset import check_examples
@@ -72,11 +72,18 @@ class ProjectHooks:
         Raises:
             InputError: something does not exist yet, and the message names the pipelines that create it; an artifact
                 is damaged or was written with another schema; it would write what the environment only reads; a version
-                is asked for that the run would not use; nothing can be saved where it would save; the runner or the
-                backend of Keras cannot run it; or the weights of a backbone are not available.
+                is asked for that the run would not use; nothing can be saved where it would save; the runner, the
+                backend of Keras, or several devices or processes cannot run it; or the weights of a backbone are not
+                available.
         """
         check_backend()
         self.recipes = _recipes(catalog, pipeline, {"model"})
+        if self.recipes or several_processes():
+            check_devices(
+                catalog.load("params:devices"),
+                only_trains=all((node.namespace or "").startswith("training.") for node in pipeline.nodes),
+                only_missing_outputs=run_params["only_missing_outputs"],
+            )
         _check_runner(run_params["runner"], catalog, trains=bool(self.recipes))
         _check_load_versions(run_params["load_versions"] or {}, pipeline)
         for name in sorted(pipeline.all_outputs()):
@@ -100,6 +107,7 @@ class ProjectHooks:
         tuned = _recipes(catalog, pipeline, {"trials", "confirmed"})
         for name in tuned:
             check_tuning(name, catalog.load(f"params:{name}"), catalog.load("params:tuning"))
+        self.follows = several_processes() and not _join(pipeline, catalog)
         _check_backbones({**self.recipes, **tuned})
         self.lines = run_log.OneLinePerNode()
         self.lines.install()
@@ -125,6 +133,8 @@ class ProjectHooks:
     @hook_impl
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Delete the checkpoints of what was trained, because everything is saved, and log the result."""
+        if self.follows:
+            return
         made = {name for name in pipeline.all_outputs() if getattr(catalog.get(name), "saved", False)}
         for name, recipe in self.recipes.items():
             record = catalog.load(f"{name}.model").record
@@ -181,6 +191,21 @@ def _check_runner(runner: str, catalog: DataCatalog, *, trains: bool) -> None:
             "A training cannot share its process with other nodes, which would change its random numbers and so its "
             "weights: leave out --runner."
         )
+
+
+def _join(pipeline: Pipeline, catalog: DataCatalog) -> bool:
+    """Connect to the other processes of a training; return whether this is the first, which alone saves and logs."""
+    from cifar10.compute.parallel import is_first, join_processes
+
+    join_processes()
+    if is_first():
+        return True
+    logger.info("Training along with the first process, which locks, saves and logs")
+    logging.disable(logging.INFO)
+    logging.getLogger("kedro.io").setLevel(logging.ERROR)  # Kedro warns of each dataset that is replaced
+    for name in pipeline.all_outputs():
+        catalog[name] = MemoryDataset(copy_mode="assign")
+    return False
 
 
 def _check_load_versions(load_versions: dict[str, str], pipeline: Pipeline) -> None:

@@ -12,6 +12,10 @@ from cifar10.errors import InputError, did_you_mean, reason
 
 BACKEND = "KERAS_BACKEND"  # environment variable
 BACKENDS = ("tensorflow", "jax")
+# Environment variables of one of several processes that train together, as `keras.distribution.initialize` reads them.
+ADDRESSES, PROCESSES, PROCESS = (
+    f"KERAS_DISTRIBUTION_{name}" for name in ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")
+)
 
 
 def choose_backend() -> None:
@@ -36,6 +40,44 @@ def check_backend() -> None:
         raise InputError(
             f"{BACKEND} is jax, but JAX is not installed: pip install -c constraints.txt -e '.[jax]', or unset the "
             "variable to use TensorFlow."
+        )
+
+
+def several_processes() -> bool:
+    """Return whether this process is one of several that train together."""
+    return any(os.environ.get(name) for name in (ADDRESSES, PROCESSES, PROCESS))
+
+
+def check_devices(devices: str, *, only_trains: bool, only_missing_outputs: bool) -> None:
+    """Check on how many devices, and in how many processes, a network is to be trained, without importing Keras.
+
+    Args:
+        devices: the parameter, `one` or `all`.
+        only_trains: whether the run does nothing else.
+        only_missing_outputs: whether the run leaves out what exists already.
+
+    Raises:
+        InputError: the backend trains on one device only, or the variables of several processes do not fit this run.
+    """
+    if devices == "all" and os.environ.get(BACKEND, BACKENDS[0]) != "jax":
+        raise InputError(
+            f"devices=all needs the JAX backend: set {BACKEND}=jax (docs/devices.md says how to install it, and why "
+            "TensorFlow cannot do it), or leave devices at one."
+        )
+    if not several_processes():
+        return
+    address, count, own = (os.environ.get(name, "") for name in (ADDRESSES, PROCESSES, PROCESS))
+    if not (":" in address and count.isdecimal() and own.isdecimal() and int(own) < int(count)):
+        raise InputError(
+            f"{ADDRESSES}={address} {PROCESSES}={count} {PROCESS}={own} does not describe one of several processes. "
+            "Set HOST:PORT of the first process, the number of processes, and the number of this one, from 0; or none."
+        )
+    if devices != "all":
+        raise InputError(f"{PROCESSES} is set, but devices is one: add --params=devices=all, or unset the variable.")
+    if not only_trains or only_missing_outputs:
+        raise InputError(
+            f"{PROCESSES} is set, and several processes can only train: run --pipelines=train_NAME with it, without "
+            "--only-missing-outputs, and everything else without the variable."
         )
 
 

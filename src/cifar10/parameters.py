@@ -31,6 +31,7 @@ class _Shared(BaseModel):
     hub_dataset: str | None
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     split_seed: Annotated[int, Field(ge=0, lt=2**32)]
+    devices: Literal["one", "all"]
     test_time_augmentation: Literal["none", "flip", "flip_and_shift"]
     evaluate_versions: Literal["recipes", "all"]
     leaderboard_figures: str | None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cifar10.errors import BusyError, InputError
-from cifar10.training.checkpoint import Checkpoint, Checkpoints
+from cifar10.training.checkpoint import Checkpoint, Checkpoints, FollowedCheckpoints
 
 IDENTITY = {"architecture": "vgg16", "recipe": {"seed": 0, "learning_rate": 0.1}, "data_version": "abc"}
 
@@ -23,6 +23,14 @@ def after(epochs):
 
 def files(checkpoints):
     return sorted(checkpoints.folder.glob("*/*.npz"))
+
+
+def test_another_process_of_a_training_reads_what_the_first_saves(checkpoints):
+    followed = FollowedCheckpoints(checkpoints.folder)
+    with checkpoints.lock(IDENTITY), followed.lock(IDENTITY):
+        checkpoints.save(IDENTITY, after(1))
+        followed.save(IDENTITY, after(2))
+        assert len(followed.latest(IDENTITY).facts["history"]) == 1
 
 
 def test_latest_checkpoint_is_loaded_as_it_was_saved(checkpoints):

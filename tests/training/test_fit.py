@@ -40,10 +40,10 @@ def statistics(splits, drawn):
 def quick_fit(splits, statistics, recipe, tmp_path_factory):
     """Fit the simple CNN on 300 images for eight epochs, except for what the arguments change."""
 
-    def make(train=splits[0], val=splits[1], checkpoints=None, **changes):
+    def make(train=splits[0], val=splits[1], checkpoints=None, devices="one", **changes):
         options = recipe(**{"epochs": 8, "batch_size": 16, "learning_rate": 0.003, **changes})
         checkpoints = checkpoints or Checkpoints(tmp_path_factory.mktemp("checkpoints"))
-        return fit("simple_cnn", train, val, statistics, CLASS_NAMES, options, checkpoints)
+        return fit("simple_cnn", train, val, statistics, CLASS_NAMES, options, checkpoints, devices=devices)
 
     return make
 
@@ -87,6 +87,13 @@ def test_record_says_how_the_model_was_trained(fitted, statistics):
 
 def test_recorded_fingerprint_is_that_of_the_network_as_it_was_built(fitted, statistics):
     assert fitted[0].record.fingerprint == fingerprint(build("simple_cnn", 10, statistics))
+
+
+def test_all_devices_can_be_one(quick_fit, caplog):
+    caplog.set_level("INFO")
+    trained, _ = quick_fit(epochs=1, devices="all")
+    assert caplog.text.count("devices is all, but there is only one") == 1
+    assert trained.record.devices == 1
 
 
 def test_record_lists_the_layers_of_the_saved_network(fitted):

@@ -60,10 +60,10 @@ def build(name: str, num_classes: int, statistics: Statistics) -> keras.Model:
     return keras.Model(inputs, layers.Dense(num_classes, name="logits")(x), name=name)
 
 
-def train(folder: Path):
+def train(folder: Path, recipe: Recipe = RECIPE, **options):
     """Train it, and return the model and its history."""
     with mock.patch("cifar10.training.fit.build", build):
-        return fit("simple_cnn", TRAIN, VAL, STATISTICS, CLASS_NAMES, RECIPE, Checkpoints(folder))
+        return fit("simple_cnn", TRAIN, VAL, STATISTICS, CLASS_NAMES, recipe, Checkpoints(folder), **options)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_record_is_read(record):
     assert (record.architecture, record.class_names, record.seed) == ("simple_cnn", CLASS_NAMES, 3)
     assert (record.epochs, len(record.history), len(record.layers)) == (2, 2, 9)
     assert record.recipe_hash == RECIPE.hash
-    assert record.training_examples == 48
+    assert (record.training_examples, record.devices) == (48, 1)
     assert record.data_version == STATISTICS.data_version
 
 

@@ -7,6 +7,7 @@ import sys
 
 import keras
 
+from cifar10.compute import parallel
 from cifar10.errors import InputError
 
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})  # CPU flags of bfloat16 arithmetic
@@ -81,7 +82,8 @@ def make_deterministic() -> None:
 def describe(compute_dtype: str) -> str:
     """Return device, backend, compute dtype and compiler in one line for the log."""
     compiler = "XLA" if uses_xla() else "oneDNN" if uses_onednn() else "neither XLA nor oneDNN"
-    return f"{hardware()}; {keras.backend.backend()}, {compute_dtype}, {compiler}"
+    sharing = f", {devices} devices" if (devices := parallel.count()) > 1 else ""
+    return f"{hardware()}; {keras.backend.backend()}, {compute_dtype}, {compiler}{sharing}"
 
 
 def has_gpu() -> bool:
@@ -90,8 +92,8 @@ def has_gpu() -> bool:
 
 
 def hardware() -> str:
-    """Return the names of the GPUs, or the processor and the number of cores that this process may use."""
-    return ", ".join(_gpu_names()) or f"{_processor()}, {cores()} cores"
+    """Return the names of the GPUs in use, or the processor and the number of cores that this process may use."""
+    return ", ".join(_gpu_names()[: parallel.count()]) or f"{_processor()}, {cores()} cores"
 
 
 def _gpus() -> list[str]:

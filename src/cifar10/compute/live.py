@@ -9,6 +9,8 @@ from typing import Any
 
 import keras
 
+from cifar10.compute.parallel import is_first
+
 logger = logging.getLogger(__name__)
 
 LOG_SECONDS = 60.0  # between two lines in the log
@@ -39,7 +41,7 @@ def live(description: str, total: int, done: int = 0) -> Iterator[Show]:
         logging_redirect_tqdm(),  # so that lines of the log appear above the live line
         tqdm(
             desc=description, total=total, initial=done, bar_format=form, leave=False, dynamic_ncols=True,
-            mininterval=SHOW_SECONDS, delay=DELAY_SECONDS,
+            mininterval=SHOW_SECONDS, delay=DELAY_SECONDS, disable=not is_first(),
         ) as bar,
     ):  # fmt: skip
 

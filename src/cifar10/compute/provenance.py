@@ -10,13 +10,14 @@ from typing import Any
 import keras
 
 import cifar10
+from cifar10.compute import parallel
 from cifar10.compute.device import hardware, uses_onednn, uses_xla
 
 PACKAGE = pathlib.Path(cifar10.__file__).parent
 
 
 def provenance() -> dict[str, Any]:
-    """Return `versions`, `sources`, `hardware`, `onednn` and `xla` as in a `Record`."""
+    """Return `versions`, `sources`, `hardware`, `devices`, `onednn` and `xla` as in a `Record`."""
     backend = keras.backend.backend()
     return {
         "versions": {
@@ -27,6 +28,7 @@ def provenance() -> dict[str, Any]:
         },
         "sources": sources(),
         "hardware": hardware(),
+        "devices": parallel.count(),
         "onednn": uses_onednn(),
         "xla": uses_xla(),
     }

@@ -194,6 +194,18 @@ class Checkpoints:
             )
 
 
+class FollowedCheckpoints(Checkpoints):
+    """The same folder for all but the first of several processes that train together: that one locks and saves."""
+
+    @contextmanager
+    def lock(self, identity: dict[str, Any]) -> Iterator[None]:
+        """Do nothing."""
+        yield
+
+    def save(self, identity: dict[str, Any], checkpoint: Checkpoint) -> None:
+        """Do nothing."""
+
+
 def key_of(identity: dict[str, Any]) -> str:
     """Return the name of a training's folder: its identity as the first 16 digits of a SHA-256."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]

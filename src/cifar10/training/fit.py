@@ -3,21 +3,22 @@
 import logging
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import pandas as pd
 
 from cifar10.architectures import build
+from cifar10.compute import parallel
 from cifar10.compute.batches import one_hot
 from cifar10.compute.device import choose_compute_dtype, cores, describe, has_gpu, make_deterministic
 from cifar10.compute.portable import OLDEST_KERAS
-from cifar10.compute.provenance import provenance
+from cifar10.compute.provenance import provenance, sources
 from cifar10.contracts import Epoch, Examples, LayerSummary, Phase, Record, Statistics, TrainedModel, verify
 from cifar10.errors import InputError
 from cifar10.training.accelerate import accelerate, copy_back
 from cifar10.training.augmentation import Augmentation, flip_half, make_mixing
-from cifar10.training.checkpoint import Checkpoint, Checkpoints
+from cifar10.training.checkpoint import Checkpoint, Checkpoints, FollowedCheckpoints
 from cifar10.training.cost import recipe_flops
 from cifar10.training.identity import fingerprint, identify
 from cifar10.training.model import TrainingModel
@@ -41,6 +42,7 @@ def fit(
     recipe: Recipe,
     checkpoints: Checkpoints,
     report: Callable[[Epoch], None] = lambda row: None,
+    devices: Literal["one", "all"] = "one",
 ) -> tuple[TrainedModel, pd.DataFrame]:
     """Fit, and restore the epoch with the best validation accuracy.
 
@@ -57,6 +59,7 @@ def fit(
         checkpoints: of this architecture.
         report: called with each epoch once it is saved, and when a training is resumed, first with those before. What
             it raises ends the training, which can be resumed.
+        devices: `all` shares each batch among all devices, with the same result within rounding.
 
     Returns:
         The trained model, and its history: one row per epoch, with the fields of `Epoch`.
@@ -64,7 +67,7 @@ def fit(
     Raises:
         InputError: the splits are not those of `statistics`, there are fewer examples than the recipe asks for, the
             weights of a backbone are not available, another run trains the same, a checkpoint cannot be resumed here,
-            or the disk is full.
+            the disk is full, or other processes that are to train together with this one train something else.
         RecipeError: the loss is not finite, there is not enough memory, or the network refuses the resolutions.
     """
     verify(statistics.digests, train=train, val=val)
@@ -74,9 +77,13 @@ def fit(
     keras.utils.set_random_seed(recipe.seed)
     network = build(name, len(class_names), statistics, **recipe.builder_options())
     identity = identify(name, recipe, statistics.data_version, class_names, fingerprint(network))
-    with checkpoints.lock(identity):
+    if not parallel.is_first():
+        checkpoints = FollowedCheckpoints(checkpoints.folder)
+    with checkpoints.lock(identity), parallel.on_devices(devices):  # the network itself stays on one
         checkpoint = checkpoints.latest(identity)
         facts = _facts(name, recipe, checkpoint)
+        epochs = len(checkpoint.facts["history"]) if checkpoint else 0
+        parallel.check_same(code=sources(), training=identity, epochs=epochs, compute_dtype=facts["compute_dtype"])
         _announce(network, recipe, len(train), facts["compute_dtype"])
 
         progress = Progress(

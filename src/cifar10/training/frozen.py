@@ -16,6 +16,7 @@ from cifar10.compute.inference import infer
 from cifar10.compute.live import live
 from cifar10.contracts import Examples
 from cifar10.errors import InputError
+from cifar10.keras_settings import several_processes
 from cifar10.training.augmentation import Augmentation
 from cifar10.training.phase import enough_memory
 from cifar10.training.progress import Progress
@@ -61,15 +62,19 @@ def make_cache(
 ) -> Cache | None:
     """Compute what enters the trained layers, for each of `feature_copies` augmented copies of the training images.
 
-    Return None, and log why, if that is no single tensor or does not fit into `cache_gb`; both phases then compute the
-    frozen layers again.
+    Return None, and log why, if that is no single tensor, if it does not fit into `cache_gb`, or if several processes
+    train; both phases then compute the frozen layers again.
 
     Raises:
         InputError: what enters them exceeds the range of float16, or memory or disk are full.
     """
     if not recipe.cache_gb:
         return None
-    name, parts = progress.network.name, split(progress.network, recipe.unfreeze)
+    name = progress.network.name
+    if several_processes():
+        logger.info("%s: cache_gb is not used, because several processes would write the same file", name)
+        return None
+    parts = split(progress.network, recipe.unfreeze)
     if parts is None:
         logger.info("%s: cache_gb is not used, because its trained layers have no single input of their own", name)
         return None

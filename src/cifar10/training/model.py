@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from cifar10.compute.layers import at_resolution
+from cifar10.compute.parallel import share
 from cifar10.training.augmentation import Augmentation, Mixing, reduce_size
 from cifar10.training.options import SIZE
 
@@ -91,7 +92,7 @@ class TrainingModel(keras.Model):
             inputs = self.augmentation(inputs)
         if training and self.mixing:
             inputs = self.mixing(inputs)
-        inputs, network = ops.cast(inputs, "float32"), self.network
+        inputs, network = share(ops.cast(inputs, "float32")), self.network
         if training and self.side != SIZE:
             inputs = reduce_size(inputs, self.side)
             network = next(each for each in self.reduced if each.input_shape[1] == self.side)

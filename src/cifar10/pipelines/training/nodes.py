@@ -1,7 +1,7 @@
 """Train a network, and list its layers."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -20,12 +20,13 @@ def trainer(architecture: str) -> Callable:
         recipe: dict[str, Any],
         class_names: list[str],
         checkpoints: Checkpoints,
+        devices: Literal["one", "all"],
     ) -> tuple[TrainedModel, pd.DataFrame]:
         """Fit, and keep the epoch with the best validation accuracy. Returns the model and one row per epoch."""
         from cifar10.training.fit import fit
 
         parsed = RECIPES[architecture].model_validate(recipe)
-        return fit(architecture, train, val, statistics, class_names, parsed, checkpoints)
+        return fit(architecture, train, val, statistics, class_names, parsed, checkpoints, devices=devices)
 
     return train
 

@@ -20,6 +20,7 @@ def create_pipeline(architecture: str) -> Pipeline:
                     f"params:{architecture}",
                     "params:class_names",
                     f"{architecture}.checkpoint",
+                    "params:devices",
                 ],
                 [model, f"{architecture}.history"],
                 name="train",
