@@ -109,7 +109,9 @@ SPEEDS = pd.DataFrame(
 )  # fmt: skip
 TRIALS = make_trials(make_trial(0), make_trial(1, "pruned", 0.6), make_trial(2, "failed", None), make_trial(3))
 IMAGE, MAP = np.full((32, 32, 3), 99, np.uint8), np.eye(32)
-PROBABILITIES = pd.DataFrame([np.full(10, 0.1)], columns=CIFAR10).assign(image="cat.jpg", label="cat", probability=0.1)
+PROBABILITIES = pd.DataFrame([np.full(10, 0.1)], columns=CIFAR10).assign(
+    image="cat.jpg", label="cat", probability=0.1, unsure=True
+)
 RUNS = pd.DataFrame({"architecture": LONG, "version": "2026-01-01", "accuracy": 0.9, "val_accuracy": 0.9})
 EVERY = {
     "samples": lambda: figures.samples(Examples(np.stack([IMAGE] * 20), np.arange(20) % 10), CIFAR10, columns=3),
@@ -208,7 +210,7 @@ def test_predictions_are_drawn_most_probable_first_and_long_names_shortened():
     assert [label.get_text() for label in bars.get_yticklabels()] == [CLASSES[place] for place in (1, 3, 0, 2, 4)]
     assert [text.get_text() for text in bars.texts] == ["60.0%", "15.0%", "10.0%", "5.0%", "4.0%"]
     assert [axis.get_title(loc="left") for axis in (bars, figure.axes[5])] == [
-        "", "unsure: less certain than for 95% of its validation images",
+        "", "unsure: less certain than for\n95% of its validation images",
     ]  # fmt: skip
     assert first.get_title() == "cat.jpg"
     assert second.get_title().startswith("…")

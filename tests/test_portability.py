@@ -12,7 +12,7 @@ UNIX_ONLY = {
     *("crypt", "curses", "fcntl", "grp", "nis", "ossaudiodev", "posix", "pty", "pwd", "readline", "resource", "spwd"),
     *("syslog", "termios", "tty", "uvloop"),
 }
-NEED_OPTIONAL_PACKAGES = {"cifar10.tracking", "cifar10.pipelines.benchmark.torch_peer"}
+NEED_OPTIONAL_PACKAGES = {"cifar10.farm.work", "cifar10.pipelines.benchmark.torch_peer", "cifar10.tracking"}
 
 # asyncio and shutil choose the modules they need by the platform, which here is Unix, so they are imported before.
 # No other package needs an exception: those that we use try such modules and do without them.

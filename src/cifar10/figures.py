@@ -155,8 +155,7 @@ def overlaid_curves(evaluations: Evaluations) -> Figure:
         for other in curves:
             axis.plot(other, color=GREY, linewidth=0.6, alpha=0.6)
         axis.plot(curve, color=BLUE, linewidth=1.8)
-        best = row.first.record.best_epoch
-        axis.plot(best, curve[best], "o", color=BLUE, markersize=5)
+        axis.plot(curve[curve.index == row.first.record.best_epoch], "o", color=BLUE, markersize=5)
         _title(axis, row.name)
         _whole_numbers(axis)
         axis.yaxis.set_major_formatter(_percent)

@@ -106,6 +106,7 @@ def test_a_machine_without_the_project_is_named(client, make, tmp_path):
 def test_ctrl_c_interrupts_what_runs_and_starts_nothing_else(client, make, monkeypatch, capsys):
     monkeypatch.setattr(work, "POLL_SECONDS", 0.05)
     tasks = make("sleeps", "good")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what runs in the background ignore Ctrl-C
     threading.Thread(target=interrupt_when, args=(tasks[0].log,), daemon=True).start()
     results = cluster._results(client, tasks, cluster.Resource("CORES", 3))
     assert {name: result.outcome for name, result in results.items()} == dict.fromkeys(
