@@ -210,7 +210,7 @@ def test_predictions_are_drawn_most_probable_first_and_long_names_shortened():
     assert [label.get_text() for label in bars.get_yticklabels()] == [CLASSES[place] for place in (1, 3, 0, 2, 4)]
     assert [text.get_text() for text in bars.texts] == ["60.0%", "15.0%", "10.0%", "5.0%", "4.0%"]
     assert [axis.get_title(loc="left") for axis in (bars, figure.axes[5])] == [
-        "", "unsure: less certain than for\n95% of its validation images",
+        "", "unsure: less certain than\nfor 95% of its validation\nimages",
     ]  # fmt: skip
     assert first.get_title() == "cat.jpg"
     assert second.get_title().startswith("…")

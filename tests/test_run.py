@@ -269,7 +269,7 @@ def test_report_needs_nothing_but_itself(data):
     page = latest(data / "08_reporting/report.html").read_text()
     assert not re.findall(r"""(?:src|href)=["'](?!data:(?:image|text/csv)|#)""", page)
     drawings = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
-    assert len(drawings) == 6 + 2 * 2
+    assert len(drawings) == 6 + 2 * 3
     for drawing in drawings:
         svg = base64.b64decode(drawing).decode()
         ElementTree.fromstring(svg)

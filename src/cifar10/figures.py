@@ -338,7 +338,7 @@ def predictions(table: pd.DataFrame, images: Sequence[tuple[np.ndarray, np.ndarr
         values = row[classes].astype(float).nlargest(5)
         _bars(bars, np.arange(len(values)), values, "", percent, colour=[BLUE, *[GREY] * (len(values) - 1)])
         if row.unsure:
-            bars.set_title(textwrap.fill(f"unsure: {describe_unsure()}", 32), fontsize="medium", loc="left")
+            bars.set_title(textwrap.fill(f"unsure: {describe_unsure()}", 25), fontsize="medium", loc="left")
         bars.set_yticks(np.arange(len(values)), values.index)
         bars.set(xlim=(0, 1.6), ylim=(len(values) - 0.5, -0.5))
         for side in ("top", "right", "bottom"):
