@@ -587,6 +587,7 @@ def test_pinned_version_from_the_command_line(data):
         ("predict", "evaluations", "this run does not read that dataset."),
         ("reporting", "simple_cnn.model", "this run does not read that dataset."),
         ("evaluation", "evaluations", "this run saves a version of its own, and uses that."),
+        ("history", "evaluations", "this run lists all versions, whichever is named."),
     ],
 )
 def test_a_version_that_would_not_be_used_is_refused(tmp_path, pipeline, dataset, message):

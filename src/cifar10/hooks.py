@@ -224,6 +224,8 @@ def _check_load_versions(load_versions: dict[str, str], pipeline: Pipeline) -> N
                     f"--pipelines=evaluation,reporting --load-versions={name}:{version}"
                 )
             raise InputError(f"--load-versions={name}: this run does not read that dataset.{advice}")
+        if all(f"all_{name}" in node.inputs for node in pipeline.only_nodes_with_inputs(name).nodes):
+            raise InputError(f"--load-versions={name}: this run lists all versions, whichever is named. Leave it out.")
 
 
 def _check_backbones(recipes: dict[str, Recipe]) -> None:
