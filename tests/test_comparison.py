@@ -15,6 +15,7 @@ from kedro.io import DataCatalog
 
 from cifar10 import cli
 from cifar10.architectures import ARCHITECTURES
+from cifar10.comparison import differing_options
 from cifar10.contracts import Examples, Predictions
 from cifar10.datasets.arrays import ExamplesDataset, PredictionsDataset, PredictionStore
 from cifar10.datasets.files import AllEvaluationsDataset, TextDataset
@@ -279,3 +280,13 @@ def test_models_needs_neither_keras_nor_much_time(root):
     assert result.returncode == 0, result.stderr
     assert set(ARCHITECTURES) <= {line.split()[0] for line in result.stdout.splitlines() if line.strip()}
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 8
+
+
+def test_options_that_differ_are_written_as_params_takes_them():
+    records = {
+        "plain": make_record(recipe={"resolutions": None, "deterministic": False}),
+        "other": make_record(recipe={"resolutions": [16, 32], "deterministic": True}),
+    }
+    texts = differing_options(records)
+    assert set(texts["plain"].split(", ")) == {"resolutions null", "deterministic false"}
+    assert set(texts["other"].split(", ")) == {"resolutions 16 32", "deterministic true"}

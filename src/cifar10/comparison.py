@@ -18,7 +18,7 @@ from cifar10.datasets.model import Models
 from cifar10.errors import InputError, did_you_mean
 from cifar10.figures import FEW
 from cifar10.scoring import compare_pairs
-from cifar10.training.recipe import RECIPES, Recipe
+from cifar10.training.recipe import RECIPES, Recipe, as_text
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -37,7 +37,7 @@ def options(record: Record) -> dict[str, str]:
     }
     values = {name: value for name, value in {**defaults, **record.recipe}.items() if name != "seed"}
     return {
-        **{name: "null" if value is None else str(value) for name, value in values.items()},
+        **{name: as_text(value) for name, value in values.items()},
         "network": record.fingerprint[:8],
         "engine": str(record.engine_version),
         "computed in": record.compute_dtype,

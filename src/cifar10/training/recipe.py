@@ -163,3 +163,10 @@ class MobileNetTransferRecipe(TransferRecipe):
 RECIPES: dict[str, type[Recipe]] = {
     name: TransferRecipe if module == "imagenet" else Recipe for name, module in ARCHITECTURES.items()
 } | {"airbench94": WhiteningRecipe, "mobilenetv2_imagenet": MobileNetTransferRecipe}
+
+
+def as_text(value: Any) -> str:
+    """Return the value of an option as `--params` takes it."""
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,18 +1,10 @@
 """What a recipe sets, and the command that trains it again."""
 
-import json
 import shlex
 from typing import Any
 
 from cifar10.contracts import Record
-from cifar10.training.recipe import RECIPES, Recipe
-
-
-def as_text(value: Any) -> str:
-    """Return the value of an option as `--params` takes it."""
-    if isinstance(value, list):
-        return " ".join(map(str, value))
-    return value if isinstance(value, str) else json.dumps(value)
+from cifar10.training.recipe import RECIPES, Recipe, as_text
 
 
 def chosen_options(record: Record) -> dict[str, str]:
