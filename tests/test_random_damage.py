@@ -73,7 +73,7 @@ def write_batches(folder):
     folder.mkdir()
     for number, name in enumerate(TRAIN_BATCHES + TEST_BATCHES):
         write_batch(folder / name, *raw_images(2, seed=number))
-    with (folder / META).open("wb") as file:
+    with (folder / META[""]).open("wb") as file:
         file.write(b"\x80\x02}q\x00U\x0blabel_namesq\x01]q\x02(" + b"".join(b"U%c%b" % (len(n), n) for n in names()))
         file.write(b"es.")
     return sorted(folder.iterdir())
