@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -24,6 +25,22 @@ def batches_folder(tmp_path):
     for number, name in enumerate(TRAIN_BATCHES + TEST_BATCHES):
         write_batch(folder / name, *raw_images(6 + number, seed=number))
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium (Debian's package), without a window."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install playwright"
+    )
+    chromium = shutil.which("chromium")
+    if not chromium:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    with playwright.sync_playwright() as library:
+        # Chromium's sandbox does not run as root in a container.
+        started = library.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """The report in Chromium (Debian's package, headless): sorting, narrow screens, downloads."""
 
-import shutil
-
 import pytest
 
 from cifar10 import figures
@@ -9,12 +7,7 @@ from cifar10.pipelines.reporting.nodes import labelled
 from tests.helpers import make_evaluation, make_evaluations, make_pair, make_record
 from tests.pipelines.test_reporting import UNRANKED, as_svg, leaderboard, report_page
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-CHROMIUM = shutil.which("chromium")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed: apt-get install chromium"),
-]
+pytestmark = pytest.mark.browser
 MODELS = {"vgg16": 0.9, "batchnorm_cnn": 0.85, "mobilenetv2_imagenet": 0.95}  # test accuracies
 NAMES = "rows => rows.map(row => row.cells[1].textContent)"
 
@@ -34,14 +27,6 @@ def path(tmp_path_factory):
     file = tmp_path_factory.mktemp("page") / "report.html"
     file.write_text(report_page(evaluations, drawn=[*drawn, *[None] * 5]), encoding="utf-8")
     return file
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 def test_the_leaderboard_is_sorted_by_keyboard(browser, path):
@@ -71,16 +56,14 @@ def test_without_javascript_the_table_is_in_the_order_of_ranks(browser, path):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_on_a_narrow_screen_tables_scroll_in_their_box_and_figures_are_enlarged_in_theirs(browser, path, scheme):
+def test_on_a_narrow_screen_tables_scroll_in_their_box_and_figures_fit(browser, path, scheme):
     page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
     page.goto(path.as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.get_by_role("region", name="Leaderboard").evaluate("box => box.scrollWidth > box.clientWidth")
-    figure = page.locator("figure img").first
-    assert figure.evaluate("image => image.clientWidth") <= 390
-    figure.press("Enter")
-    assert figure.evaluate("image => image.clientWidth") > 700
-    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    widths = page.locator("figure img").evaluate_all("images => images.map(image => image.clientWidth)")
+    assert len(widths) >= 2
+    assert set(widths) == {358}  # at which `test_figures.py` holds that they can be read
 
 
 def test_the_tables_can_be_downloaded(browser, path):

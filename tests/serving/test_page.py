@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -17,11 +16,7 @@ from tests.test_confidence import PERCENTAGES
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 expect = playwright.expect
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed: apt-get install chromium"),
-]
+pytestmark = pytest.mark.browser
 UPLOAD_EVENTS = {  # the events that a browser fires for each way of uploading files
     "drop": "new DragEvent('drop', {bubbles: true, cancelable: true, dataTransfer: files})",
     "paste": "new ClipboardEvent('paste', {bubbles: true, cancelable: true, clipboardData: files})",
@@ -93,15 +88,6 @@ def url(tmp_path_factory):
     with server(models) as running:
         running.wait_for(lambda: requests.get(f"{running.url}/health/ready", timeout=5).ok)
         yield running.url
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as library:
-        # Chromium's sandbox does not run as root in a container.
-        chromium = library.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
