@@ -18,35 +18,32 @@ from cifar10.datasets.model import Models
 from cifar10.errors import InputError, did_you_mean
 from cifar10.figures import FEW
 from cifar10.scoring import compare_pairs
-from cifar10.training.recipe import RECIPES, Recipe, as_text
+from cifar10.training.recipe import as_text, with_defaults
 
 Key = TypeVar("Key", bound=Hashable)
 
 MOST = len(FEW)  # models: as many as there are colours that can be told apart
 SAME_DATA = "(with the same --env and data_root)"
 SPLITS = {"val": "validation", "test": "test"}  # as they are called
-BESIDES = ("network", "engine", "computed in")  # what `options` has that is no option of the recipe
 
 
-def options(record: Record) -> dict[str, str]:
-    """Return the recipe as text, with what else tells rows apart; an option that it lacks is at its default."""
-    defaults = {
-        name: field.default
-        for name, field in RECIPES.get(record.architecture, Recipe).model_fields.items()
-        if not field.is_required()
-    }
-    values = {name: value for name, value in {**defaults, **record.recipe}.items() if name != "seed"}
-    return {
-        **{name: as_text(value) for name, value in values.items()},
-        "network": record.fingerprint[:8],
-        "engine": str(record.engine_version),
-        "computed in": record.compute_dtype,
-    }
+def _options(record: Record) -> dict[str, str]:
+    """Return the recipe as text, without the seed; an option that it lacks is at its default."""
+    options = with_defaults(record.architecture, record.recipe)
+    return {name: as_text(value) for name, value in options.items() if name != "seed"}
 
 
 def differing_options(records: Mapping[Key, Record]) -> dict[Key, str]:
     """Return for each of these trainings of one architecture the options in which they differ, as text."""
-    values = {key: options(record) for key, record in records.items()}
+    values = {
+        key: {
+            **_options(record),
+            "network": record.fingerprint[:8],
+            "engine": str(record.engine_version),
+            "computed in": record.compute_dtype,
+        }
+        for key, record in records.items()
+    }
     differing = _differing(list(values.values()))
     return {
         key: ", ".join(f"{name} {each[name]}" for name in differing if name in each) for key, each in values.items()
@@ -321,9 +318,8 @@ def _differences(records: list[Record]) -> dict[str, dict[str, list[str]]]:
 
 def _facts(record: Record) -> dict[str, dict[str, str]]:
     """Return what is known of a training, apart from its result, as text."""
-    recipe = {name: value for name, value in options(record).items() if name not in BESIDES}
     return {
-        "recipe": {**recipe, "seed": str(record.seed)},
+        "recipe": {**_options(record), "seed": str(record.seed)},
         "network": {
             "architecture": record.architecture,
             "fingerprint": record.fingerprint,

@@ -1,12 +1,12 @@
 """CIFAR-10-C: the test images under 19 corruptions of five severities (Hendrycks and Dietterich 2019, 1903.12261)."""
 
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
-from kedro.io import AbstractDataset
 
 from cifar10.contracts import Examples
+from cifar10.datasets.raw import RawDataset
 from cifar10.errors import InputError, readable
 
 # The mean error is over the first; the others were made for the choice of hyperparameters.
@@ -55,11 +55,11 @@ class CIFAR10C(NamedTuple):
         return np.split(self.images[corruption], SEVERITIES)[severity - 1]
 
 
-class CIFAR10CDataset(AbstractDataset):
+class CIFAR10CDataset(RawDataset):
     """The folder of `.npy` files that the archive of CIFAR-10-C has: one per corruption, and `labels.npy`."""
 
     def __init__(self, *, filepath: str, metadata: dict | None = None) -> None:
-        self.folder = Path(filepath)
+        self.path = Path(filepath)
         self.metadata = metadata
 
     def load(self) -> CIFAR10C | None:
@@ -68,22 +68,18 @@ class CIFAR10CDataset(AbstractDataset):
         Raises:
             InputError: `labels.npy` is missing, or a file is damaged or of another shape or type.
         """
-        if not self.folder.is_dir():
+        if not self.path.is_dir():
             return None
-        paths = {name: self.folder / f"{name}.npy" for name in (*COMMON, *EXTRA)}
-        labels = _map(self.folder / "labels.npy")
+        paths = {name: self.path / f"{name}.npy" for name in (*COMMON, *EXTRA)}
+        labels = _map(self.path / "labels.npy")
         images = {name: _map(path, len(labels)) for name, path in paths.items() if path.is_file()}
-        return CIFAR10C(self.folder, labels, images)
-
-    def save(self, data: Any) -> NoReturn:
-        """Refuse to write: raw data is read-only."""
-        raise InputError(f"{self.folder} is raw data and cannot be overwritten. Let the node write to another dataset.")
+        return CIFAR10C(self.path, labels, images)
 
     def _exists(self) -> bool:
         return True  # robustness does without
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self.folder)}
+        return {"filepath": str(self.path)}
 
 
 def _map(path: Path, images: int | None = None) -> np.ndarray:

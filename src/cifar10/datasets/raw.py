@@ -19,7 +19,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -90,7 +90,17 @@ class RawImages(NamedTuple):
     class_names: RawClassNames | None = None
 
 
-class BatchesDataset(AbstractDataset):
+class RawDataset(AbstractDataset):
+    """Raw data in a file or folder `path`, which nothing overwrites."""
+
+    path: Path
+
+    def save(self, data: Any) -> NoReturn:
+        """Refuse to write: raw data is read-only."""
+        raise InputError(f"{self.path} is raw data and cannot be overwritten. Let the node write to another dataset.")
+
+
+class BatchesDataset(RawDataset):
     """The batches of the Python or the binary version, or the Parquet files of the Hugging Face Hub.
 
     They are read from the folder of the batches; else from the archive beside it; else from another folder or archive,
@@ -116,7 +126,7 @@ class BatchesDataset(AbstractDataset):
         mirror: dict[str, Any] | None = None,
         metadata: dict | None = None,
     ) -> None:
-        self.folder = Path(filepath)
+        self.path = self.folder = Path(filepath)
         self.archive = self.folder.with_name(archive)
         self.url, self.md5 = url, md5
         self.mirror = mirror
@@ -141,10 +151,6 @@ class BatchesDataset(AbstractDataset):
             [files[f"{name}{suffix}"] for name in TEST_BATCHES],
             files.get(META[suffix]),
         )
-
-    def save(self, data: Any) -> None:
-        """Refuse to write: raw data is read-only."""
-        raise InputError(f"{self.folder} is raw data and cannot be overwritten. Let the node write to another dataset.")
 
     def _exists(self) -> bool:
         return True  # missing files are downloaded
@@ -431,7 +437,7 @@ def _suffix(names: Collection[str]) -> str | None:
     return None
 
 
-class PixelCSVDataset(AbstractDataset):
+class PixelCSVDataset(RawDataset):
     """One of the two Kaggle CSV files: one column per pixel, and a column `label`.
 
     Columns named NAME + number are read in the order of their numbers; others, in that of the file.
@@ -468,10 +474,6 @@ class PixelCSVDataset(AbstractDataset):
         except (ValueError, OverflowError, pd.errors.ParserWarning) as error:  # parser errors are ValueErrors
             problem = self._bad_cell(row) or f"{self.path}, after row {row}: {' '.join(str(error).split())}."
             raise InputError(f"{problem} Replace the file.") from error
-
-    def save(self, data: Any) -> None:
-        """Refuse to write: raw data is read-only."""
-        raise InputError(f"{self.path} is raw data and cannot be overwritten. Let the node write to another dataset.")
 
     def _exists(self) -> bool:
         return self.path.is_file()

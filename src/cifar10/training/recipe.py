@@ -165,6 +165,15 @@ RECIPES: dict[str, type[Recipe]] = {
 } | {"airbench94": WhiteningRecipe, "mobilenetv2_imagenet": MobileNetTransferRecipe}
 
 
+def with_defaults(architecture: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return recorded options of a recipe, and those that did not exist then, at their defaults.
+
+    A model may be of an architecture that does not exist any more.
+    """
+    fields = RECIPES.get(architecture, Recipe).model_fields
+    return {**{name: field.default for name, field in fields.items() if not field.is_required()}, **options}
+
+
 def as_text(value: Any) -> str:
     """Return the value of an option as `--params` takes it."""
     if isinstance(value, list):

@@ -4,7 +4,7 @@ import shlex
 from typing import Any
 
 from cifar10.contracts import Record
-from cifar10.training.recipe import RECIPES, Recipe, as_text
+from cifar10.training.recipe import RECIPES, Recipe, as_text, with_defaults
 
 
 def chosen_options(record: Record) -> dict[str, str]:
@@ -34,9 +34,7 @@ def training_command(record: Record, configured: dict[str, Any], env: str | None
     if name not in RECIPES:
         return ""
     current = RECIPES[name].model_validate(configured).model_dump()
-    fields = RECIPES[name].model_fields
-    defaults = {option: field.default for option, field in fields.items() if not field.is_required()}
-    recorded = {**defaults, **record.recipe}
+    recorded = with_defaults(name, record.recipe)
     if "weights" in recorded:
         recorded["weights"] = recorded["weights"].partition(" (")[0]  # without the hash of the file
     changes = [
