@@ -97,19 +97,22 @@ def _after(cause):
         (TimeoutError("timed out"), "timed out"),
     ],
 )
-def test_server_that_goes_away_is_one_warning(client, tmp_path, caplog, cause, why):
+@pytest.mark.parametrize("returns", [False, True])
+def test_server_that_goes_away_is_one_warning(client, tmp_path, caplog, cause, why, returns):
     tracker = Tracker(tmp_path, name="a run", env="demo")
     checkpoints = LoggedCheckpoints(tmp_path, tracker)
     identity = identity_of(make())
     with checkpoints.lock(identity):
         checkpoints.latest(identity)
         client.log_batch.side_effect = _after(cause)
+        client.set_terminated.side_effect = None if returns else _after(cause)
         for epochs in (1, 2, 3):
             history = [epoch(number + 1) for number in range(epochs)]
             checkpoints.save(identity, Checkpoint([], None, {"history": history}))
     tracker.close("FINISHED")
     [warning] = [each.message for each in caplog.records if each.levelno >= logging.WARNING]
     assert warning.endswith(f"failed ({why}): nothing more of this run is logged there")
+    client.set_terminated.assert_called_once_with(client.create_run().info.run_id, "FAILED")  # not left running
     assert [path.stem for path in sorted(tmp_path.glob("*/*.npz"))] == ["epoch_00002", "epoch_00003"]
 
 

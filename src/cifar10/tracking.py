@@ -198,9 +198,12 @@ class Tracker:
             logger.warning("MLflow at %s failed (%s): nothing more of this run is logged there", self.uri, _why(error))
 
     def close(self, status: str) -> None:
-        """End the runs that are unfinished, and wait until everything is logged."""
+        """End the runs that are unfinished, and wait until everything is logged; after a failure they have failed."""
         self.later(self._end, status)
         self.thread.shutdown()
+        if self.lost:
+            with suppress(Exception):  # the server may be there again
+                self._end("FAILED")
 
     def how_to_see(self) -> list[str]:
         """Return the page of the runs, and of a local store the command that serves it, last."""
