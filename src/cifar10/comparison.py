@@ -13,10 +13,10 @@ from kedro.io import DataCatalog
 
 from cifar10 import metrics
 from cifar10.architectures import ARCHITECTURES
-from cifar10.contracts import Evaluation, Evaluations, Pair, Predictions, Record, TrainedModel
+from cifar10.colours import FEW
+from cifar10.contracts import Costs, Evaluation, Evaluations, Pair, Predictions, Record, TrainedModel
 from cifar10.datasets.model import Models
 from cifar10.errors import InputError, did_you_mean
-from cifar10.figures import FEW
 from cifar10.scoring import compare_pairs
 from cifar10.training.recipe import as_text, with_defaults
 
@@ -84,12 +84,14 @@ class Side(NamedTuple):
         model: with its record; its network is not loaded.
         val: accuracy on the val split; None if the model was trained on it.
         test: accuracy on the test split; None if it has not been evaluated.
+        costs: of its latest evaluation; None if there is none.
     """
 
     letter: str
     model: TrainedModel
     val: Accuracy | None
     test: Accuracy | None
+    costs: Costs | None
 
     @property
     def record(self) -> Record:
@@ -197,7 +199,7 @@ def compare_versions(catalog: DataCatalog, names: list[str]) -> Comparison:
     found = {letter: store.find(model) for letter, model in zip(letters, chosen, strict=True)}
     known = {letter: predictions for letter, predictions in found.items() if predictions is not None}
     complete = bool(truth.labels) and len(known) == len(chosen)
-    evaluated = {} if complete else latest_evaluations(catalog.load("all_evaluations"))
+    evaluated = latest_evaluations(catalog.load("all_evaluations"))
     sides = [
         _side(letter, model, evaluated.get((model.record.architecture, model.version)), known.get(letter), truth)
         for letter, model in zip(letters, chosen, strict=True)
@@ -214,7 +216,7 @@ def compare_versions(catalog: DataCatalog, names: list[str]) -> Comparison:
             _disagreement(sides[0], side, known, split, truth.labels[split]) for side in sides[1:] if complete
         ],
         truth=truth,
-        notes=[*_caveats(sides), *_missing(sides, known, truth)],
+        notes=[*_caveats(sides), *_remarks(sides, known, truth)],
     )
 
 
@@ -290,15 +292,18 @@ def _side(
 ) -> Side:
     """Return one side, with accuracies from its predictions; without them, those of its record and evaluation."""
     record = model.record
+    if evaluation and evaluation.record != record:
+        evaluation = None
+    costs = evaluation and evaluation.costs
     if predictions and truth.labels:
         val, test = (_accuracy(truth.labels[split], getattr(predictions, split)) for split in ("val", "test"))
-        return Side(letter, model, None if record.trained_on_val else val, test)
+        return Side(letter, model, None if record.trained_on_val else val, test, costs)
     recorded = None if record.val_accuracy is None else Accuracy(record.val_accuracy, None)
-    if not evaluation or evaluation.record != record:
-        return Side(letter, model, recorded, None)
+    if not evaluation:
+        return Side(letter, model, recorded, None, costs)
     scores = evaluation.metrics
     interval = metrics.Interval(scores.accuracy_low, scores.accuracy_high)
-    return Side(letter, model, recorded, Accuracy(scores.accuracy, interval))
+    return Side(letter, model, recorded, Accuracy(scores.accuracy, interval), costs)
 
 
 def _accuracy(labels: np.ndarray, probabilities: np.ndarray) -> Accuracy:
@@ -391,9 +396,14 @@ def _caveats(sides: list[Side]) -> list[str]:
     ]
 
 
-def _missing(sides: list[Side], known: Mapping[str, Predictions], truth: Truth) -> list[str]:
-    """Say what could not be compared, and what to run."""
+def _remarks(sides: list[Side], known: Mapping[str, Predictions], truth: Truth) -> list[str]:
+    """Say how costs were measured, what could not be compared, and what to run."""
     notes = []
+    if machines := dict.fromkeys(side.costs.measured_on for side in sides if side.costs):
+        notes.append(
+            f"Latency: the median of repeated predictions of one image with Keras, on {'; '.join(machines)}. It also "
+            "depends on what else the machine did during the evaluation."
+        )
     if trained := [side.letter for side in sides if side.record.trained_on_val]:
         notes.append(
             f"Trained on the validation images, too: {', '.join(trained)}. Only the test images can compare it."

@@ -13,13 +13,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from cifar10.colours import BLUE, FEW, GREEN, GREY, ORANGE, PINK
 from cifar10.confidence import describe_unsure, percent
 from cifar10.contracts import Bin, Epoch, Evaluation, Evaluations, Examples, Row, TrainedModel, Trial, Trials
 from cifar10.metrics import pareto_front, wilson_interval
 
-# From the palette of Okabe and Ito (2008), which is safe for all kinds of colour vision.
-BLUE, ORANGE, GREEN, PINK, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#999999"
-FEW = (BLUE, ORANGE, GREEN, PINK, SKY)  # for the best models; more colours could not be distinguished
 WIDTH = 5.5  # inches, of every figure: text of 10 points, matplotlib's default, has 9 px on a phone, 358 px wide
 MAX_NAME_LENGTH = 18  # letters of a name in a line above an image or a panel
 MIN_BIN = 10  # images: the 95% interval of fewer spans more than half of a reliability diagram
@@ -72,7 +70,7 @@ def confusion_matrix(row: Row) -> Figure:
     class_names, counts = list(scores.classes), np.array(scores.confusion)
     figure = _figure(5, f"{row.title}: test accuracy {scores.accuracy:.2%}")
     axis = figure.subplots()
-    _cells(axis, counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), counts, class_names, class_names, "{}")
+    _cells(axis, counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), counts, class_names, class_names, str)
     axis.set(xlabel="predicted", ylabel="true")
     return figure
 
@@ -228,7 +226,7 @@ def per_class(evaluations: Evaluations) -> Figure:
     lowest = min(values.min(), 0.5)
     figure = _figure(1.5 + 0.25 * len(rows), f"F1 score per class, test images, % (tint: from {lowest:.0%} to 100%)")
     tints = (values - lowest) / max(1 - lowest, 1e-9)
-    _cells(figure.subplots(), tints, 100 * values, [row.name for row in rows], classes, "{:.0f}")
+    _cells(figure.subplots(), tints, 100 * values, [row.name for row in rows], classes, "{:.0f}".format)
     return figure
 
 
@@ -250,7 +248,7 @@ def pairwise(evaluations: Evaluations) -> Figure:
     places = range(1, len(names) + 1)
     rows = [f"{name}  {place}" for name, place in zip(names, places, strict=True)]
     axis = figure.subplots()
-    _cells(axis, differences * significant / reach, shown, rows, list(map(str, places)), "{:+.1f}")
+    _cells(axis, differences * significant / reach, shown, rows, list(map(str, places)), _points)
     return figure
 
 
@@ -514,7 +512,12 @@ def _bars(
 
 
 def _cells(
-    axis: Any, shares: np.ndarray, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], form: str
+    axis: Any,
+    shares: np.ndarray,
+    values: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    form: Callable[[Any], str],
 ) -> None:
     """Draw a table: cells with a tint by their share, blue for 0 to 1, orange for -1 to 0, and their values.
 
@@ -524,8 +527,8 @@ def _cells(
     colours = np.where(shares[..., None] < 0, to_rgb(ORANGE), to_rgb(BLUE))
     axis.imshow(np.dstack([colours, TINT * abs(shares)]), aspect="auto")
     room = 64 - max(map(len, rows))  # letters in a line of the table
-    texts = {place: form.format(value) for place, value in np.ndenumerate(values) if not np.isnan(value)}
-    if len(columns) * max(map(len, texts.values()), default=0) <= room:
+    texts = {place: form(value) for place, value in np.ndenumerate(values) if not np.isnan(value)}
+    if len(columns) * (max(map(len, texts.values()), default=0) + 0.5) <= room:
         for (row, column), text in texts.items():
             colour = "black" if values[row, column] else GREY
             axis.text(column, row, text, ha="center", va="center", color=colour)
@@ -570,6 +573,11 @@ def _title(axis: Any, *lines: str) -> None:
     """Write lines above a panel, and break long names at a `_` or `-`."""
     parts = (part for line in lines for part in re.findall(rf".{{1,{MAX_NAME_LENGTH}}}(?:(?<=[_-])|$)|.+", line))
     axis.set_title("\n".join(parts), fontsize="medium")
+
+
+def _points(value: float) -> str:
+    """Write a difference with its sign, in four letters."""
+    return f"{value:+.1f}" if abs(value) < 9.95 else f"{value:+.0f}"
 
 
 def _percent(value: float, _: float) -> str:

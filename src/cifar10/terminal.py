@@ -14,8 +14,8 @@ from rich.text import Text
 from cifar10.architectures.descriptions import describe
 from cifar10.architectures.facts import FACTS
 from cifar10.comparison import SPLITS, Accuracy, Comparison, Disagreement, Side, verdicts
-from cifar10.contracts import Epoch
-from cifar10.pipelines.reporting.formatting import duration, percent
+from cifar10.contracts import Costs, Epoch
+from cifar10.pipelines.reporting.formatting import duration, latency, percent
 
 WIDTH = 100  # characters of a line in a file
 COLOURS = ("dodger_blue1", "dark_orange3", "green3", "orchid", "dark_cyan")  # of the models, as in the figures
@@ -48,8 +48,7 @@ def print_architectures(to: Console, table: pd.DataFrame) -> None:
         )
     to.print(shown)
     to.print()
-    for text, mark in sources.items():
-        _hanging(to, mark, text)
+    _hanging(to, {mark: text for text, mark in sources.items()})
     to.print(
         "\nMFLOP: of one image, in convolutions and dense layers. Trained: the number of versions; the accuracies are "
         "those of the one with the best validation accuracy. Expected: test accuracy on CIFAR-10, by the recipe of "
@@ -94,7 +93,7 @@ def print_versions(to: Console, name: str, runs: pd.DataFrame) -> None:
 
 def print_comparison(to: Console, comparison: Comparison) -> None:
     """Print models side by side: results, tests, differences, curves, classes and images."""
-    shown = _table("", "model", "seed", "validation", "test", "epoch", "time", "parameters", left=2)
+    shown = _table("", "model", "seed", "validation", "test", "epoch", "time", "latency, ms", left=2)
     for side in comparison.sides:
         record = side.record
         shown.add_row(
@@ -105,7 +104,7 @@ def print_comparison(to: Console, comparison: Comparison) -> None:
             _accuracy(side.test),
             f"{record.best_epoch} of {record.epochs}",
             duration(record.training_seconds),
-            f"{record.parameters:,}",
+            _latency(side.costs),
         )
     to.print(shown)
     to.print()
@@ -192,6 +191,11 @@ def _accuracy(accuracy: Accuracy | None) -> str:
     return percent(accuracy.value) + (f"\n{100 * low_high.low:.1f} to {100 * low_high.high:.1f}" if low_high else "")
 
 
+def _latency(costs: Costs | None) -> str:
+    median, _, percentiles = (latency(costs) if costs else "-").partition(" (")
+    return median + (f"\n{percentiles[:-1]}" if percentiles else "")
+
+
 def _letter(letter: str) -> Text:
     return Text(letter, f"bold {COLOURS[ord(letter) - ord('A')]}")
 
@@ -201,10 +205,11 @@ def _heading(to: Console, text: str) -> None:
     to.print(Text(text, "bold"))
 
 
-def _hanging(to: Console, mark: str, text: str) -> None:
-    """Print a paragraph beside its mark."""
+def _hanging(to: Console, paragraphs: dict[str, str]) -> None:
+    """Print paragraphs beside their marks."""
     grid = Table.grid(padding=(0, 1))
-    grid.add_row(Text(mark, "bold"), text)
+    for mark, text in paragraphs.items():
+        grid.add_row(Text(mark, "bold"), text)
     to.print(Padding(grid, (0, 0, 0, 1)))
 
 

@@ -104,7 +104,7 @@ def test_a_model_trained_on_all_images_is_listed_without_a_rank():
     evaluations = make_evaluations(make_evaluation("vgg16"), everything)
     board = leaderboard(evaluations)
     assert list(board["rank"].isna()) == [False, True]
-    assert summarise(evaluations).startswith("vgg16 is the only ranked model: test accuracy 90.00%")
+    assert summarise(evaluations).startswith("vgg16 is the only ranked model, and has a test accuracy of 90.00%")
     figures.comparison(board)
     figures.calibration(evaluations)
     text = report(evaluations)
@@ -140,7 +140,7 @@ def test_summary_says_how_certain_the_difference_is(swapped, difference, order):
         assert list(leaderboard(evaluations).ties_with_first) == [False, not significant]
         return summarise(evaluations)
 
-    assert "test accuracy 92.88% (95% CI 88.0 to 92.0)" in summary(True)
+    assert "a test accuracy of 92.88% (95% CI 88.0 to 92.0)" in summary(True)
     once = " With one seed each, this compares trainings, not architectures."
     assert summary(False).endswith(f"not significantly different from that of simple_cnn.{once}")
     low, high = 100 * difference - 1, 100 * difference + 1
@@ -348,7 +348,7 @@ def test_what_was_not_run_is_named():
     assert "Not run" not in markdown(everything) + report(everything)
 
 
-def test_a_remark_is_beside_every_figure():
+def test_every_figure_points_to_the_remarks():
     remarked = make_evaluation("vgg16").model_copy(update={"remark": "Its weights were rounded."})
     evaluations = make_evaluations(remarked, make_evaluation("vgg19"), pairs=[make_pair("vgg16", "vgg19")])
     assert list(leaderboard(evaluations).remark) == ["Its weights were rounded.", ""]
@@ -359,7 +359,8 @@ def test_a_remark_is_beside_every_figure():
     footnote = "† vgg16: Its weights were rounded."
     assert footnote in page
     assert "| `vgg16`† |" in page
-    assert text.count(footnote) == 2  # at the top, and below the one figure
+    assert text.count(footnote) == 1
+    assert "See the remarks on vgg16†." in text  # below the figure
     assert "vgg16† has the best validation accuracy" in text
     plain = re.sub(r"Confusion matrix of vgg16|† vgg16: |vgg16:", "", page + text).replace("`vgg16`†", "vgg16†")
     assert not re.search(r"(?<![\w-])vgg16(?![\w†-])", plain)

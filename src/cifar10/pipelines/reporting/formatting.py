@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from cifar10 import figures
+from cifar10 import colours
+from cifar10.contracts import Costs
 from cifar10.metrics import MIN_SEEDS
 
 if TYPE_CHECKING:
@@ -14,12 +15,12 @@ if TYPE_CHECKING:
 
 COLOURS = {  # of the figures -> their names in the page, which has others for dark mode
     "#000000": "ink",
-    figures.BLUE: "blue",
-    figures.ORANGE: "orange",
-    figures.GREEN: "green",
-    figures.PINK: "pink",
-    figures.SKY: "sky",
-    figures.GREY: "grey",
+    colours.BLUE: "blue",
+    colours.ORANGE: "orange",
+    colours.GREEN: "green",
+    colours.PINK: "pink",
+    colours.SKY: "sky",
+    colours.GREY: "grey",
     "#b0b0b0": "grey",  # the grid, by matplotlib
 }
 STYLE = """<style>
@@ -48,10 +49,10 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def latency(line: dict[str, Any]) -> str:
-    """Return the latency of a line of the leaderboard in ms, with the percentiles where they are known."""
-    low, high = line["latency_low_ms"], line["latency_high_ms"]
-    return f"{line['latency_ms']:.1f}" + ("" if pd.isna(low) else f" ({low:.1f} to {high:.1f})")
+def latency(costs: Costs) -> str:
+    """Return the latency in ms, with the percentiles where they are known."""
+    low, high = costs.latency_low_ms, costs.latency_high_ms
+    return f"{costs.latency_ms:.1f}" + ("" if low is None else f" ({low:.1f} to {high:.1f})")
 
 
 def spread(line: dict[str, Any]) -> str:

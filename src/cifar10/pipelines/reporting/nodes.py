@@ -214,7 +214,7 @@ def _table(leaderboard: pd.DataFrame, evaluations: Evaluations) -> str:
                 **cells,
                 "log loss": f"{line['loss']:.3f}",
                 "parameters": f"{line['parameters']:,}",
-                "latency, ms": formatting.latency(line),
+                "latency, ms": formatting.latency(row.first.costs),
                 "seeds": line["seed_numbers"].replace(" ", ", "),
                 "epoch kept": f"{line['best_epoch']} of {line['epochs']}",
                 "minutes": f"{line['training_seconds'] / 60:,.1f}",
@@ -369,6 +369,7 @@ def write_report(
         advice=advice.advise(evaluations),
         not_run=advice.not_run(evaluations),
         remarks=advice.remarks(evaluations),
+        remarked=[row.marked_name for row in evaluations.rows if row.first.remark],
         marked={row.name: row.marked_name for row in evaluations.rows},
         with_mistakes="mistakes" in kinds,
         models=models,
@@ -412,12 +413,12 @@ def summarise(evaluations: Evaluations) -> str:
         return "No model can be ranked, because all of them were trained on the validation images, too."
     first, scores = ranked[0], ranked[0].first.metrics
     test = (
-        f"{'test accuracy' if len(first.seeds) == 1 else f'with seed {first.first.record.seed} a test accuracy of'} "
+        f"{'' if len(first.seeds) == 1 else f'with seed {first.first.record.seed} '}a test accuracy of "
         f"{formatting.percent(scores.accuracy)} (95% CI {100 * scores.accuracy_low:.1f} to "
         f"{100 * scores.accuracy_high:.1f})"
     )
     if len(ranked) == 1:
-        return f"{first.marked_name} is the only ranked model: {test}."
+        return f"{first.marked_name} is the only ranked model, and has {test}."
     tied = [row.marked_name for row in ranked[1:] if row.val_accuracy == first.val_accuracy]
     over = "" if len(first.seeds) == 1 else f", mean over {len(first.seeds)} seeds"
     best = (
