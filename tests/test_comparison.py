@@ -259,17 +259,23 @@ def test_published_models_are_compared_as_in_the_tables(tmp_path, whole_command)
     assert f"p = {pairs.p_value:.2g})" in text
     assert "given by their place in the split alone" in text
     assert "data:image/png" not in page
-    row = pd.read_csv(PROJECT / "docs/leaderboard.csv").set_index("name").loc["vgg16"]
+    board = pd.read_csv(PROJECT / "docs/leaderboard.csv").set_index("name")
+    for name in PUBLISHED:
+        assert f"<td>{board.latency_ms[name]:.1f}</td>" in page
+    assert (
+        f"Latency: the median of repeated predictions of one image with Keras, on {board.measured_on.iloc[0]}." in text
+    )
+    row = board.loc["vgg16"]
     line = rf"^vgg16 .* 1 +{row.mean_val_accuracy:.2%} +{row.accuracy:.2%} "
     assert re.search(line, whole_command("models", *options).output, re.MULTILINE)
 
 
-def test_models_needs_neither_keras_nor_much_time(root):
+def test_models_needs_neither_keras_nor_the_pipelines_nor_much_time(root):
     """Less than 4 s on a machine that does nothing else."""
     program = (
         "import sys; from kedro.framework.cli.cli import main; sys.argv[0] = 'kedro'\n"
         "try: main()\n"
-        "finally: assert not {'keras', 'tensorflow'} & sys.modules.keys()"
+        "finally: assert not {'keras', 'tensorflow', 'cifar10.pipeline_registry'} & sys.modules.keys()"
     )
     arguments = ["models", "--env=demo", f"--params=data_root={root}"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -238,8 +238,10 @@ def prune(
 def _catalog(env: str | None, conf_source: str | None, params: dict[str, Any]) -> DataCatalog:
     """Return the catalog that `kedro run` would use with the same options."""
     run_options.check_environment(env, _conf(conf_source))
-    session = KedroSession.create(_project(), env=env, runtime_params=params, conf_source=conf_source)
-    return session.load_context().catalog  # type: ignore[return-value]
+    context = KedroSession.create(_project(), env=env, runtime_params=params, conf_source=conf_source).load_context()
+    # Kedro would import all pipelines, to check the parameters once more; the project's hook has done that.
+    context._pipelines_to_validate = []
+    return context.catalog  # type: ignore[return-value]
 
 
 def _prune(data_root: Path, keep: int, yes: bool) -> None:

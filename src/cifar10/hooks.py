@@ -40,9 +40,10 @@ class ProjectHooks:
         """
         _configure_logging(context.project_path / "conf/logging.yml")
         loader = context.config_loader
-        parameters.check(loader["parameters"])
+        given = loader["parameters"]  # read and merged anew by each access
+        parameters.check(given)
         for name in ROOTS:
-            if name in loader["parameters"] and name not in loader.runtime_params:
+            if name in given and name not in loader.runtime_params:
                 raise InputError(
                     f"{name} is set in conf/*/parameters*.yml, where nothing reads it. Set it in globals.yml of the "
                     f"environment, or for one run with --params={name}=FOLDER"

@@ -5,20 +5,18 @@ import warnings
 from kedro.pipeline import Pipeline
 
 from cifar10.architectures import ARCHITECTURES
-from cifar10.pipelines import (
-    benchmark,
-    evaluation,
-    export,
-    history,
-    ingestion,
-    predict,
-    preprocessing,
-    publish,
-    reporting,
-    robustness,
-    training,
-    tuning,
-)
+from cifar10.pipelines.benchmark import pipeline as benchmark
+from cifar10.pipelines.evaluation import pipeline as evaluation
+from cifar10.pipelines.export import pipeline as export
+from cifar10.pipelines.history import pipeline as history
+from cifar10.pipelines.ingestion import pipeline as ingestion
+from cifar10.pipelines.predict import pipeline as predict
+from cifar10.pipelines.preprocessing import pipeline as preprocessing
+from cifar10.pipelines.publish import pipeline as publish
+from cifar10.pipelines.reporting import pipeline as reporting
+from cifar10.pipelines.robustness import pipeline as robustness
+from cifar10.pipelines.training import pipeline as training
+from cifar10.pipelines.tuning import pipeline as tuning
 
 LAPTOP_RUN = ("simple_cnn", "deep_cnn")  # what `kedro run` trains and compares, within an hour on two cores with AVX2
 
