@@ -294,7 +294,7 @@ def _side(
     record = model.record
     if evaluation and evaluation.record != record:
         evaluation = None
-    costs = evaluation and evaluation.costs
+    costs = evaluation.costs if evaluation else None
     if predictions and truth.labels:
         val, test = (_accuracy(truth.labels[split], getattr(predictions, split)) for split in ("val", "test"))
         return Side(letter, model, None if record.trained_on_val else val, test, costs)
