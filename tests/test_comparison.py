@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog
 
-from cifar10 import cli
+from cifar10 import cli, terminal
 from cifar10.architectures import ARCHITECTURES
 from cifar10.comparison import differing_options
 from cifar10.contracts import Examples, Predictions
@@ -155,6 +155,14 @@ def test_lines_fit_into_a_file_of_100_characters(root, command):
     for text in (output, command(root, "models").output, command(root, "models", "simple_cnn").output):
         assert all(len(line) <= 100 for line in text.splitlines() if "/" not in line)
     assert "densenet121_imagenet " in command(root, "models").output  # not broken
+
+
+def test_architectures_fit_into_a_terminal_of_80_characters(root, command, monkeypatch):
+    monkeypatch.setattr(terminal, "WIDTH", 80)
+    output = command(root, "models").output
+    assert "MFLOP" not in output.splitlines()[0]
+    table = [line.split()[0] for line in output.splitlines()[2 : 2 + len(ARCHITECTURES)]]
+    assert table == [*ARCHITECTURES]  # none takes two lines
 
 
 def test_the_newest_is_meant_and_predictions_that_are_missing_say_what_to_run(root, command):

@@ -18,6 +18,7 @@ from cifar10.contracts import Costs, Epoch
 from cifar10.pipelines.reporting.formatting import duration, latency, percent
 
 WIDTH = 100  # characters of a line in a file
+WHOLE = 96  # characters of a line about an architecture; where there are fewer, two columns are left out
 COLOURS = ("dodger_blue1", "dark_orange3", "green3", "orchid", "dark_cyan")  # of the models, as in the figures
 LISTED = 15  # places of images in a line
 CURVE = (12, 78)  # lines and characters of the learning curves
@@ -32,15 +33,15 @@ def console() -> Console:
 def print_architectures(to: Console, table: pd.DataFrame) -> None:
     """Print one line per architecture, as `list_architectures` returns them, and the sources of the expectations."""
     sources = {text: f"[{number}]" for number, text in enumerate(table.source.dropna().unique(), start=1)}
-    shown = _table("architecture", "parameters", "MFLOP", "input", "trained", "validation", "test", "expected")
+    work = ("MFLOP", "input") if to.width >= WHOLE else ()
+    shown = _table("architecture", "parameters", *work, "trained", "validation", "test", "expected")
     lines: Any = table.to_dict("records")
     for line in lines:
         facts = FACTS.get(line["architecture"])
         shown.add_row(
             Text(line["architecture"], "bold" if line["versions"] else ""),
             f"{facts.parameters:,}" if facts else "-",
-            f"{facts.flops / 1e6:,.0f}" if facts else "-",
-            f"{facts.image_size} px" if facts else "-",
+            *((f"{facts.flops / 1e6:,.0f}", f"{facts.image_size} px") if facts else ("-", "-"))[: len(work)],
             str(line["versions"] or "-"),
             percent(line["val_accuracy"]) or "-",
             percent(line["accuracy"]) or "-",
@@ -50,9 +51,10 @@ def print_architectures(to: Console, table: pd.DataFrame) -> None:
     to.print()
     _hanging(to, {mark: text for text, mark in sources.items()})
     to.print(
-        "\nMFLOP: of one image, in convolutions and dense layers. Trained: the number of versions; the accuracies are "
-        "those of the one with the best validation accuracy. Expected: test accuracy on CIFAR-10, by the recipe of "
-        "that environment if one is named; most sources chose the epoch by the test images."
+        f"\nMFLOP: of one image, in convolutions and dense layers{'' if work else ' (kedro models NAME says it)'}. "
+        "Trained: the number of versions; the accuracies are those of the one with the best validation accuracy. "
+        "Expected: test accuracy on CIFAR-10, by the recipe of that environment if one is named; most sources chose "
+        "the epoch by the test images."
     )
 
 
