@@ -56,7 +56,12 @@ def check_environment(env: str | None, conf: Path) -> None:
     """
     env = env or os.environ.get("KEDRO_ENV")
     if env and conf.is_dir():
-        _check("environment", [env], {path.name for path in conf.iterdir() if path.is_dir()})
+        _check("environment", [env], environments(conf))
+
+
+def environments(conf: Path) -> list[str]:
+    """Return the environments of a configuration in a folder."""
+    return sorted(path.name for path in conf.iterdir() if path.is_dir())
 
 
 def _check(kind: str, given: Iterable[str] | None, known: Collection[str], where: str = "") -> None:
