@@ -45,6 +45,25 @@ def test_the_help_of_run_names_every_pipeline_and_the_recipes():
     ]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["vgg16"], "vgg16 belongs to no option. Name what to run with commas and without spaces, as in --pipelines="),
+        (["--pipelines", "train_vgg16,", "evaluation"], "evaluation belongs to no option."),
+        (["--epochs=3"], "No such option '--epochs'. For one run, set it by --params=NAME.epochs=VALUE; NAME is the"),
+        (
+            ["--weight-decay", "0"],
+            "No such option '--weight-decay'. For one run, set it by --params=NAME.weight_decay=",
+        ),
+        (["--epoch=3"], "No such option '--epoch'."),
+    ],
+)
+def test_what_is_typed_in_place_of_an_option(arguments, message):
+    result = CliRunner().invoke(cli.run, arguments)
+    assert result.exit_code == 2
+    assert f"Error: {message}" in result.output
+
+
 def complete(shell, line, monkeypatch):
     """Return the completions of the last of these words, between which there is a space each."""
     words = line.split(" ")

@@ -116,8 +116,25 @@ class _Command(click.Command):
     """A command that takes `--params`, whose values are read as YAML, and that can write on any terminal."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the options as Click does; report a value that is not YAML, and an option that is given twice."""
-        _, _, given = self.make_parser(ctx).parse_args(list(args))
+        """Parse the options as Click does; report a value that is not YAML, and an option that is given twice.
+
+        What is commonly typed in place of `--pipelines` and `--params` is reported with what was probably meant.
+        """
+        try:
+            _, arguments, given = self.make_parser(ctx).parse_args(list(args))
+        except click.NoSuchOption as error:
+            from cifar10.parameters import is_recipe_option
+
+            name = error.option_name.lstrip("-").replace("-", "_")
+            if is_recipe_option(name):
+                error.message += f" For one run, set it by --params=NAME.{name}=VALUE; NAME is the architecture."
+            raise
+        if arguments and self.name == "run":
+            raise click.UsageError(
+                f"{' '.join(arguments)} belongs to no option. Name what to run with commas and without spaces, as in "
+                "--pipelines=train_vgg16,evaluation",
+                ctx,
+            )
         for option in given:
             if given.count(option) > 1 and not getattr(option, "is_flag", False):
                 raise click.ClickException(
