@@ -85,6 +85,7 @@ def complete(shell, line, monkeypatch):
         ("kedro run --env = demo --pipelines = expo", ["export"]),
         ("kedro run --conf-source = tests --env = serv", ["serving"]),
         ("kedro run --par", ["--params"]),
+        ("kedro run vgg16 --env = demo --env = de", ["demo"]),
         ("kedro farm --pipelines = train_simple_cnn,tune_si", ["train_simple_cnn,tune_simple_cnn"]),
         ("kedro farm --pipelines = rep", []),
         ("kedro models vgg", VGG),

@@ -120,15 +120,18 @@ class _Command(click.Command):
 
         What is commonly typed in place of `--pipelines` and `--params` is reported with what was probably meant.
         """
+        if ctx.resilient_parsing:  # the shell completes an unfinished line
+            return super().parse_args(ctx, args)
         try:
             _, arguments, given = self.make_parser(ctx).parse_args(list(args))
         except click.NoSuchOption as error:
             from cifar10.parameters import is_recipe_option
 
             name = error.option_name.lstrip("-").replace("-", "_")
-            if is_recipe_option(name):
-                error.message += f" For one run, set it by --params=NAME.{name}=VALUE; NAME is the architecture."
-            raise
+            if not is_recipe_option(name):
+                raise
+            advice = f"{error.message} For one run, set it by --params=NAME.{name}=VALUE; NAME is the architecture."
+            raise click.NoSuchOption(error.option_name, advice, ctx=ctx) from error
         if arguments and self.name == "run":
             raise click.UsageError(
                 f"{' '.join(arguments)} belongs to no option. Name what to run with commas and without spaces, as in "
