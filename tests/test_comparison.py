@@ -226,7 +226,9 @@ def test_nothing_trained(tmp_path, command):
     result = command(tmp_path, "compare", "vgg16", "vgg19")
     assert "Error: There is no trained vgg16. Train it (kedro run --pipelines=train_vgg16" in result.output
     assert "there is none yet" in result.output
-    assert re.search(r"^vgg16 +14,732,490 +626 +32 px +- +- +- +94% \[\d+\]$", command(tmp_path, "models").output, re.M)
+    listed = command(tmp_path, "models").output
+    assert re.search(r"^vgg16 +14,732,490 +626 +32 px +- +- +- +94% \[\d+\]$", listed, re.MULTILINE)
+    assert listed.endswith("\nTo train one: kedro run --pipelines=train_NAME. Its versions: kedro models NAME\n")
     assert "kedro run --pipelines=train_vgg16" in command(tmp_path, "models", "vgg16").output
     assert "There is no architecture vgg61; did you mean vgg16?" in command(tmp_path, "models", "vgg61").output
 

@@ -1,4 +1,4 @@
-"""What TensorFlow writes when it is imported."""
+"""What TensorFlow writes when it is imported, and what ONNX Runtime would report."""
 
 import subprocess
 import sys
@@ -50,5 +50,17 @@ os.environ.pop("TF_ENABLE_ONEDNN_OPTS", None)
 {f'os.environ["TF_ENABLE_ONEDNN_OPTS"] = {given!r}' if given else ""}
 import cifar10
 print(os.environ.get("TF_ENABLE_ONEDNN_OPTS"))
+"""
+    assert python(script).stdout == f"{expected}\n"
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "1"), ("0", "0")])
+def test_onnx_runtime_reports_nothing_unless_the_user_wants_it(given, expected):
+    script = f"""
+import os
+os.environ.pop("ORT_DISABLE_TELEMETRY", None)
+{f'os.environ["ORT_DISABLE_TELEMETRY"] = {given!r}' if given else ""}
+import cifar10
+print(os.environ["ORT_DISABLE_TELEMETRY"])
 """
     assert python(script).stdout == f"{expected}\n"

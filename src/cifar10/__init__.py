@@ -21,6 +21,7 @@ if platform.machine().lower() in ("x86_64", "amd64", "i386", "i686"):
 if not os.path.isabs(os.path.expanduser("~")):
     # Some libraries cannot be imported for a user without a home. Nothing can be created in this one.
     os.environ["HOME"] = f"{os.devnull}/home"
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime would send events of its use to Microsoft
 choose_backend()
 around_import("tensorflow", hidden_messages)
 around_import("keras", own_settings)

@@ -1,6 +1,8 @@
 """`kedro run`, `farm`, `models`, `compare` and `prune`, in which a mistake in the input ends in one clear message."""
 
+import copy
 import functools
+import inspect
 import io
 import logging
 import os
@@ -15,11 +17,14 @@ import click
 import yaml
 from kedro.config import MissingConfigException
 from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.project import pipelines as registry
 from kedro.framework.session import KedroSession
 from kedro.io import DataCatalog, DatasetError
 from kedro.utils import find_kedro_project
 
 from cifar10 import run_log, run_options
+from cifar10.architectures import ARCHITECTURES
+from cifar10.completion import Names
 from cifar10.errors import BUSY, BusyError, InputError, forbidden, reason
 from cifar10.keras_settings import several_processes
 from cifar10.pruning import delete, old_versions
@@ -27,7 +32,19 @@ from cifar10.pruning import delete, old_versions
 logger = logging.getLogger(__name__)
 
 
-@click.group(name="cifar10")
+@click.group(
+    name="cifar10",
+    help=inspect.cleandoc("""
+    This project trains CNN architectures on CIFAR-10 and compares them. To start:
+
+    \b
+    kedro run --env=demo    do all of it on drawn images, in a minute
+    kedro run --help        the pipelines, and how to choose and change them
+    kedro models            the architectures, and what has been trained
+
+    The recipes, one per architecture, are in conf/base/parameters_architectures.yml.
+    """),  # Kedro appends it to its own help, which has another indentation
+)
 def cli() -> None:
     """Commands of this project, which take precedence over Kedro's own."""
 
@@ -99,8 +116,28 @@ class _Command(click.Command):
     """A command that takes `--params`, whose values are read as YAML, and that can write on any terminal."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the options as Click does; report a value that is not YAML, and an option that is given twice."""
-        _, _, given = self.make_parser(ctx).parse_args(list(args))
+        """Parse the options as Click does; report a value that is not YAML, and an option that is given twice.
+
+        What is commonly typed in place of `--pipelines` and `--params` is reported with what was probably meant.
+        """
+        if ctx.resilient_parsing:  # the shell completes an unfinished line
+            return super().parse_args(ctx, args)
+        try:
+            _, arguments, given = self.make_parser(ctx).parse_args(list(args))
+        except click.NoSuchOption as error:
+            from cifar10.parameters import is_recipe_option
+
+            name = error.option_name.lstrip("-").replace("-", "_")
+            if not is_recipe_option(name):
+                raise
+            advice = f"{error.message} For one run, set it by --params=NAME.{name}=VALUE; NAME is the architecture."
+            raise click.NoSuchOption(error.option_name, advice, ctx=ctx) from error
+        if arguments and self.name == "run":
+            raise click.UsageError(
+                f"{' '.join(arguments)} belongs to no option. Name what to run with commas and without spaces, as in "
+                "--pipelines=train_vgg16,evaluation",
+                ctx,
+            )
         for option in given:
             if given.count(option) > 1 and not getattr(option, "is_flag", False):
                 raise click.ClickException(
@@ -129,11 +166,88 @@ class _Command(click.Command):
             _end()  # JAX would wait for the other processes, which wait for this one
 
 
+def _environments(given: dict[str, Any]) -> list[str]:
+    return run_options.environments(_conf(given.get("conf_source")))
+
+
+def _pipelines(given: dict[str, Any]) -> list[str]:
+    return [name for name in registry if name != "__default__"]
+
+
+def _trained(given: dict[str, Any]) -> Iterator[str]:
+    """Yield NAME of each trained architecture, and NAME:VERSION of each version, the newest first."""
+    models: Any = _catalog(given.get("env"), given.get("conf_source"), given.get("params") or {}).load("models")
+    for name in models.names():
+        yield name
+        yield from (f"{name}:{version}" for version in reversed(models.versions(name)))
+
+
+# What this project changes in the options of `kedro run`. Its help shows these options first.
+CHANGED: dict[str, dict[str, Any]] = {
+    "pipelines": {
+        "type": Names(_pipelines, several=True),
+        "metavar": "NAME,...",
+        "help": "Pipelines to run; their order does not matter. Default: the six named above.",
+    },
+    "params": {
+        "metavar": "NAME=VALUE,...",
+        "help": "Parameters of conf/*/parameters*.yml for this run alone, as in vgg16.epochs=3,vgg16.seed=1; and "
+        "data_root=FOLDER, where all data are.",
+    },
+    "env": {
+        "type": Names(_environments),
+        "metavar": "NAME",
+        "help": "Folder of conf whose settings go before those of conf/base, such as demo or published. Default: "
+        "KEDRO_ENV, or local.",
+    },
+    "load_versions": {
+        "metavar": "NAME:VERSION,...",
+        "help": "Versions to read in place of the newest, as in vgg16.model:VERSION.",
+    },
+    "pipeline": {"hidden": True},  # deprecated
+}
+
+
+def _options() -> list[click.Parameter]:
+    options = {str(option.name): copy.copy(option) for option in kedro_run.params}
+    for name, changes in CHANGED.items():
+        vars(options[name]).update(changes)
+    return [options[name] for name in {**CHANGED, **options}]
+
+
 run = _Command(
     "run",
-    params=kedro_run.params,
+    params=_options(),
     callback=_run,
-    help=kedro_run.help,
+    short_help="Run pipelines: make the data, train, evaluate, report.",
+    help="""Run pipelines: make the data, train networks, evaluate and report them.
+
+    Without --pipelines, these six: ingestion, preprocessing, train_simple_cnn, train_deep_cnn, evaluation, reporting;
+    within an hour on two cores.
+
+    \b
+    ingestion       download CIFAR-10, and check it (ingestion_csv: read CSV files)
+    preprocessing   split off the validation images
+    train_NAME      train the architecture NAME by its recipe
+    tune_NAME       search for a better recipe
+    evaluation      test all trained networks
+    robustness      test the evaluated ones on corrupted images
+    reporting       make the leaderboard, its figures, and report.html
+    export          write the winner as SavedModel, ONNX and LiteRT
+    predict         classify images: --params=image=FILE_OR_FOLDER
+    history         list all trained versions
+    publish         copy what the evaluation stands on into data/published
+    benchmark       measure the speed of training and inference
+
+    \b
+    kedro run --env=demo
+    kedro run --pipelines=ingestion,preprocessing
+    kedro run --pipelines=train_vgg16 --params=vgg16.epochs=12
+    kedro run --pipelines=evaluation,reporting
+
+    `kedro models` lists the architectures. Their recipes are in conf/base/parameters_architectures.yml, all other
+    parameters beside it; settings of your own go to conf/local.
+    """,
     epilog="Exit codes: 0 success; 1 an error, or Ctrl-C; 2 an unknown option; "
     f"{BUSY} another run is training the same, so try again later.",
 )
@@ -142,10 +256,19 @@ cli.add_command(run)
 
 @cli.command(
     cls=_Command,
+    short_help="Train on many machines, with Dask.",
     context_settings={"ignore_unknown_options": True},
     epilog="Exit codes: 0 all tasks are complete; 1 an error, Ctrl-C, or a task that failed; 2 an unknown option.",
 )
-@click.option("--pipelines", required=True, help="train_NAME and tune_NAME, separated by commas.")
+@click.option(
+    "--pipelines",
+    type=Names(
+        lambda given: [name for name in _pipelines(given) if name.startswith(("train_", "tune_"))], several=True
+    ),
+    required=True,
+    metavar="NAME,...",
+    help="Any of train_NAME and tune_NAME.",
+)
 @click.option("--seeds", help="Seeds of each training, as in 0..9 or 0,3,5. Default: that of its recipe.")
 @click.option("--scheduler", help="Dask scheduler, as in tcp://HOST:8786. Default: a cluster on this machine.")
 @click.option(
@@ -210,10 +333,10 @@ def farm(
     ctx.exit(0 if complete else 1)
 
 
-WHERE = [option for option in kedro_run.params if option.name in ("env", "conf_source", "params")]
+WHERE = [option for option in run.params if option.name in ("env", "conf_source", "params")]
 
 
-@cli.command(cls=_Command, params=[*WHERE])
+@cli.command(cls=_Command, params=[*WHERE], short_help="Delete old versions, after asking.")
 @click.option("--keep", type=click.IntRange(min=1), required=True, help="Number of versions of each artifact to keep.")
 @click.option(
     "--data-root",
@@ -263,8 +386,8 @@ def _prune(data_root: Path, keep: int, yes: bool) -> None:
         click.echo("Nothing was deleted.")
 
 
-@cli.command(cls=_Command, params=[*WHERE])
-@click.argument("name", required=False)
+@cli.command(cls=_Command, params=[*WHERE], short_help="List the architectures, or the trained versions of one.")
+@click.argument("name", required=False, type=Names(lambda given: ARCHITECTURES))
 def models(name: str | None, env: str | None, conf_source: str | None, params: dict[str, Any]) -> None:
     """List all architectures, or what is known of the one with this NAME, and its trained versions.
 
@@ -285,8 +408,8 @@ def models(name: str | None, env: str | None, conf_source: str | None, params: d
             terminal.print_versions(terminal.console(), name, runs)
 
 
-@cli.command(cls=_Command, params=[*WHERE])
-@click.argument("models", nargs=-1, metavar="NAME[:VERSION] NAME[:VERSION] ...")
+@cli.command(cls=_Command, params=[*WHERE], short_help="Compare trained models side by side.")
+@click.argument("models", nargs=-1, type=Names(_trained), metavar="NAME[:VERSION] NAME[:VERSION] ...")
 def compare(models: tuple[str, ...], env: str | None, conf_source: str | None, params: dict[str, Any]) -> None:
     """Compare two to five trained models, of one architecture or several: each with the first.
 

@@ -24,6 +24,10 @@ class InputError(Exception):
     def __init__(self, message: str, details: Iterable[str] = ()) -> None:
         super().__init__("\n  ".join(map(_printable, (message, *details))))
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows in a notebook instead of a traceback."""
+        return [f"Error: {self}"]
+
 
 def _printable(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

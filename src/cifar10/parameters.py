@@ -63,6 +63,11 @@ def check(parameters: dict[str, Any]) -> None:
         raise InputError("The parameters are not valid (conf/*/parameters*.yml, or --params):", problems) from error
 
 
+def is_recipe_option(name: str) -> bool:
+    """Return whether some recipe has an option of this name."""
+    return any(name in recipe.model_fields for recipe in RECIPES.values())
+
+
 def _problem(location: tuple[int | str, ...], kind: str, message: str, value: Any) -> str:
     name = ".".join(map(str, location))
     if kind == "extra_forbidden":
@@ -75,6 +80,8 @@ def _problem(location: tuple[int | str, ...], kind: str, message: str, value: An
             "tuning": Tuning if len(location) < 3 else Fidelity if location[1] == "fidelity" else Values,
         }
         fields = (blocks[str(location[0])] if len(location) > 1 else Parameters).model_fields
+        if len(location) == 1 and is_recipe_option(name):
+            return f"{name}: no such parameter without its architecture, as in vgg16.{name}"
         return f"{name}: no such parameter; {did_you_mean(str(location[-1]), fields)}"
     if kind == "missing":
         return f"{name}: missing"

@@ -10,6 +10,7 @@ from typing import Any
 from kedro.framework.project import pipelines
 from kedro.pipeline import Pipeline
 
+from cifar10.architectures import ARCHITECTURES
 from cifar10.errors import InputError, did_you_mean
 
 RUNNERS = ("SequentialRunner", "ThreadRunner", "ParallelRunner")
@@ -26,6 +27,9 @@ def check(options: dict[str, Any], conf: Path) -> None:
         InputError: it says which name is unknown, and which similar ones exist; or which pipelines exclude each other.
     """
     names = options["pipelines"] or [options["pipeline"] or "__default__"]
+    for name in names:
+        if name in ARCHITECTURES and name not in pipelines:
+            raise InputError(f"There is no pipeline {name}, which is an architecture. To train it: train_{name}")
     _check("pipeline", names, pipelines)
     check_environment(options["env"], conf)
     if runner := options["runner"]:
@@ -56,7 +60,12 @@ def check_environment(env: str | None, conf: Path) -> None:
     """
     env = env or os.environ.get("KEDRO_ENV")
     if env and conf.is_dir():
-        _check("environment", [env], {path.name for path in conf.iterdir() if path.is_dir()})
+        _check("environment", [env], environments(conf))
+
+
+def environments(conf: Path) -> list[str]:
+    """Return the environments of a configuration in a folder."""
+    return sorted(path.name for path in conf.iterdir() if path.is_dir())
 
 
 def _check(kind: str, given: Iterable[str] | None, known: Collection[str], where: str = "") -> None:

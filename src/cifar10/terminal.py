@@ -56,6 +56,7 @@ def print_architectures(to: Console, table: pd.DataFrame) -> None:
         "Expected: test accuracy on CIFAR-10, by the recipe of that environment if one is named; most sources chose "
         "the epoch by the test images."
     )
+    to.print("\nTo train one: kedro run --pipelines=train_NAME. Its versions: kedro models NAME")
 
 
 def print_versions(to: Console, name: str, runs: pd.DataFrame) -> None:
