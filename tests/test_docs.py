@@ -76,6 +76,13 @@ def test_readme_is_short():
     assert len((PROJECT / "README.md").read_text(encoding="utf-8").splitlines()) <= 175
 
 
+def test_every_module_is_in_the_architecture():
+    page = (PROJECT / "docs/architecture.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^  (\w+)(?:/|\.py) ", page, re.MULTILINE))
+    modules = {path.stem for path in (PROJECT / "src/cifar10").iterdir() if not path.name.startswith("_")}
+    assert listed >= modules
+
+
 def test_table_of_options_is_that_of_the_code():
     """Otherwise write it again: `python -m tests.test_docs`."""
     assert TABLE.search(TRAINING.read_text(encoding="utf-8"))[0] == options()
@@ -97,7 +104,7 @@ def options() -> str:
     }
     lines = []
     for title, names in groups.items():
-        lines += [f"**{title}**", "", "| option | values | default | |", "|---|---|---|---|"]
+        lines += [f"**{title}**", "", "| option | values | default | meaning |", "|---|---|---|---|"]
         lines += [_line(name, MobileNetTransferRecipe.model_fields[name]) for name in names] + [""]
     return "\n".join(["", *lines])
 

@@ -121,7 +121,10 @@ class Copy:
             for env in ("demo", "long")
         )
         demo, long = ({key: each[key] for key in each if not key.startswith("_")} for each in (demo, long))
+        brief = {"epochs": 1, "batch_size": 32, "examples": 320}
         short = {
+            "simple_cnn": brief,
+            "deep_cnn": brief,
             "robustness": {"examples": 50},
             "tuning": {"minutes": 0.2, "fidelity": {"examples": 64}, "confirm_seeds": 1},
             "benchmark": {"architectures": "simple_cnn", "repeats": 1, "seconds": 0.05},
