@@ -192,7 +192,7 @@ class Copy:
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     made = Copy(tmp_path_factory.mktemp("project"))
-    made.run("kedro run")  # so that any of the commands can be run by itself
+    made.run("kedro run")  # so that most commands can be run by themselves
     yield made
     for address in list(made.servers):
         made.stop(address)
