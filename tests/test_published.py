@@ -30,10 +30,14 @@ def test_tables_are_what_the_published_probabilities_give(docs, name):
     pd.testing.assert_frame_equal(again, written, rtol=1e-4)
 
 
-def test_table_of_the_readme_is_part_of_the_leaderboard():
+def test_table_of_the_readme_has_the_first_rows_of_the_leaderboard():
+    """Without the options in which rows of one architecture differ, and where lines may not break."""
     leaderboard = first_table((PROJECT / "docs/leaderboard.md").read_text(encoding="utf-8"))
+    leaderboard.model = leaderboard.model.str.replace(r" \(.*\)", "", regex=True)
     readme = (PROJECT / "README.md").read_text(encoding="utf-8").split("## Results")[1]
-    pd.testing.assert_frame_equal(first_table(readme), leaderboard[first_table(readme).columns])
+    table = first_table(readme.replace("&nbsp;", " "))
+    assert len(table) >= 5
+    pd.testing.assert_frame_equal(table, leaderboard[table.columns].head(len(table)))
 
 
 def first_table(text):

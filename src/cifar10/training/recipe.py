@@ -108,15 +108,25 @@ class TransferRecipe(Recipe):
     REDUCES = False
 
     weights: Annotated[str, Field(min_length=1)]
+    """Of the backbone; `imagenet`: download them; or the path of a .weights.h5, .keras or .h5 file of it alone."""
     image_size: Annotated[int, Field(ge=32, le=512)]
+    """Side in pixels to which the images are enlarged inside the network."""
     head_units: Count
+    """Units of a dense layer between features and logits."""
     head_l2: NotNegative = 0.0
+    """L2 penalty on the kernel of that layer."""
     head_dropout: Fraction = 0.0
+    """Dropout rate after that layer."""
     head_epochs: Count
+    """Epochs of the first phase, which trains the head on features of the frozen backbone."""
     head_learning_rate: Positive
+    """Learning rate of the first phase."""
     feature_copies: Count = 1
+    """Augmented copies of the training images, whose features the first phase computes."""
     unfreeze: Annotated[int, Field(ge=0)] = 0
+    """Number of last layers of the backbone that the second phase trains, except batch norms; 0: no such phase."""
     cache_gb: Positive | None = None
+    """Disk space in GB for what enters the trained layers, computed once for each copy; null: in each epoch."""
 
     @model_validator(mode="after")
     def _images_to_mix(self) -> Self:
@@ -151,6 +161,7 @@ class MobileNetTransferRecipe(TransferRecipe):
     BUILDER_OPTIONS = TransferRecipe.BUILDER_OPTIONS | {"alpha"}
 
     alpha: Positive = 1.0
+    """Width of the network; ImageNet weights exist for 0.35, 0.5, 0.75, 1.0, 1.3 and 1.4."""
 
     @model_validator(mode="after")
     def _published(self) -> Self:
