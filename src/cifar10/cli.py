@@ -19,7 +19,7 @@ from kedro.framework.session import KedroSession
 from kedro.io import DataCatalog, DatasetError
 from kedro.utils import find_kedro_project
 
-from cifar10 import run_log, run_options
+from cifar10 import run_log, run_options, store
 from cifar10.errors import BUSY, BusyError, InputError, forbidden, reason
 from cifar10.keras_settings import several_processes
 from cifar10.pruning import delete, old_versions
@@ -83,7 +83,7 @@ def _message(error: BaseException) -> str:
     """Return the project's own message, if that is why Kedro failed; otherwise Kedro's."""
     for cause in _causes(error):
         if isinstance(cause, InputError):
-            return str(cause)
+            return store.with_urls(str(cause))
         if isinstance(cause, PermissionError):
             return forbidden(cause)
     return str(error)
@@ -232,6 +232,7 @@ def prune(
         params = {**params, "data_root": data_root}
     with _mistakes():
         models: Any = _catalog(env, conf_source, params).get("models")
+        store.check_local(models.path, "kedro prune")
         _prune(models.path.parent, keep, yes)
 
 
