@@ -122,15 +122,8 @@ def test_folders_are_read_on_another_machine(machine):
     assert [each.version for each in models.load().all()] == [FIRST]
 
 
-def test_raw_data_are_read_and_downloads_are_put(tmp_path, monkeypatch, machine):
-    from cifar10.datasets import raw
-    from tests.helpers import raw_images, write_batch
-
-    folder = tmp_path / "cifar-10-batches-py"
-    folder.mkdir()
-    for number, name in enumerate(raw.TRAIN_BATCHES + raw.TEST_BATCHES):
-        write_batch(folder / name, *raw_images(10, seed=number))
-    subprocess.run(["tar", "-czf", "archive.tar.gz", folder.name], cwd=tmp_path, check=True)
+def test_raw_data_are_read_and_downloads_are_put(batches_folder, tmp_path, monkeypatch, machine):
+    subprocess.run(["tar", "-czf", "archive.tar.gz", batches_folder.name], cwd=tmp_path, check=True)
     options = {"filepath": f"{ROOT}/01_raw/cifar-10-batches-py", "archive": "archive.tar.gz"}
     downloads = {"url": (tmp_path / "archive.tar.gz").as_uri(), "md5": "0"}
 
