@@ -48,8 +48,6 @@ def test_configuration_is_found_in_a_checkout_of_any_name(tmp_path, folder):
         ("", "is empty"),
         (" ", "is empty"),
         (2026, "is 2026, which is not text"),
-        ("s3://bucket/data", "is the URL s3://bucket/data"),
-        ("file:///mnt/data", "is the URL"),
         ("~nobody-of-this-name/data", "no such home folder"),
         ("data{1}", "whose braces"),
     ],
@@ -70,6 +68,14 @@ def test_the_folders_of_the_data_are_expanded_or_refused(tmp_path, monkeypatch, 
                 loader()
         else:
             assert loader()["catalog"]["x"]["filepath"] == f"{expected.replace('HOME', str(tmp_path))}/x"
+
+
+def test_the_data_alone_may_be_in_an_object_store(tmp_path):
+    conf = write(tmp_path, globals="data_root: data")
+    assert load(conf, data_root="memory://bucket/~data").runtime_params == {"data_root": "memory://bucket/~data"}
+    for name in ROOTS[1:]:
+        with pytest.raises(InputError, match=rf"{name} is the URL s3://bucket/data\. Set {name} to a folder of this"):
+            load(conf, **{name: "s3://bucket/data"})
 
 
 def test_a_home_folder_that_does_not_exist_is_refused(tmp_path, monkeypatch):

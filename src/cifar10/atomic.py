@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cifar10.errors import InputError
+from cifar10.store import UNFINISHED, put
 
-UNFINISHED = ".unfinished-"
 ABANDONED = 3600.0  # seconds after which an unfinished file is taken to be left by a run that was killed
 
 
@@ -34,6 +34,7 @@ def atomic(target: Path) -> Iterator[Path]:
         yield unfinished
         with unfinished.open("rb+") as file:
             os.fsync(file.fileno())
+        put(unfinished, target)
         unfinished.replace(target)
     except BaseException as error:
         unfinished.unlink(missing_ok=True)
@@ -87,6 +88,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     try:
         unfinished.mkdir(parents=True)
         yield unfinished
+        put(unfinished, target)
         unfinished.rename(target)
     except BaseException as error:
         shutil.rmtree(unfinished, ignore_errors=True)

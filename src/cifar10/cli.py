@@ -22,7 +22,7 @@ from kedro.framework.session import KedroSession
 from kedro.io import DataCatalog, DatasetError
 from kedro.utils import find_kedro_project
 
-from cifar10 import run_log, run_options
+from cifar10 import run_log, run_options, store
 from cifar10.architectures import ARCHITECTURES
 from cifar10.completion import Names
 from cifar10.errors import BUSY, BusyError, InputError, forbidden, reason
@@ -100,7 +100,7 @@ def _message(error: BaseException) -> str:
     """Return the project's own message, if that is why Kedro failed; otherwise Kedro's."""
     for cause in _causes(error):
         if isinstance(cause, InputError):
-            return str(cause)
+            return store.with_urls(str(cause))
         if isinstance(cause, PermissionError):
             return forbidden(cause)
     return str(error)
@@ -355,6 +355,7 @@ def prune(
         params = {**params, "data_root": data_root}
     with _mistakes():
         models: Any = _catalog(env, conf_source, params).get("models")
+        store.check_local(models.path, "kedro prune")
         _prune(models.path.parent, keep, yes)
 
 

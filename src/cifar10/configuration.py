@@ -12,6 +12,7 @@ from kedro.config import MissingConfigException, OmegaConfigLoader
 from omegaconf import DictConfig, OmegaConf
 
 from cifar10.errors import InputError, readable, reason
+from cifar10.store import local
 
 ROOTS = ("data_root", "published_root", "docs_root")  # folders, from `globals.yml` or --params
 
@@ -89,20 +90,24 @@ def _with_folders(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _folder(name: str, value: Any) -> str:
-    """Return the path of a folder in which data are read and written.
+    """Return the path or, in an object store, the URL of a folder in which data are read and written.
 
     Raises:
-        InputError: it is empty, a URL, in the home folder of a user that does not exist, or a pattern for Kedro.
+        InputError: it is empty, in the home folder of a user that does not exist, or a pattern for Kedro; or it is a
+            URL, unless it is the `data_root`, and fsspec can use it.
     """
     advice = f"Set {name} to a folder of this machine, or leave it out to use that of the environment."
     if value is None or not str(value).strip():
         raise InputError(f"{name} is empty, as where a variable of the shell is not set. {advice}")
     if not isinstance(value, str):
         raise InputError(f"{name} is {value!r}, which is not text. {advice}")
-    if "://" in value:
+    if "://" in value and name != "data_root":
         raise InputError(f"{name} is the URL {value}. {advice}")
     if "{" in value or "}" in value:
         raise InputError(f"{name} is {value}, whose braces Kedro's catalog would take for a pattern. {advice}")
+    if "://" in value:
+        local(value)
+        return value
     if value.startswith("~") and not os.path.isdir(os.path.expanduser(value.partition("/")[0])):
         raise InputError(f"{name} is {value}, but there is no such home folder. {advice}")
     return os.path.expanduser(value)

@@ -21,6 +21,7 @@ from cifar10.datasets.artifact import LocalDataset
 from cifar10.errors import InputError
 from cifar10.keras_settings import check_backend, check_devices, several_processes
 from cifar10.pipelines.reporting.recipes import training_command
+from cifar10.store import check_local
 from cifar10.training.recipe import RECIPES, Recipe, TransferRecipe
 from cifar10.training.subset import check_examples
 from cifar10.tuning.options import check_tuning
@@ -86,6 +87,10 @@ class ProjectHooks:
                 only_missing_outputs=run_params["only_missing_outputs"],
             )
         _check_runner(run_params["runner"], catalog, trains=bool(self.recipes))
+        tuned = _recipes(catalog, pipeline, {"trials", "confirmed"})
+        if tuned or several_processes():
+            models: Any = catalog.get("models")
+            check_local(models.path, "A study" if tuned else "A training of several processes")
         _check_load_versions(run_params["load_versions"] or {}, pipeline)
         for name in sorted(pipeline.all_outputs()):
             dataset = catalog.get(name)
@@ -105,7 +110,6 @@ class ProjectHooks:
             if isinstance(dataset, LocalDataset):
                 dataset.check(f"kedro run --pipelines={_maker(name)}{run_log.same_data(run_params)}")
         run_log.log_versions(pipeline, catalog)
-        tuned = _recipes(catalog, pipeline, {"trials", "confirmed"})
         for name in tuned:
             check_tuning(name, catalog.load(f"params:{name}"), catalog.load("params:tuning"))
         self.follows = several_processes() and not _join(pipeline, catalog)

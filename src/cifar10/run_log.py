@@ -12,6 +12,7 @@ from kedro.pipeline import Pipeline
 
 from cifar10.contracts import Evaluations, TrainedModel
 from cifar10.datasets.artifact import LocalDataset
+from cifar10.store import with_urls
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +105,8 @@ def _next(pipelines: str, run_params: dict[str, Any]) -> str:
 def _model(model: TrainedModel, path: Path) -> str:
     record = model.record
     accuracy = "no validation" if record.val_accuracy is None else f"validation accuracy {record.val_accuracy:.2%}"
-    return f"{record.architecture}: {accuracy} (epoch {record.best_epoch} of {record.epochs}), saved as {path}"
+    place = with_urls(str(path))
+    return f"{record.architecture}: {accuracy} (epoch {record.best_epoch} of {record.epochs}), saved as {place}"
 
 
 def _leaderboard(leaderboard: pd.DataFrame) -> Iterator[str]:

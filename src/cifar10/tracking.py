@@ -26,6 +26,7 @@ from kedro.pipeline import Pipeline
 from cifar10.contracts import Epoch, Evaluation, Evaluations, Record, TrainedModel
 from cifar10.datasets.artifact import LocalDataset
 from cifar10.errors import InputError, reason
+from cifar10.store import check_local
 from cifar10.training.checkpoint import Checkpoint, Checkpoints, key_of
 
 logger = logging.getLogger(__name__)
@@ -155,7 +156,8 @@ class Tracker:
             env: its environment.
 
         Raises:
-            InputError: MLflow is not installed, or the store cannot be used.
+            InputError: MLflow is not installed, the store cannot be used, or there is none because the data are in an
+                object store.
         """
         os.environ.update({key: os.environ.get(key, value) for key, value in SETTINGS.items()})
         try:
@@ -165,6 +167,8 @@ class Tracker:
                 f"CIFAR10_MLFLOW is set, but {error.name} is not installed: pip install '.[mlflow]', or unset it."
             ) from error
         uri = os.environ.get("MLFLOW_TRACKING_URI")
+        if not uri:
+            check_local(data_root, "MLflow without MLFLOW_TRACKING_URI")
         local = f"sqlite:///{(data_root / 'mlflow.db').absolute().as_posix()}"
         self.uri = re.sub("//[^/@]*@", "//", uri or local)
         self.name, self.env = name, env

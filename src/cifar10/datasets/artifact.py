@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from kedro.io import AbstractVersionedDataset, DatasetError, Version
 from kedro.io.core import generate_timestamp
 
+from cifar10 import store
 from cifar10.atomic import atomic, check_writable, new_folder, remove_empty
 from cifar10.errors import InputError, entries, readable
 
@@ -43,19 +44,26 @@ def is_version(folder: Path) -> bool:
 class LocalDataset(AbstractVersionedDataset):
     """Base class of the project's file datasets. A subclass has `read` and `write`.
 
+    In place of a local path, `filepath` may be a URL of an object store: then `read` and `write` get that of a local
+    copy, which is brought up to date when it is first read, and again once the run has released it.
+
     Attributes:
+        FETCHED: pattern of the paths below `filepath` that are read.
         optional: whether `load` returns None where nothing has been saved yet, so that a run need not wait for it.
         metadata: for other tools, such as Kedro-Viz.
         saved: whether this run has saved it.
     """
 
+    FETCHED: ClassVar[str] = "*"
+
     def __init__(
         self, *, filepath: str, version: Version | None = None, optional: bool = False, metadata: dict | None = None
     ) -> None:
-        super().__init__(filepath=PurePosixPath(filepath), version=version, glob_function=self._files)
+        super().__init__(filepath=PurePosixPath(store.local(filepath)), version=version, glob_function=self._files)
         self.optional = optional
         self.metadata = metadata
         self.saved = False
+        self._fetched = False
         self._saved_version: str | None = None
 
     def load(self) -> Any:
@@ -118,6 +126,7 @@ class LocalDataset(AbstractVersionedDataset):
         raise NotImplementedError
 
     def _readable(self, advice: str) -> Any:
+        self._place()
         with readable(self.path, advice):
             return self.read(self.path)
 
@@ -160,19 +169,32 @@ class LocalDataset(AbstractVersionedDataset):
         """
         path = Path(self._filepath)
         check_writable(path if self.has_versions or path.is_dir() else path.parent)
+        store.check_writable(path.parent)
 
     def others(self) -> list[str]:
         """Return the names of the folders beside the versions that are no versions."""
-        found = entries(Path(self._filepath)) if self.has_versions else []
+        found = entries(self._place()) if self.has_versions else []
         return [each.name for each in found if not each.name.startswith(".") and not VERSION.fullmatch(each.name)]
 
     def _files(self, pattern: str) -> list[str]:
         """Return the file of each version; Kedro's pattern is not used, which takes any folder for a version."""
-        return [str(path) for path in version_files(Path(self._filepath))]
+        return [str(path) for path in version_files(self._place())]
 
     def _exists(self) -> bool:
-        path = Path(self._get_load_path())
-        return path in version_files(Path(self._filepath)) if self.has_versions else path.exists()
+        place = self._place()
+        return self.path in version_files(place) if self.has_versions else place.exists()
+
+    def _place(self) -> Path:
+        """Return the file, or the folder of its versions; of a store, a copy that has what others have saved."""
+        path = Path(self._filepath)
+        if not (self._fetched or self.saved):
+            store.fetch(path, self.FETCHED)
+            self._fetched = True
+        return path
+
+    def _release(self) -> None:
+        super()._release()
+        self._fetched = False
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "version": self._version}

@@ -5,6 +5,7 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
+from cifar10.store import local
 from cifar10.training.checkpoint import Checkpoints
 
 
@@ -12,7 +13,7 @@ class CheckpointDataset(AbstractDataset):
     """The `Checkpoints` of an architecture, which its training reads and writes while it runs."""
 
     def __init__(self, *, filepath: str, metadata: dict | None = None) -> None:
-        self.folder = Path(filepath)
+        self.folder = Path(local(filepath))
         self.metadata = metadata
 
     def load(self) -> Checkpoints:

@@ -8,6 +8,7 @@ import numpy as np
 from cifar10.contracts import Examples
 from cifar10.datasets.raw import RawDataset
 from cifar10.errors import InputError, readable
+from cifar10.store import fetch, local
 
 # The mean error is over the first; the others were made for the choice of hyperparameters.
 COMMON = (
@@ -59,7 +60,7 @@ class CIFAR10CDataset(RawDataset):
     """The folder of `.npy` files that the archive of CIFAR-10-C has: one per corruption, and `labels.npy`."""
 
     def __init__(self, *, filepath: str, metadata: dict | None = None) -> None:
-        self.path = Path(filepath)
+        self.path = Path(local(filepath))
         self.metadata = metadata
 
     def load(self) -> CIFAR10C | None:
@@ -68,6 +69,7 @@ class CIFAR10CDataset(RawDataset):
         Raises:
             InputError: `labels.npy` is missing, or a file is damaged or of another shape or type.
         """
+        fetch(self.path)
         if not self.path.is_dir():
             return None
         paths = {name: self.path / f"{name}.npy" for name in (*COMMON, *EXTRA)}

@@ -103,6 +103,8 @@ class Models:
 class ModelsDataset(LocalDataset):
     """`Models`: reads the folder in which `ModelDataset` saves them."""
 
+    FETCHED = "*.keras/*"  # no checkpoints
+
     def read(self, path: Path) -> Models:
         """Return access to all models; nothing is loaded yet."""
         return Models(path)
@@ -116,4 +118,4 @@ class ModelsDataset(LocalDataset):
         self.load().all()
 
     def _exists(self) -> bool:
-        return Path(self._filepath).is_dir()
+        return self._place().is_dir()

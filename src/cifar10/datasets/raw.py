@@ -28,6 +28,7 @@ from kedro.io import AbstractDataset
 from cifar10.atomic import UNFINISHED, remove_abandoned, share
 from cifar10.datasets import parquet
 from cifar10.errors import InputError, reason
+from cifar10.store import fetch, local, put
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ class BatchesDataset(RawDataset):
         mirror: dict[str, Any] | None = None,
         metadata: dict | None = None,
     ) -> None:
-        self.path = self.folder = Path(filepath)
+        self.path = self.folder = Path(local(filepath))
         self.archive = self.folder.with_name(archive)
         self.url, self.md5 = url, md5
         self.mirror = mirror
@@ -160,11 +161,14 @@ class BatchesDataset(RawDataset):
 
     def _find(self) -> Path | None:
         """Return the folder or the archive to read, or None if there is nothing of CIFAR-10."""
+        fetch(self.folder)
         if _suffix(_names(self.folder)) is not None:
             return self.folder
+        fetch(self.archive)
         if self.archive.exists():
             return self.archive
         raw = self.folder.parent
+        fetch(raw)
         folders = [
             each for each in (*raw.glob("*/"), *raw.glob("*/*/")) if UNFINISHED not in str(each.relative_to(raw))
         ]
@@ -294,6 +298,7 @@ def _fetch(folder: Path, files: dict[str, tuple[str, str]]) -> Path:
             path = Path(unfinished, name)
             pooch.retrieve(url, known_hash=checksum, fname=path.name, path=path.parent, progressbar=True)
             share(path)
+        put(Path(unfinished, target.name), target)
         Path(unfinished, target.name).replace(target)
     return target
 
@@ -447,7 +452,7 @@ class PixelCSVDataset(RawDataset):
     ROWS = 5_000  # read at a time: 55 MB of text, 15 MB of pixels
 
     def __init__(self, *, filepath: str, metadata: dict | None = None) -> None:
-        self.path = Path(filepath)
+        self.path = Path(local(filepath))
         self.metadata = metadata
 
     def load(self) -> Iterator[RawBatch]:
@@ -476,6 +481,7 @@ class PixelCSVDataset(RawDataset):
             raise InputError(f"{problem} Replace the file.") from error
 
     def _exists(self) -> bool:
+        fetch(self.path)
         return self.path.is_file()
 
     def _describe(self) -> dict[str, Any]:
@@ -483,6 +489,7 @@ class PixelCSVDataset(RawDataset):
 
     def _pixel_columns(self) -> list[str]:
         """Return the names of the 3,072 pixel columns in the order in which they form an image."""
+        fetch(self.path)
         if not self.path.is_file():
             raise InputError(
                 f"{self.path} is missing. Put train.csv and test.csv of the Kaggle dataset into {self.path.parent}, "

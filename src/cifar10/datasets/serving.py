@@ -12,6 +12,7 @@ from kedro.io import DatasetError
 from cifar10.atomic import UNFINISHED, atomic, atomic_folder, unwritable
 from cifar10.contracts import Export
 from cifar10.datasets.artifact import LocalDataset
+from cifar10.store import check_local
 
 
 class ServingDataset(LocalDataset):
@@ -30,6 +31,15 @@ class ServingDataset(LocalDataset):
                 _save(folder, data)
         except OSError as error:
             raise unwritable(folder, error) from error
+
+    def check_writable(self) -> None:
+        """Check, before a run that exports, that this is possible.
+
+        Raises:
+            InputError: it is not; or the folder is in an object store, which servers do not read.
+        """
+        check_local(Path(self._filepath), "The dataset `serving` of an export")
+        super().check_writable()
 
     def load(self) -> NoReturn:
         """Refuse, because exports are read by servers."""

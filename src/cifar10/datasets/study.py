@@ -5,12 +5,14 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
+from cifar10.store import local
+
 
 class StudyDataset(AbstractDataset):
     """The folder of a study, in which its workers read and write while they run."""
 
     def __init__(self, *, filepath: str, metadata: dict | None = None) -> None:
-        self.folder = Path(filepath)
+        self.folder = Path(local(filepath))
         self.metadata = metadata
 
     def load(self) -> Path:

@@ -10,6 +10,7 @@ from kedro.io.core import generate_timestamp
 from cifar10.contracts import Record
 from cifar10.datasets.model import Models
 from cifar10.errors import InputError
+from cifar10.store import check_local
 from cifar10.training.checkpoint import Checkpoints
 from cifar10.training.identity import ENGINE_VERSION
 from cifar10.training.recipe import RECIPES
@@ -99,7 +100,8 @@ def plan(
         prepare: the command that prepares the data, for the message.
 
     Raises:
-        InputError: there are other pipelines, seeds that nothing would have, or no data.
+        InputError: there are other pipelines, seeds that nothing would have, or no data; or these are in an object
+            store.
     """
     for name in pipelines:
         if not name.startswith(("train_", "tune_")):
@@ -109,10 +111,11 @@ def plan(
             )
         if seeds is not None and name.startswith("tune_"):
             raise InputError(f"--seeds: {name} has seeds of its own. Leave out one of them.")
+    models: Any = context.catalog.get("models")
+    check_local(models.path, "kedro farm")
     statistics: Any = context.catalog.load("statistics")
     if statistics is None:
         raise InputError(f"The images must be prepared first: {prepare}")
-    models: Any = context.catalog.get("models")
     logs = models.path.parent.absolute() / LOGS / f"farm_{generate_timestamp()}"
 
     def task(name: str, pipeline: str, values: list[str], training: Training | None = None) -> Task:

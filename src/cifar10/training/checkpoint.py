@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from filelock import FileLock, Timeout
 
+from cifar10 import store
 from cifar10.atomic import UNFINISHED, atomic, unwritable
 from cifar10.errors import BusyError
 from cifar10.training.recipe import RECIPES
@@ -74,6 +75,7 @@ class Checkpoints:
         except OSError as error:
             raise unwritable(folder, error) from error
         try:
+            store.fetch(folder)
             with suppress(OSError):
                 for leftover in folder.glob(f"{UNFINISHED}*"):  # of a run that was killed
                     leftover.unlink()
@@ -117,6 +119,7 @@ class Checkpoints:
         with atomic(folder / f"epoch_{len(checkpoint.facts['history']):05}.npz") as path, path.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
         for old in sorted(folder.glob(PATTERN))[:-KEPT]:
+            store.delete(old)
             old.unlink(missing_ok=True)
 
     def cached(self, identity: dict[str, Any], name: str, compute: Callable[[Path], None]) -> np.ndarray:
@@ -148,6 +151,7 @@ class Checkpoints:
             return
         try:
             with FileLock(folder / LOCK, timeout=0):
+                store.delete(folder)
                 shutil.rmtree(folder, ignore_errors=True)
         except Timeout:
             return

@@ -11,6 +11,7 @@ from cifar10.comparison import differing_options, latest_evaluations
 from cifar10.contracts import Evaluations, Record
 from cifar10.datasets.model import Models
 from cifar10.errors import InputError
+from cifar10.store import with_urls
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def list_versions(models: Models, all_evaluations: list[Evaluations]) -> pd.Data
                 "megabytes": round(model.megabytes, 2),
                 "commit": record.versions["commit"],
                 "hardware": record.hardware,
-                "path": str(model.path),
+                "path": with_urls(str(model.path)),
             }
         )
     table = pd.DataFrame(rows, columns=[*rows[0]] if rows else ["architecture", "version", *ACCURACIES])
