@@ -89,7 +89,7 @@ def complete(shell, line, monkeypatch):
         ("kedro farm --pipelines = train_simple_cnn,tune_si", ["train_simple_cnn,tune_simple_cnn"]),
         ("kedro farm --pipelines = rep", []),
         ("kedro models vgg", VGG),
-        ("kedro models --env =", ["base", "demo", "local", "long", "notebook", "published"]),
+        ("kedro models --env =", ["base", "demo", "local", "long", "notebook", "published", "s3"]),
         ("kedro fa", ["farm"]),
     ],
 )
