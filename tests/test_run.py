@@ -3,9 +3,7 @@
 import base64
 import html
 import json
-import os
 import re
-import shlex
 import shutil
 from functools import cached_property
 from pathlib import Path
@@ -16,13 +14,12 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DatasetError
 from PIL import Image
 
-from cifar10 import cli, figures, run_log
+from cifar10 import figures
 from cifar10.architectures import ARCHITECTURES
 from cifar10.contracts import Evaluations, Examples, TrainedModel
 from cifar10.datasets.arrays import ExamplesDataset
@@ -421,100 +418,6 @@ def test_registry_lists_every_pipeline_without_tensorflow():
     assert not imported & {"tensorflow", "keras", "jax", "sklearn"}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--pipelines=train_resnet5"], "There is no pipeline train_resnet5; did you mean train_resnet50?"),
-        (["--pipeline=train_resnet5"], "did you mean train_resnet50?"),
-        (["--pipelines=train_vgg61"], "There is no pipeline train_vgg61; did you mean train_vgg16?"),
-        (["--pipelines=vgg16"], "There is no pipeline vgg16, which is an architecture. To train it: train_vgg16"),
-        (["--nodes=training.deep_cnn.trian"], "There is no node training.deep_cnn.trian in __default__; did you"),
-        (["--from-nodes=reporting.rnk"], "did you mean reporting.rank?"),
-        (["--to-nodes=x"], "There is no node x in __default__; valid names: "),
-        (["--tags=x"], "There is no tag x in __default__, nor any other."),
-        (["--namespaces=trainig"], "There is no namespace trainig in __default__; did you mean training?"),
-        (["--to-outputs=leaderbord"], "There is no dataset leaderbord in __default__; did you mean leaderboard?"),
-        (["--from-inputs=trian"], "There is no dataset trian in __default__; did you mean train?"),
-        (["--runner=SequentalRunner"], "There is no runner SequentalRunner; did you mean SequentialRunner?"),
-        (["--runner=nowhere.Runner"], "There is no runner nowhere.Runner; Kedro's own are SequentialRunner"),
-        (["--env=deom"], "There is no environment deom; did you mean demo?"),
-        (["--load-versions=simple_cn.model:x"], "There is no dataset simple_cn.model; did you mean simple_cnn.model?"),
-        (
-            ["--load-versions=simple_cnn.model:x"],
-            "simple_cnn.keras has no version x: nothing has been saved there yet.",
-        ),
-        (["--load-versions=batches:x"], "--load-versions=batches: this dataset has no versions."),
-        (
-            ["--env=demo", "--pipelines=train_simple_cnn,train_deep_cnn", "--runner=ThreadRunner"],
-            "A training cannot share its process with other nodes",
-        ),
-        (["--env=demo", "--pipelines=train_simple_cnn", "--runner=ParallelRunner"], "ParallelRunner cannot run this"),
-        (["--env=demo", "--pipelines=ingestion", "--runner=ParallelRunner"], "ParallelRunner cannot run this project"),
-        (["--params=val_fraction=1.2"], "val_fraction: input should be less than 1, but it is 1.2"),
-        (["--params=split_seed=1.0"], "split_seed: input should be a valid integer, but it is 1.0"),
-        (["--params=epochs=3"], "epochs: no such parameter without its architecture, as in vgg16.epochs"),
-        (["--params=val_fractoin=0.2"], "val_fractoin: no such parameter; did you mean val_fraction?"),
-        (["--params=vgg16.epoch=3"], "vgg16.epoch: no such parameter; did you mean epochs?"),
-        (["--params=resnet5.epochs=3"], "resnet5: no such parameter; did you mean resnet50?"),
-        (
-            ["--params=vgg16.optimizer=adamm"],
-            "vgg16: there is no optimizer adamm; did you mean adam",
-        ),
-        (
-            ["--params=simple_cnn.weight_decay=0.1"],
-            "simple_cnn: optimizer adam does not use weight_decay (only sgd, muon, adamw): set weight_decay=0.0, or",
-        ),
-        (["--params=simple_cnn.schedule=constant,simple_cnn.warmup=0.1"], "schedule constant does not use warmup"),
-        (
-            ["--params=simple_cnn.optimizer=sgd,simple_cnn.whitening_epochs=2"],
-            "simple_cnn: this network has no whitening layer; set whitening_epochs=null",
-        ),
-        (["--params=airbench94.epochs=1"], "but epochs is only 1; set whitening_epochs=1 or lower"),
-        (["--params=vgg16.seed=true"], "vgg16.seed: input should be a valid integer, but it is True"),
-        (["--params=vgg16_imagenet.alpha=0.5"], "vgg16_imagenet.alpha: no such parameter; valid names: "),
-        (["--params=mobilenetv2_imagenet.alpha=0.4"], "with weights=imagenet, alpha must be one of (0.35, 0.5"),
-        (["--params=test_time_augmentation=flop"], "test_time_augmentation: input should be 'none', 'flip' or"),
-        (["--params=architecture=resnet5"], "architecture: there is no architecture resnet5; did you mean resnet50?"),
-        (["--params=export.architecture=vgg"], "export.architecture: there is no architecture vgg; did you mean vgg"),
-        (["--params=evaluate_versions=some"], "evaluate_versions: input should be 'recipes' or 'all'"),
-        (["--params=benchmark.inference_batch_sizes=1 x"], "x is not a batch size from 1 to 4,096; separate several"),
-        (["--params=robustness.examples=0"], "robustness.examples: input should be greater than or equal to 1"),
-        (["--env=demo", "--pipelines=predict"], "No image is given: kedro run --pipelines=predict --params=image="),
-        (["--env=demo", "--pipelines=predict", "--params=image=nowhere.jpg"], "nowhere.jpg"),
-        (["--env=demo", "--pipelines=history"], "Nothing has been trained yet, so there is no history."),
-        (["--pipelines=train_vgg16"], "must be created first: kedro run --pipelines=ingestion,preprocessing"),
-        (
-            ["--env=demo", "--pipelines=reporting"],
-            "first: kedro run --pipelines=ingestion,preprocessing,evaluation --env=demo --params=data_root=",
-        ),
-        (["--pipelines=ingestion_csv"], "train.csv is missing. Put train.csv and test.csv"),
-        (["--pipelines=ingestion,ingestion_csv"], "cannot run together, because both write test_examples"),
-    ],
-)
-def test_mistake_ends_in_one_clear_message(tmp_path, arguments, message):
-    parameters = [argument for argument in arguments if argument.startswith("--params=")] or ["--params="]
-    others = [argument for argument in arguments if not argument.startswith("--params=")]
-    root = f"{parameters[0]}{',' if parameters[0] != '--params=' else ''}data_root={tmp_path}"
-    result = kedro("run", *others, root)
-    assert result.returncode == 1
-    assert result.stderr.count("Error: ") == 1
-    assert message in result.stderr
-    assert "Traceback" not in result.stdout + result.stderr
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_mistyped_option_is_reported_at_once(tmp_path):
-    """Before TensorFlow or Keras is imported, within 4 s of CPU time."""
-    before = os.times()
-    result = kedro("run", "--nodes=x", f"--params=data_root={tmp_path}", PYTHONPROFILEIMPORTTIME="1")
-    after = os.times()
-    assert "Error: There is no node x" in result.stderr
-    imported = {line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines()}
-    assert "cifar10.run_options" in imported
-    assert not imported & {"tensorflow", "keras", "jax", "sklearn"}
-    assert after.children_user + after.children_system - before.children_user - before.children_system < 4
-
-
 def test_a_run_ends_with_its_result(data, caplog, tmp_path):
     copy = shutil.copytree(data, tmp_path / "data")
     run(copy, "train_simple_cnn", simple_cnn={**TINY, "epochs": 1, "examples": 64})
@@ -536,72 +439,12 @@ def test_a_run_ends_with_its_result(data, caplog, tmp_path):
     assert "draw_robustness" not in caplog.text  # it has drawn nothing
 
 
-def test_suggested_commands_can_be_pasted_into_a_shell():
-    """Where the folder is not taken for a pattern, or for two words."""
-    command = run_log.same_data({"env": "demo", "runtime_params": {"data_root": "/mnt/my data[1]"}})
-    assert shlex.split(command) == ["--env=demo", "--params=data_root=/mnt/my data[1]"]
-    assert (
-        run_log.same_data({"env": None, "runtime_params": {"data_root": "/mnt/data"}})
-        == " --params=data_root=/mnt/data"
-    )
-
-
-@pytest.mark.parametrize(
-    ("pipeline", "name", "content", "message"),
-    [
-        ("ingestion", "cifar-10-batches-py/data_batch_1", b"", "has no data_batch_2, data_batch_3"),
-        ("ingestion", "cifar-10-python.tar.gz", b"no archive", "is damaged or not a .tar.gz file"),
-        (
-            "ingestion_csv",
-            "cifar10-csv/train.csv",
-            b"pixel0,label\n1,1\n",
-            "has the wrong pixel columns: expected 3,072 besides 'label', found 1",
-        ),
-        ("preprocessing", "readme.txt", b"", "must be created first: kedro run --pipelines=ingestion "),
-    ],
-)
-def test_bad_file_ends_in_one_clear_message(tmp_path, pipeline, name, content, message):
-    path = tmp_path / "01_raw" / name
-    path.parent.mkdir(parents=True)
-    path.write_bytes(content)
-    result = kedro("run", f"--pipelines={pipeline}", f"--params=data_root={tmp_path}")
-    assert result.returncode == 1
-    assert message in result.stderr
-    assert result.stderr.count("Error: ") == 1
-    assert "Traceback" not in result.stdout + result.stderr
-    assert "WARNING" not in result.stdout
-    assert [each.name for each in tmp_path.iterdir()] == ["01_raw"]
-
-
 def test_pinned_version_from_the_command_line(data):
     result = kedro("run", "--env=demo", "--pipelines=evaluation", f"--params=data_root={data}",
                    "--load-versions=simple_cnn.model:1999-01-01")  # fmt: skip
     assert result.returncode == 1
     assert "simple_cnn.keras has no version 1999-01-01: it has 2" in result.stderr
     assert "Traceback" not in result.stdout + result.stderr
-
-
-@pytest.mark.parametrize(
-    ("pipeline", "dataset", "message"),
-    [
-        ("predict", "simple_cnn.model", "does not read that dataset. It takes the model that the leaderboard has."),
-        ("export", "simple_cnn.model", "first: kedro run --pipelines=evaluation,reporting --load-versions=simple_cnn."),
-        ("predict", "evaluations", "this run does not read that dataset."),
-        ("reporting", "simple_cnn.model", "this run does not read that dataset."),
-        ("evaluation", "evaluations", "this run saves a version of its own, and uses that."),
-        ("history", "evaluations", "this run lists all versions, whichever is named."),
-    ],
-)
-def test_a_version_that_would_not_be_used_is_refused(tmp_path, pipeline, dataset, message):
-    for path in ("06_models/simple_cnn.keras", "08_reporting/evaluations.json"):
-        folder = tmp_path / path / "2026-01-01T00.00.00.000Z"
-        folder.mkdir(parents=True)
-        (folder / folder.parent.name).touch()
-    before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(InputError, match=re.escape(message)) as error:
-        run(tmp_path, pipeline, load_versions={dataset: "2026-01-01T00.00.00.000Z"})
-    assert str(error.value).startswith(f"--load-versions={dataset}: ")
-    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_which_version_is_read_is_said_where_there_are_several(tmp_path, caplog):
@@ -626,45 +469,6 @@ def test_which_version_is_read_is_said_where_there_are_several(tmp_path, caplog)
     assert pinned == (first.digest, ["evaluations: reading version 2026-01-01T00.00.00.000Z, one of 2"])
     save("2026-01-03T00.00.00.000Z", new)
     assert ranked() == (new.digest, ["evaluations: reading version 2026-01-03T00.00.00.000Z, one of 3"])
-
-
-@pytest.mark.parametrize("kind", ["link", "file", "read-only"])
-def test_a_run_that_cannot_save_is_refused_before_any_work(tmp_path, monkeypatch, caplog, kind):
-    """As where the drive to which a link points is not connected."""
-    place = tmp_path / "03_primary"
-    if kind == "link":
-        place.symlink_to(tmp_path / "drive")
-    elif kind == "file":
-        place.touch()
-    else:
-        place.mkdir()
-        monkeypatch.setattr("os.access", lambda path, mode: path != place)
-    reason = {
-        "link": "is a link to .*/drive, which does not exist",
-        "file": "is a file",
-        "read-only": "is not writable",
-    }
-    with pytest.raises(
-        InputError, match=rf"^Nothing can be saved in .*03_primary, because .*03_primary {reason[kind]}"
-    ):
-        run(tmp_path, "ingestion", "preprocessing")
-    assert "Completed node" not in caplog.text
-    assert list(tmp_path.iterdir()) == [place]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--params=simple_cnn.epochs=3", "--params=data_root=x"], "--params is given 2 times"),
-        (["--pipelines=training", "--env=demo", "--pipelines", "evaluation"], "--pipelines is given 2 times"),
-        (["-e", "demo", "--env=long", "--env=demo"], "--env is given 3 times"),
-    ],
-)
-def test_an_option_given_twice_is_refused(options, message):
-    """Of which Click would take the last without a word."""
-    result = CliRunner().invoke(cli.run, options)
-    assert (result.exit_code, result.output.count("Error: ")) == (1, 1), result.output
-    assert f"Error: {message}, of which only the last would count. Give it once; where it takes" in result.output
 
 
 def test_every_dataset_has_a_layer_and_every_node_a_stage():

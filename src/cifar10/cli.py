@@ -313,6 +313,10 @@ def farm(
             options = (*options, f"--env={env}")  # other machines may have another variable
         run_options.check(given, _conf(given["conf_source"]))
         numbers = None if seeds is None else parse_seeds(seeds)
+        if scheduler and workers > 1 and not any(name.startswith("tune_") for name in given["pipelines"]):
+            raise InputError(
+                f"--workers={workers} has no effect: the workers of the --scheduler run trainings. Leave it out."
+            )
         needed = cluster.needed(resource, scheduler, workers)
         session = KedroSession.create(
             _project(), env=env, runtime_params=given["params"], conf_source=given["conf_source"]

@@ -220,6 +220,7 @@ def farm(monkeypatch, tmp_path):
             "Error: --resource=GPU=1 is for the workers of a",
         ),
         (["--pipelines=train_vgg16", "--scheduler=tcp://h:1", "--resource=GPU"], "Error: --resource=GPU is not valid"),
+        (["--pipelines=train_vgg16", "--scheduler=tcp://h:1", "--workers=2"], "Error: --workers=2 has no effect"),
         (
             ["--pipelines=train_vgg16"],
             "Error: The images must be prepared first: kedro run --pipelines=ingestion",
