@@ -25,7 +25,6 @@ logger = logging.getLogger(__name__)
 KEPT = 2  # checkpoints: the latest, and the one before in case the latest is damaged
 IDENTITY = "identity.json"
 IN_RECORD = ("architecture", "data_version", "class_names", "initial_weights", "fingerprint", "engine_version")
-LOCK = "lock"
 PATTERN = "epoch_*.npz"  # does not match unfinished files
 
 
@@ -63,7 +62,7 @@ class Checkpoints:
             InputError: the disk is full, or the folder is not writable.
         """
         folder = self._folder_of(identity)
-        lock = FileLock(folder / LOCK)
+        lock = FileLock(folder / store.LOCK)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
@@ -150,7 +149,7 @@ class Checkpoints:
         if not folder.is_dir():
             return
         try:
-            with FileLock(folder / LOCK, timeout=0):
+            with FileLock(folder / store.LOCK, timeout=0):
                 store.delete(folder)
                 shutil.rmtree(folder, ignore_errors=True)
         except Timeout:
