@@ -13,10 +13,10 @@ from click.testing import CliRunner
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog
 
-from cifar10 import cli, terminal
+from cifar10 import cli, comparison, terminal
 from cifar10.architectures import ARCHITECTURES
 from cifar10.comparison import differing_options
-from cifar10.contracts import Examples, Predictions
+from cifar10.contracts import Examples, Pair, Predictions
 from cifar10.datasets.arrays import ExamplesDataset, PredictionsDataset, PredictionStore
 from cifar10.datasets.files import AllEvaluationsDataset, TextDataset
 from cifar10.datasets.model import Models, ModelsDataset
@@ -125,6 +125,25 @@ def page_of(result):
         return file.read()
 
 
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.123, "p = 0.12"), (0.00004, "p = 4e-05"), (3e-98, "p = 3e-98"), (0.0, "p < 1e-99")]
+)
+def test_p_value_is_never_said_to_be_zero(value, text):
+    pair = Pair(
+        first="A",
+        second="B",
+        first_only=1,
+        second_only=6,
+        difference=-0.1,
+        low=-0.2,
+        high=0.0,
+        p_value=value,
+        p_holm=value,
+        significant=value < 0.05,
+    )
+    assert f"(McNemar's exact test, {text})." in comparison._verdict(pair, 50, 1)
+
+
 def test_two_versions_side_by_side(root, command):
     result = command(root, "compare", f"simple_cnn:{V1}", f"simple_cnn:{V2}")
     page, text = page_of(result), " ".join(result.output.split())
@@ -184,7 +203,7 @@ def test_a_model_trained_on_the_validation_images_is_compared_on_test(root, comm
     page_of(result)
     assert "Trained on the validation images, too: B." in text
     assert "Validation:" not in text
-    assert len(re.findall(r"Test: [BC] is \S+ points \w+ (?:of )?A .*? p = [\d.]+, [\d.]+ with Holm", text)) == 2
+    assert len(re.findall(r"Test: [BC] is \S+ points \w+ (?:of )?A .*? p = [\d.]+, p = [\d.]+ with Holm", text)) == 2
     assert "Test images that only one of A and B classifies correctly" in text
     assert re.search(r"machine hardware a machine another machine a machine", text)
 

@@ -444,7 +444,7 @@ def _verdict(pair: Pair, images: int, pairs: int) -> str:
     return (
         f"{pair.second} is {order} (95% CI of the difference {_points(low)} to {_points(high)}), which is "
         f"{'significant' if pair.significant else 'not significant'}: of {images:,} images, only {pair.second} is "
-        f"right on {pair.second_only:,}, and only {pair.first} on {pair.first_only:,} (McNemar's exact test, p = "
+        f"right on {pair.second_only:,}, and only {pair.first} on {pair.first_only:,} (McNemar's exact test, "
         f"{_p(pair.p_value)}{corrected})."
     )
 
@@ -454,4 +454,6 @@ def _points(share: float) -> str:
 
 
 def _p(value: float) -> str:
-    return f"{value:.2g}" if value >= 1e-4 else f"{value:.0e}"
+    if value < 1e-99:  # which also stands for the 0 that is too small for a float
+        return "p < 1e-99"
+    return f"p = {value:.2g}" if value >= 1e-4 else f"p = {value:.0e}"

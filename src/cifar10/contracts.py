@@ -693,7 +693,7 @@ class Trials(Artifact):
             length = "various epochs"
         examples = self.fidelity.get("examples") or self.recipe["examples"]
         images = f"{examples:,}" if examples else "all"
-        return f"{len(states)} trials ({', '.join(parts)}) of {length} on {images} images"
+        return f"{len(states)} trials ({', '.join(parts)}), {length} on {images} images"
 
 
 class ConfirmedRecipe(BaseModel):

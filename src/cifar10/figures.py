@@ -446,7 +446,7 @@ def tuning_slices(trials: Trials) -> Figure:
         axis.set(xlabel=option)
         if choices:
             labels = ["null" if each is None else str(each) for each in choices]
-            axis.set_xticks(range(len(choices)), labels, rotation=90 if len("".join(labels)) > 14 else 0)
+            axis.set_xticks(range(len(choices)), labels, rotation=90 if len(labels) * max(map(len, labels)) > 20 else 0)
             axis.set(xlim=(-0.5, len(choices) - 0.5))
             continue
         low, high = values["low"], values["high"]
@@ -477,7 +477,7 @@ def _draw_trials(axis: Any, trials: Trials, place: Callable[[Trial], Any]) -> No
             color=colour,
             markerfacecolor=fill,
             markersize=5,
-            label=label,
+            label=label if chosen else None,
         )
     axis.yaxis.set_major_formatter(_percent)
     axis.grid(alpha=0.3)

@@ -83,7 +83,8 @@ def log_result(made: set[str], catalog: DataCatalog, run_params: dict[str, Any])
         lines.append(f"Report: {_path(catalog, 'report').resolve().as_uri()}")
     for name in sorted(each for each in made if each.endswith(".tuned")):
         story = [line for line in catalog.load(name).splitlines() if line.startswith("#")]
-        lines += [*(line.removeprefix("# ") for line in story), f"Recipe: {_path(catalog, name)}"]
+        lines += [line.removeprefix("# ") for line in story]
+        lines.append(f"Recipe, a block for conf/base/parameters_architectures.yml: {_path(catalog, name)}")
     if "published" in made:
         lines += _published(_path(catalog, "published"), run_params)
     if "serving" in made:

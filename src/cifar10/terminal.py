@@ -116,7 +116,7 @@ def print_comparison(to: Console, comparison: Comparison) -> None:
     for note in comparison.notes:
         to.print(Text(note, "dim"))
     _print_differences(to, comparison)
-    _heading(to, "Validation accuracy after each epoch (*: of several models)")
+    _heading(to, "Validation accuracy after each epoch")
     _print_curves(to, comparison.sides)
     for each in comparison.disagreements:
         _print_disagreement(to, comparison, each)
@@ -159,6 +159,8 @@ def _print_curves(to: Console, sides: list[Side]) -> None:
         label = {0: f"{high:.1%}", height - 1: f"{low:.1%}"}.get(place, "")
         to.print(Text.assemble(f"{label:>7} ", ("| ", "dim"), *row))
     to.print(Text(f"{'epoch 1':>17}{last:>{width - 7}}", "dim"))
+    if any(cell.plain == "*" for row in cells for cell in row):
+        to.print(Text(f"{'*: several models':>27}", "dim"))
 
 
 def _validated(history: Sequence[Epoch]) -> list[tuple[int, float]]:

@@ -95,7 +95,7 @@ def test_search_states_what_was_tried_at_what_fidelity(
     inputs = [*data[:3], recipe, tuning(**changes), CLASS_NAMES, tmp_path / "study"]
     found = search(*inputs)
     assert {(each.epochs, each.examples) for each in fake_fit.recipes} == {(2, 200)}
-    assert found.summary == "3 trials (3 complete) of 2 of 3 epochs on 200 images"
+    assert found.summary == "3 trials (3 complete), 2 of 3 epochs on 200 images"
     assert found.space == {"shift": {"low": 0, "high": 4}}
     assert found.recipe == RECIPES["simple_cnn"].model_validate(recipe).described()
 
@@ -195,7 +195,7 @@ def test_block_builds_the_confirmed_recipe_wherever_it_is_pasted(trials, recipe,
     )
     text = nodes.choose(trials, confirmed, recipe)
     comment = " ".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith("#"))
-    assert comment.startswith("Tuned by 7 trials (5 complete, 1 pruned, 1 failed) of all 3 epochs on 1,000 images: ")
+    assert comment.startswith("Tuned by 7 trials (5 complete, 1 pruned, 1 failed), all 3 epochs on 1,000 images: ")
     assert "validation 84.00% in trial 2, 80.00% with the recipe before." in comment
     assert "with seeds 1, 2, 3: validation 82.00%, 80.00% with the recipe before. Difference +2.00 points" in comment
     assert re.search(verdict, comment)
