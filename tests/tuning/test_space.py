@@ -178,3 +178,23 @@ def test_trial_has_no_options_that_its_optimizer_and_schedule_do_not_use(blocks)
     assert {"momentum", "muon_learning_rate", "warmup"} <= unused({**shipped, **options})
     recipe = recipe_of("deep_cnn", {**shipped, "muon_learning_rate": 0.05}, options)
     assert (recipe.optimizer, recipe.muon_learning_rate) == ("adamw", 0.24)
+
+
+@pytest.mark.parametrize(
+    ("proposed", "low", "high", "value"),
+    [
+        (0.0334638779, 0.0, 1.0, 0.03346),
+        (0.000123456, 0.00001, 1.0, 0.0001235),
+        (0.12341, 0.12341, 1.0, 0.12341),
+        (0.9999999, 0.0, 0.9999999, 0.9999999),
+    ],
+)
+def test_proposed_numbers_are_rounded_within_their_range(proposed, low, high, value):
+    class Proposing(Choosing):
+        def suggest_float(self, name, low, high, log):
+            return proposed
+
+    space = {"label_smoothing": Values(low=low, high=high)}
+    assert propose(Proposing(), "deep_cnn", {"optimizer": "adam", "schedule": "constant"}, space) == {
+        "label_smoothing": value
+    }

@@ -76,11 +76,16 @@ class Values(BaseModel):
         return f"{self.low} to {self.high}" if self.of is None else ", ".join(map(_shown, self.of))
 
     def suggest(self, trial: "optuna.Trial", option: str, whole: bool) -> Any:
-        """Return the value that a trial proposes for this option, a whole number if `whole`."""
+        """Return the value that a trial proposes for this option, a whole number if `whole`.
+
+        Other numbers have four significant digits, so that the recipe that is written is the one that was trained.
+        """
         if self.of is not None:
             return trial.suggest_categorical(option, self.of)
-        suggest: Any = trial.suggest_int if whole else trial.suggest_float
-        return suggest(option, self.low, self.high, log=self.log)
+        if whole:
+            return trial.suggest_int(option, self.low, self.high, log=self.log)
+        rounded = float(f"{trial.suggest_float(option, self.low, self.high, log=self.log):.4g}")
+        return min(max(rounded, float(self.low)), float(self.high))
 
 
 Space = dict[str, Values]  # by option
