@@ -1,10 +1,12 @@
 """Images as JSON arrays, as clients of TensorFlow Serving and of Open Inference servers send them."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 
+from tests.helpers import PROJECT
 from tests.serving.conftest import TEMPERATURE, form, png
 from tests.serving.test_predict import assert_error
 
@@ -21,6 +23,18 @@ def red(count=1):
 def infer_request(images, **fields):
     tensor = {"name": "images", "shape": list(images.shape), "datatype": "FP32", "data": images.ravel().tolist()}
     return {"inputs": [{**tensor, **fields}]}
+
+
+def test_example_of_the_docs_gets_the_same_answer_from_both(client, tmp_path, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", (PROJECT / "docs/serving.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    (tmp_path / "cat.jpg").write_bytes(png((255, 0, 0), size=(48, 40)))
+    answers = {}
+    exec(code.replace("http://127.0.0.1:8000", client.url), answers)
+    assert sum(answers["v1"]) == pytest.approx(1, abs=1e-5)
+    assert answers["v1"] == pytest.approx(answers["v2"], abs=1e-6)
+    assert answers["v1"] == pytest.approx(client.post(V1, json={"instances": red().tolist()}).json()["predictions"][0])
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ CHANGES = {
 }
 CHANGES_TOGETHER = {"plateau_patience": {"schedule": "plateau"}, "plateau_factor": {"schedule": "plateau"}}
 HASHES = {
-    "simple_cnn": "fb84db3e9dbb",
+    "simple_cnn": "6f640694c9a4",
     "batchnorm_cnn": "7deb923758f0",
     "deep_cnn": "ad7c7442d547",
     "airbench94": "29f0acb26fa1",

@@ -91,7 +91,7 @@ def test_parameters_that_are_not_valid_are_refused_before_every_run(every_parame
 def test_space_that_the_recipe_refuses_is_refused(blocks, tuning, space, message):
     pytest.importorskip("optuna")
     with pytest.raises(InputError) as error:
-        check_tuning("simple_cnn", blocks["simple_cnn"], tuning(space=space))
+        check_tuning("simple_cnn", {**blocks["_recipe"], "schedule": "cosine"}, tuning(space=space))
     assert re.fullmatch(r"[^\n]+[.?]", str(error.value))
     assert message in str(error.value)
 
