@@ -223,6 +223,7 @@ def test_without_images_there_is_no_comparison_by_image(root, command, missing):
         ([], "There is no model to compare. Name two or more: kedro compare NAME:VERSION NAME:VERSION"),
         (["vgg16"], "There is only one model to compare. Name two or more: kedro compare vgg16 OTHER_NAME"),
         (["simple_cnn"], f"kedro compare simple_cnn:{V2} simple_cnn:{V3}"),
+        (["vgg16", "simple_cnn-0123"], "simple_cnn-0123 is a row of the leaderboard. Name one of its versions, as in"),
         (["vgg16", "vgg61"], "There is no architecture vgg61; did you mean vgg16?"),
         (["vgg16", f"vgg16:{V2}"], f"vgg16 has no version {V2}: it has {V1}."),
         (["vgg16", "vgg19"], "There is no trained vgg19. Train it (kedro run --pipelines=train_vgg19"),

@@ -66,7 +66,10 @@ def test_missing_mlflow_is_one_sentence(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(InputError) as raised:
         Tracker(tmp_path, name="a run", env="demo")
-    message = "CIFAR10_MLFLOW is set, but mlflow is not installed: pip install '.[mlflow]', or unset it."
+    message = (
+        "CIFAR10_MLFLOW is set, but mlflow is not installed: pip install -c constraints.txt -e '.[mlflow]', or unset "
+        "it."
+    )
     assert str(raised.value) == message
 
 

@@ -223,7 +223,7 @@ run = _Command(
     help="""Run pipelines: make the data, train networks, evaluate and report them.
 
     Without --pipelines, these six: ingestion, preprocessing, train_simple_cnn, train_deep_cnn, evaluation, reporting;
-    within an hour on two cores.
+    in about half an hour on two cores.
 
     \b
     ingestion       download CIFAR-10, and check it (ingestion_csv: read CSV files)

@@ -251,6 +251,12 @@ def check_architecture(name: str, models: Models) -> None:
     """Refuse the name of an architecture that neither exists nor has been trained."""
     known = {*ARCHITECTURES, *models.names()}
     if name not in known:
+        stem, _, recipe = name.partition("-")
+        if recipe and stem in known:
+            raise InputError(
+                f"{name} is a row of the leaderboard. Name one of its versions, as in {stem}:VERSION; "
+                f"`kedro models {stem}` lists them with their recipes."
+            )
         raise InputError(f"There is no architecture {name}; {did_you_mean(name, known)}")
 
 
@@ -411,7 +417,8 @@ def _remarks(sides: list[Side], known: Mapping[str, Predictions], truth: Truth) 
     if missing := [side.letter for side in sides if side.letter not in known]:
         notes.append(
             f"The predictions of {', '.join(missing)} are not saved, so there is no comparison image by image. To make "
-            f"them: kedro run --pipelines=evaluation --params=evaluate_versions=all {SAME_DATA}"
+            f"them: kedro run --pipelines=evaluation {SAME_DATA}; for older versions of the same recipe and seed, add "
+            "--params=evaluate_versions=all"
         )
     if not truth.labels:
         notes.append(

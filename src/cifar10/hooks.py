@@ -224,10 +224,8 @@ def _check_load_versions(load_versions: dict[str, str], pipeline: Pipeline) -> N
         if name not in pipeline.inputs():
             advice = ""
             if name.endswith(".model") and "leaderboard" in pipeline.inputs():
-                advice = (
-                    " It takes the model that the leaderboard has. To take this one, rank it first: kedro run "
-                    f"--pipelines=evaluation,reporting --load-versions={name}:{version}"
-                )
+                chosen = f"architecture={name.removesuffix('.model')}:{version}"
+                advice = f" Name this version with --params={chosen} to predict, or --params=export.{chosen} to export."
             raise InputError(f"--load-versions={name}: this run does not read that dataset.{advice}")
         if all(f"all_{name}" in node.inputs for node in pipeline.only_nodes_with_inputs(name).nodes):
             raise InputError(f"--load-versions={name}: this run lists all versions, whichever is named. Leave it out.")

@@ -14,6 +14,14 @@ from cifar10.training.recipe import RECIPES
 from cifar10.tuning.options import Fidelity, Tuning
 from cifar10.tuning.space import Values
 
+SETTINGS: dict[str, type[BaseModel]] = {  # blocks of parameters of one pipeline each
+    "benchmark": Benchmark,
+    "robustness": Robustness,
+    "publish": Publish,
+    "export": ExportOptions,
+    "tuning": Tuning,
+}
+
 
 class _Shared(BaseModel):
     """The parameters besides the recipes."""
@@ -73,15 +81,14 @@ def _problem(location: tuple[int | str, ...], kind: str, message: str, value: An
     if kind == "extra_forbidden":
         blocks: dict[str, type[BaseModel]] = {
             **RECIPES,
-            "benchmark": Benchmark,
-            "robustness": Robustness,
-            "publish": Publish,
-            "export": ExportOptions,
+            **SETTINGS,
             "tuning": Tuning if len(location) < 3 else Fidelity if location[1] == "fidelity" else Values,
         }
         fields = (blocks[str(location[0])] if len(location) > 1 else Parameters).model_fields
         if len(location) == 1 and is_recipe_option(name):
             return f"{name}: no such parameter without its architecture, as in vgg16.{name}"
+        if len(location) == 1 and (owners := [block for block in SETTINGS if name in SETTINGS[block].model_fields]):
+            return f"{name}: no such parameter; did you mean {owners[0]}.{name}?"
         return f"{name}: no such parameter; {did_you_mean(str(location[-1]), fields)}"
     if kind == "missing":
         return f"{name}: missing"

@@ -1,7 +1,7 @@
-"""Keep TensorFlow's start-up messages off the terminal.
+"""Keep messages of TensorFlow and LiteRT off the terminal that no setting can hide.
 
-Its C++ code writes them to the standard error stream of the process while it is imported, before any setting can hide
-them: that oneDNN is on, and that there is no CUDA driver.
+Their C++ code writes them to the standard error stream of the process: while TensorFlow is imported, that oneDNN is on
+and that there is no CUDA driver; during an export, how LiteRT quantizes and by what it runs.
 """
 
 import os
@@ -10,18 +10,20 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-STARTUP_MESSAGES = (
+MESSAGES = (
     b"absl::InitializeLog",
     b"oneDNN custom operations",
     b"cuda drivers",
     b"cuInit",
     b"cpu_feature_guard",
+    b"fully_quantize:",
+    b"XNNPACK delegate",
 )
 
 
 @contextmanager
 def hidden_messages() -> Iterator[None]:
-    """Hide the start-up messages that are written to standard error, and pass on everything else afterwards."""
+    """Hide these messages where they are written to standard error, and pass on everything else afterwards."""
     try:
         descriptor = sys.__stderr__.fileno() if sys.__stderr__ else -1
         saved = os.dup(descriptor)
@@ -37,5 +39,5 @@ def hidden_messages() -> Iterator[None]:
             os.close(saved)
             file.seek(0)
             for line in file:
-                if not any(message in line for message in STARTUP_MESSAGES):
+                if not any(message in line for message in MESSAGES):
                     os.write(descriptor, line)

@@ -81,10 +81,15 @@ def log_result(made: set[str], catalog: DataCatalog, run_params: dict[str, Any])
         lines.append(_next("reporting", run_params))
     if "report" in made:
         lines.append(f"Report: {_path(catalog, 'report').resolve().as_uri()}")
+    for name in sorted(each.removesuffix(".trials") for each in made if each.endswith(".trials")):
+        if f"{name}.confirmed" not in made:
+            lines.append(_next(f"tune_{name}", run_params, f" --from-nodes=tuning.{name}.confirm"))
     for name in sorted(each for each in made if each.endswith(".tuned")):
         story = [line for line in catalog.load(name).splitlines() if line.startswith("#")]
         lines += [line.removeprefix("# ") for line in story]
         lines.append(f"Recipe, a block for conf/base/parameters_architectures.yml: {_path(catalog, name)}")
+    if "figure.runs" in made:
+        lines.append(f"All versions: {_path(catalog, 'figure.runs').resolve().as_uri()}, and {_path(catalog, 'runs')}")
     if "published" in made:
         lines += _published(_path(catalog, "published"), run_params)
     if "serving" in made:
@@ -99,8 +104,8 @@ def _path(catalog: DataCatalog, name: str) -> Path:
     return catalog.get(name).path  # type: ignore[union-attr]
 
 
-def _next(pipelines: str, run_params: dict[str, Any]) -> str:
-    return f"Next: kedro run --pipelines={pipelines}{same_data(run_params)}"
+def _next(pipelines: str, run_params: dict[str, Any], options: str = "") -> str:
+    return f"Next: kedro run --pipelines={pipelines}{options}{same_data(run_params)}"
 
 
 def _model(model: TrainedModel, path: Path) -> str:

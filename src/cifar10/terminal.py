@@ -74,7 +74,7 @@ def print_versions(to: Console, name: str, runs: pd.DataFrame) -> None:
         to.print("\nNo version of it has been trained yet. To train one, with the same --env and --params:")
         to.print(f"kedro run --pipelines=train_{name}")
         return
-    shown = _table("version", "seed", "epoch", "validation", "test", "time", left=1)
+    shown = _table("version", "seed", "epoch", "validation", "test", "time", "recipe", left=1)
     shown.add_column("how its recipe differs", ratio=1, overflow="fold")
     lines: Any = of_one.to_dict("records")
     for line in lines:
@@ -85,6 +85,7 @@ def print_versions(to: Console, name: str, runs: pd.DataFrame) -> None:
             (percent(line["val_accuracy"]) or "-") + (" best" if line["best"] else ""),
             percent(line["accuracy"]) or "-",
             duration(line["training_seconds"]),
+            line["recipe_hash"][:4],
             line["recipe"] or "-",
             style="bold" if line["best"] else "",
         )

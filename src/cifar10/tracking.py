@@ -164,7 +164,8 @@ class Tracker:
             from mlflow import MlflowClient
         except ModuleNotFoundError as error:
             raise InputError(
-                f"CIFAR10_MLFLOW is set, but {error.name} is not installed: pip install '.[mlflow]', or unset it."
+                f"CIFAR10_MLFLOW is set, but {error.name} is not installed: pip install -c constraints.txt -e "
+                "'.[mlflow]', or unset it."
             ) from error
         uri = os.environ.get("MLFLOW_TRACKING_URI")
         if not uri:

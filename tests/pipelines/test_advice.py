@@ -49,6 +49,15 @@ def test_each_budget_has_its_model():
     ]
 
 
+def test_models_that_saw_only_a_part_of_the_images_are_named():
+    record = SMALL.record
+    part = record.model_copy(update={"recipe": {**record.recipe, "examples": 500}, "training_examples": 500})
+    few = SMALL.model_copy(update={"record": part})
+    sentence = "Trained on a part of the training images only: simple_cnn (500)."
+    assert sentence in advise(make_evaluations(BEST, few, pairs=[make_pair("vgg16", "simple_cnn")]))
+    assert sentence not in advise(make_evaluations(BEST, SMALL, pairs=[make_pair("vgg16", "simple_cnn")]))
+
+
 def test_one_model_that_is_better_and_cheaper_is_the_answer_to_all():
     better = model("airbench94", 0.93, 0.92, 1.0, 7, 1.0)
     sentences = advise(make_evaluations(better, SMALL, pairs=[make_pair("airbench94", "simple_cnn")]))

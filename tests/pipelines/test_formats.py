@@ -54,7 +54,7 @@ def calibrated(network):
 @pytest.mark.parametrize(
     "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in ARCHITECTURES]
 )
-def test_every_float_format_predicts_like_keras(name, statistics, builder_options, recwarn):
+def test_every_float_format_predicts_like_keras(name, statistics, builder_options, recwarn, capfd):
     keras.utils.set_random_seed(0)
     network = _with_softmax(calibrated(build(name, 10, statistics, **builder_options(name))))
     expected = network.predict(IMAGES, verbose=0)
@@ -72,6 +72,8 @@ def test_every_float_format_predicts_like_keras(name, statistics, builder_option
             continue
         np.testing.assert_allclose(whole, expected, atol=1e-4, err_msg=kind)
         np.testing.assert_allclose(parts, expected, atol=1e-4, err_msg=kind)
+    noise = capfd.readouterr().err
+    assert not [word for word in ("XNNPACK", "fully_quantize") if word in noise], noise
     if LITERT in formats:
         for kind in (LITERT, LITERT_INT8):
             signatures = Interpreter(model_content=formats[kind][FORMATS[kind]]).get_signature_list()

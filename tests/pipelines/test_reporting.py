@@ -261,7 +261,7 @@ def test_pairs_and_markdown_tables():
     lines = markdown(evaluations).splitlines()
     assert lines[:4] == ["# Leaderboard: a data set", "", summarise(evaluations), ""]
     assert lines[4:7] == [
-        "| rank | model | validation | test (95% CI) | log loss | parameters | latency, ms | seeds | epoch kept "
+        "| rank | model | validation | test (95% CI) | log loss | parameters | latency, ms | seed | epoch kept "
         "| minutes | processor | commit |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         "| 1 | `vgg16` | 91.00% | 90.00% (88.00 to 92.00) | 0.300 | 7 | 1.5 | 0 | 2 of 3 | 1.5 | a machine | abc |",

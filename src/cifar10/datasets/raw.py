@@ -230,8 +230,8 @@ class BatchesDataset(RawDataset):
                     pass
         except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
             raise InputError(
-                f"{path} is damaged or not a .tar.gz file ({error}). Delete it to download the official "
-                "archive instead."
+                f"{path} is damaged or not a .tar.gz file ({error}). Replace it, or delete it to download "
+                "the official archive."
             ) from error
         suffix = _suffix(files)
         if suffix is None:
@@ -267,8 +267,9 @@ class BatchesDataset(RawDataset):
         elif mirror:
             why += f" (to try {mirror['url']}, too: {parquet.NEEDED})"
         raise InputError(
-            f"CIFAR-10 is neither at {self.archive} nor at {self.folder}, and could not be downloaded {why}. Place the "
-            "archive or the folder there, or run the demo, which needs neither: kedro run --env=demo"
+            f"CIFAR-10 is neither at {self.archive} nor at {self.folder}. Download the archive with a browser and "
+            "place it there, or run the demo, which needs no download: kedro run --env=demo. It could not be "
+            f"downloaded {why}."
         ) from cause
 
 

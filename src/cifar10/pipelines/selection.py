@@ -106,14 +106,17 @@ def _log_versions(
     logger.info("%s: %s", name, line)
 
 
-def _winner_or_known(name: str) -> str:
+def _winner_or_known(chosen: str) -> str:
     names = [WINNER, *ARCHITECTURES]
+    name, _, version = chosen.partition(":")
     if name not in names:
         raise ValueError(f"there is no architecture {name}; {did_you_mean(name, names)}")
-    return name
+    if version and name == WINNER:
+        raise ValueError(f"give the version {version} with the name of its architecture")
+    return chosen
 
 
-WinnerOrKnown = Annotated[str, AfterValidator(_winner_or_known)]  # the type of a parameter
+WinnerOrKnown = Annotated[str, AfterValidator(_winner_or_known)]  # `winner`, NAME or NAME:VERSION in a parameter
 
 
 def choose(
@@ -124,28 +127,32 @@ def choose(
     architecture: str,
     parameter: str,
 ) -> TrainedModel:
-    """Return the model of the lowest seed of the best row of the leaderboard, of any architecture or of that one.
+    """Return the version that is named, or the best one of the leaderboard, of any architecture or of that one.
 
-    An architecture that has no rank on the current data is taken in its newest version.
+    The best one is the model of the lowest seed of the best row. An architecture that has no rank on the current data
+    is taken in its newest version.
 
     Args:
         models: to choose from.
         leaderboard: the best row first.
         statistics: of the current data; None if there are none.
         class_names: the current ones.
-        architecture: a name, or `winner`.
+        architecture: a name, a name and a version as in NAME:VERSION, or `winner`.
         parameter: the name under which the user sets it, for the message.
 
     Raises:
         InputError: there is no such row or model, its version has been deleted, or its class names are others.
     """
+    name, _, version = architecture.partition(":")
     rows = ranked_rows(leaderboard)
     current = [row for row in rows if statistics is None or row["data_version"] == statistics.data_version]
-    row = next((row for row in current if architecture in (WINNER, row["architecture"])), None)
-    if row:
+    row = next((row for row in current if name in (WINNER, row["architecture"])), None)
+    if version:
+        model, why = models.load(name, version), f"as {parameter} asks"
+    elif row:
         model, why = _load(models, row), f"rank {row['rank']} of the leaderboard"
-    elif architecture != WINNER:
-        model, why = models.load(architecture), "the newest version, because none has a rank"
+    elif name != WINNER:
+        model, why = models.load(name), "the newest version, because none has a rank"
     else:
         problem = "There is no leaderboard yet"
         if leaderboard is not None:

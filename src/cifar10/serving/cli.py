@@ -18,7 +18,7 @@ SHUTDOWN_SECONDS = 30  # time for requests in progress to finish when the servic
 @click.command(context_settings={"show_default": True})
 @click.option(
     "--models",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=click.Path(path_type=Path, file_okay=False),
     default="data/07_model_output/serving",
     help="Folder that the export pipeline writes to.",
 )
@@ -62,6 +62,11 @@ def serve(models: Path, host: str, port: int, threads: int, **limits: float) -> 
 
     A newer export is loaded automatically.
     """
+    if not models.is_dir():
+        raise click.ClickException(
+            f"There is no folder {models}. Export a model first (kedro run --pipelines=export), or name a folder of "
+            "exports with --models."
+        )
     listener = _listen(host, port)  # before the slow imports, so that early connections wait instead of failing
     try:
         import uvicorn

@@ -24,6 +24,7 @@ from cifar10.compute.device import cores
 from cifar10.compute.layers import walk_layers
 from cifar10.compute.portable import save
 from cifar10.errors import InputError
+from cifar10.quiet import hidden_messages
 
 Files = dict[str, bytes]  # path inside the export -> content
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -155,7 +156,8 @@ def _to_litert(network: keras.Model, folder: Path, representative: np.ndarray | 
     path = folder / FORMATS[LITERT]
     named = keras.Model(network.inputs, {OUTPUT: network.outputs[0]})
     signature = [keras.InputSpec("float32", network.input_shape, name=INPUT)]
-    with warnings.catch_warnings():  # TensorFlow quantizes by its own interpreter, and warns that this is deprecated
+    with warnings.catch_warnings(), hidden_messages():
+        # TensorFlow quantizes by its own interpreter, and warns that this is deprecated.
         warnings.filterwarnings("ignore", message="[\\s\\S]*tf.lite.Interpreter")
         named.export(path, format="litert", verbose=False, input_signature=signature, **options)
     return path.read_bytes()
@@ -203,8 +205,9 @@ def _run_litert(files: Files) -> Predict:
     def predict(images: np.ndarray) -> np.ndarray:
         nonlocal ready_for
         if images.shape != ready_for:
-            interpreter.resize_tensor_input(place, images.shape)
-            interpreter.allocate_tensors()
+            with hidden_messages():
+                interpreter.resize_tensor_input(place, images.shape)
+                interpreter.allocate_tensors()
             ready_for = images.shape
         interpreter.set_tensor(place, images.astype(np.float32))
         interpreter.invoke()

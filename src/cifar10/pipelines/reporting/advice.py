@@ -127,6 +127,9 @@ def _caveats(rows: list[Row]) -> Iterator[str]:
         yield f"All of these models are {rows[0].architecture}: they compare its recipes, not architectures."
     else:
         yield "Each architecture stands for its recipe; with another one it may do better or worse."
+    if part := {row.marked_name: row.first.record for row in rows if row.first.record.recipe.get("examples")}:
+        counts = [f"{name} ({record.training_examples:,})" for name, record in part.items()]
+        yield f"Trained on a part of the training images only: {formatting.listed(counts)}."
     means = [_mean(row) for row in rows[:2]]
     if means[0] and means[1]:
         yield f"Mean test accuracies over the seeds: {means[0]}, {means[1]}."

@@ -215,7 +215,7 @@ def _table(leaderboard: pd.DataFrame, evaluations: Evaluations) -> str:
                 "log loss": f"{line['loss']:.3f}",
                 "parameters": f"{line['parameters']:,}",
                 "latency, ms": formatting.latency(row.first.costs),
-                "seeds": line["seed_numbers"].replace(" ", ", "),
+                "seed": line["seed_numbers"].replace(" ", ", "),
                 "epoch kept": f"{line['best_epoch']} of {line['epochs']}",
                 "minutes": f"{line['training_seconds'] / 60:,.1f}",
                 "processor": line["hardware"],
