@@ -83,7 +83,8 @@ def choose_for_export(
                 return model, evaluation, predictions.load(evaluation).val
     raise InputError(
         f"{model.record.architecture}, version {model.version}, has not been evaluated, so its model card would have "
-        "no metrics. Run kedro run --pipelines=evaluation,reporting first (with the same --env and --params)."
+        "no metrics. Run kedro run --pipelines=evaluation,reporting first (with the same --env and --params; an older "
+        "version of the same recipe and seed needs --params=evaluate_versions=all, too)."
     )
 
 
