@@ -189,7 +189,7 @@ def test_the_newest_is_meant_and_predictions_that_are_missing_say_what_to_run(ro
     page, text = page_of(result), " ".join(result.output.split())
     assert V3 in text
     assert "The predictions of A are not saved" in text
-    assert "kedro run --pipelines=evaluation --params=evaluate_versions=all (with the same --env and data_root)" in text
+    assert "To make them: kedro run --pipelines=evaluation (with the same --env and data_root); for older" in text
     assert "All are trainings of one recipe and network" in text
     assert re.search(r"recipe seed 1 0 The same: network, data, code, machine\.", text)
     assert "| *" in text  # both have the same curve

@@ -59,7 +59,7 @@ assert pathlib.Path(cifar10.__file__).is_relative_to(pathlib.Path.cwd()), cifar1
 from cifar10.training.recipe import RECIPES
 blocks = yaml.safe_load(open("conf/base/parameters_architectures.yml"))
 recipes = {name: RECIPES[name](**block) for name, block in blocks.items() if not name.startswith("_")}
-base = blocks["simple_cnn"]
+base = blocks["_recipe"]
 
 def refusal(**changes):
     try:

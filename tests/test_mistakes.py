@@ -148,7 +148,7 @@ def test_bad_file_ends_in_one_clear_message(tmp_path, pipeline, name, content, m
 @pytest.mark.parametrize(
     ("pipeline", "dataset", "message"),
     [
-        ("predict", "simple_cnn.model", "does not read that dataset. It takes the model that the leaderboard has."),
+        ("predict", "simple_cnn.model", "Name this version with --params=architecture=simple_cnn:"),
         ("export", "simple_cnn.model", "or --params=export.architecture=simple_cnn:"),
         ("predict", "evaluations", "this run does not read that dataset."),
         ("reporting", "simple_cnn.model", "this run does not read that dataset."),

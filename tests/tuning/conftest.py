@@ -41,7 +41,7 @@ def make_plan(tmp_path, blocks, tuning):
     def make(space=SPACE, recipe=None, folder=None, tuning_changes=None, question=None, **changes):
         pytest.importorskip("optuna")
         options = Tuning.model_validate(tuning(**(tuning_changes or {})))
-        block = {**blocks["simple_cnn"], "epochs": 4, **(recipe or {})}
+        block = {**blocks["_recipe"], "schedule": "cosine", "epochs": 4, **(recipe or {})}
         shipped = at_fidelity("simple_cnn", block, Fidelity(epochs=None, examples=None))
         space = {name: Values.model_validate(values) for name, values in space.items()}
         values = {

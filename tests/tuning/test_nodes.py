@@ -25,7 +25,7 @@ BETTER = {"learning_rate": 0.00123456789, "schedule": "triangular", "warmup": 0.
 
 @pytest.fixture
 def recipe(blocks):
-    return {**blocks["simple_cnn"], "epochs": 3}
+    return {**blocks["_recipe"], "schedule": "cosine", "epochs": 3}
 
 
 @pytest.fixture
