@@ -259,6 +259,7 @@ def test_versions_of_a_network(root, command):
     assert [row.split()[:2] for row in rows] == [[V3, "1"], [V2, "0"], [V1, "0"]]
     assert "shift 2" in rows[1]
     assert "best" in rows[0]
+    assert "fedc: shift 2" in rows[1]  # as in the name of a row of the leaderboard
     assert [line for line in lines if line.endswith(f"{V1}/simple_cnn.keras")] == [
         f"{root}/06_models/simple_cnn.keras/{V1}/simple_cnn.keras"
     ]

@@ -16,6 +16,7 @@ from cifar10.architectures.facts import FACTS
 from cifar10.comparison import SPLITS, Accuracy, Comparison, Disagreement, Side, verdicts
 from cifar10.contracts import Costs, Epoch
 from cifar10.pipelines.reporting.formatting import duration, latency, percent
+from cifar10.scoring import DIGITS
 
 WIDTH = 100  # characters of a line in a file
 WHOLE = 96  # characters of a line about an architecture; where there are fewer, two columns are left out
@@ -74,8 +75,8 @@ def print_versions(to: Console, name: str, runs: pd.DataFrame) -> None:
         to.print("\nNo version of it has been trained yet. To train one, with the same --env and --params:")
         to.print(f"kedro run --pipelines=train_{name}")
         return
-    shown = _table("version", "seed", "epoch", "validation", "test", "time", "recipe", left=1)
-    shown.add_column("how its recipe differs", ratio=1, overflow="fold")
+    shown = _table("version", "seed", "epoch", "validation", "test", "time", left=1)
+    shown.add_column("recipe, and how it differs", ratio=1, overflow="fold")
     lines: Any = of_one.to_dict("records")
     for line in lines:
         shown.add_row(
@@ -85,8 +86,7 @@ def print_versions(to: Console, name: str, runs: pd.DataFrame) -> None:
             (percent(line["val_accuracy"]) or "-") + (" best" if line["best"] else ""),
             percent(line["accuracy"]) or "-",
             duration(line["training_seconds"]),
-            line["recipe_hash"][:4],
-            line["recipe"] or "-",
+            ": ".join(filter(None, [line["recipe_hash"][:DIGITS], line["recipe"]])),
             style="bold" if line["best"] else "",
         )
     to.print(shown)
