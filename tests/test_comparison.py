@@ -15,6 +15,7 @@ from kedro.io import DataCatalog
 
 from cifar10 import cli, comparison, terminal
 from cifar10.architectures import ARCHITECTURES
+from cifar10.architectures.facts import FACTS
 from cifar10.comparison import differing_options
 from cifar10.contracts import Examples, Pair, Predictions
 from cifar10.datasets.arrays import ExamplesDataset, PredictionsDataset, PredictionStore
@@ -251,6 +252,13 @@ def test_nothing_trained(tmp_path, command):
     assert listed.endswith("\nTo train one: kedro run --pipelines=train_NAME. Its versions: kedro models NAME\n")
     assert "kedro run --pipelines=train_vgg16" in command(tmp_path, "models", "vgg16").output
     assert "There is no architecture vgg61; did you mean vgg16?" in command(tmp_path, "models", "vgg61").output
+
+
+def test_a_network_of_which_nothing_is_known_says_where_to_add_it(tmp_path, command, monkeypatch):
+    monkeypatch.delitem(FACTS, "vgg16")
+    listed = command(tmp_path, "models").output
+    assert re.search(r"^vgg16( +-){7}$", listed, re.MULTILINE)
+    assert "Nothing is known of vgg16: add a row to src/cifar10/architectures/facts.py" in listed
 
 
 def test_versions_of_a_network(root, command):

@@ -204,6 +204,10 @@ CHANGED: dict[str, dict[str, Any]] = {
         "metavar": "NAME:VERSION,...",
         "help": "Versions to read in place of the newest, as in vgg16.model:VERSION.",
     },
+    "runner": {
+        "metavar": "NAME",
+        "help": "SequentialRunner (the default) or, where nothing is trained, ThreadRunner.",
+    },
     "pipeline": {"hidden": True},  # deprecated
 }
 

@@ -57,6 +57,8 @@ def print_architectures(to: Console, table: pd.DataFrame) -> None:
         "Expected: test accuracy on CIFAR-10, by the recipe of that environment if one is named; most sources chose "
         "the epoch by the test images."
     )
+    if unknown := [name for name in table.architecture if name not in FACTS]:
+        to.print(f"\nNothing is known of {', '.join(unknown)}: add a row to src/cifar10/architectures/facts.py")
     to.print("\nTo train one: kedro run --pipelines=train_NAME. Its versions: kedro models NAME")
 
 

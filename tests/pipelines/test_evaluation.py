@@ -224,6 +224,14 @@ def test_what_is_left_out_is_told_in_one_line_per_architecture(evaluate, network
     ]
 
 
+def test_many_untrained_networks_are_counted(evaluate, network, caplog):
+    with caplog.at_level(logging.INFO, "cifar10"):
+        evaluate(model(network), names=["vgg16", "vgg19", "resnet50", "resnet101", "googlenet"])
+    assert lines(caplog, "Left out") == [
+        "Left out, because not trained yet (kedro run --pipelines=train_NAME): 4 networks; kedro models lists all"
+    ]
+
+
 def test_nothing_to_evaluate_says_what_to_do(evaluate, network):
     for nothing in ((), (model(network, data_version="f00"),)):
         with pytest.raises(InputError, match="kedro run --pipelines=train_simple_cnn,evaluation"):

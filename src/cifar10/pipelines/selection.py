@@ -16,7 +16,7 @@ from cifar10.scoring import ModelRow, group
 logger = logging.getLogger(__name__)
 
 WINNER = "winner"
-MANY = 3  # versions that a log line names one by one
+MANY = 3  # versions, or networks, that a log line names one by one
 OTHER_DATA, OTHER_NAMES, OLDER = (  # reasons to leave a version out
     "trained on other data",
     "trained with other class names than class_names",
@@ -76,7 +76,8 @@ def current_rows(
         renamed += left_out[OTHER_NAMES]
         _log_versions(name, of_one, left_out, pinned=model.pinned)
     if untrained:
-        logger.info("Left out, because not trained yet (kedro run --pipelines=train_NAME): %s", ", ".join(untrained))
+        names = ", ".join(untrained) if len(untrained) <= MANY else f"{len(untrained)} networks; kedro models lists all"
+        logger.info("Left out, because not trained yet (kedro run --pipelines=train_NAME): %s", names)
     if rows:
         return rows
     for model in renamed:

@@ -203,13 +203,17 @@ def explain(
 
     Each figure is labelled with the identity of its model, so that the report can tell which model it shows.
     """
+    from cifar10.compute.live import live
+
     drawn: dict[str, Figure] = {}
-    for row in evaluations.rows:
-        verify(row.first.record.digests, test=test_examples)
-        model = models.load(row.architecture, row.first.version)
-        mistakes = draw_mistakes(row.title, model, predictions.load(model).test, test_examples)
-        mistakes.set_label(model.identity)
-        drawn |= {**figures.portraits(row), f"{row.name}_mistakes": mistakes}
+    with live("drawing the figures of each model", len(evaluations.rows)) as show:
+        for number, row in enumerate(evaluations.rows, start=1):
+            verify(row.first.record.digests, test=test_examples)
+            model = models.load(row.architecture, row.first.version)
+            mistakes = draw_mistakes(row.title, model, predictions.load(model).test, test_examples)
+            mistakes.set_label(model.identity)
+            drawn |= {**figures.portraits(row), f"{row.name}_mistakes": mistakes}
+            show(number, row.name)
     return drawn
 
 
