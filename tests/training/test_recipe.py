@@ -35,6 +35,7 @@ CHANGES = {
     "decoupled": True,
     "lookahead": 5,
     "whitening_epochs": 1,
+    "norm_momentum": 0.5,
     "gradient_clip": 1.0,
     "schedule": "triangular",
     "warmup": 0.1,
@@ -112,7 +113,7 @@ class EveryOption(MobileNetTransferRecipe):
     """A recipe that accepts all options."""
 
     WHITENS = True
-    REDUCES = True
+    FROM_SCRATCH = True
 
 
 def using(kind, name):
@@ -177,6 +178,8 @@ def test_resolutions_are_numbers_separated_by_spaces(recipe, given):
 def test_what_needs_images_as_they_are_is_refused_with_imagenet_weights():
     with pytest.raises(ValidationError, match="resolutions are for networks trained from scratch"):
         MobileNetTransferRecipe(**{**TRANSFER, "resolutions": [16, 32]})
+    with pytest.raises(ValidationError, match="backbone keep their statistics; set norm_momentum=null"):
+        MobileNetTransferRecipe(**{**TRANSFER, "norm_momentum": 0.9})
     for option in ("mixup", "cutmix"):
         with pytest.raises(ValidationError, match="cache_gb leaves none to mix; set one of them"):
             MobileNetTransferRecipe(**{**TRANSFER, option: 0.2, "cache_gb": 1})
