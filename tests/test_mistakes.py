@@ -19,6 +19,7 @@ from tests.helpers import kedro, run
         (["--pipeline=train_resnet5"], "did you mean train_resnet50?"),
         (["--pipelines=train_vgg61"], "There is no pipeline train_vgg61; did you mean train_vgg16?"),
         (["--pipelines=vgg16"], "There is no pipeline vgg16, which is an architecture. To train it: train_vgg16"),
+        (["--pipeline=evaluation,reporting"], "--pipeline takes one name; for several: --pipelines=evaluation,report"),
         (["--nodes=training.deep_cnn.trian"], "There is no node training.deep_cnn.trian in __default__; did you"),
         (["--from-nodes=reporting.rnk"], "did you mean reporting.rank?"),
         (["--to-nodes=x"], "There is no node x in __default__; valid names: "),

@@ -236,7 +236,8 @@ def test_the_report_says_only_what_is_true_of_them(reported):
         f"{GOOD} has the best validation accuracy of 5 models ({ranked:.2%}, mean over 3 seeds), and with seed 0 a "
         f"test accuracy of {first:.2%} (95% CI",
         "This test accuracy is not significantly different from that of airbench94-0123.",
-        "The ranked models were selected on validation images only: each model's epoch, its temperature, and the "
+        "The ranked models were selected on validation images only: the epoch that is kept of each model, the "
+        "temperature by which its probabilities are calibrated, and the "
         f"ranking. {EVERYTHING} was trained on the validation images, too: the last epoch was kept, and there is "
         "neither a rank nor a temperature. The 100 test images decided nothing.",
         f"{np.mean(accuracies):.2%} 3 seeds, SD {100 * np.std(accuracies, ddof=1):.2f} points, 95% CI",

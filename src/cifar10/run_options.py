@@ -26,6 +26,8 @@ def check(options: dict[str, Any], conf: Path) -> None:
     Raises:
         InputError: it says which name is unknown, and which similar ones exist; or which pipelines exclude each other.
     """
+    if "," in (options["pipeline"] or ""):
+        raise InputError(f"--pipeline takes one name; for several: --pipelines={options['pipeline']}")
     names = options["pipelines"] or [options["pipeline"] or "__default__"]
     for name in names:
         if name in ARCHITECTURES and name not in pipelines:

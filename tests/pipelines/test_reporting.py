@@ -109,7 +109,8 @@ def test_a_model_trained_on_all_images_is_listed_without_a_rank():
     figures.calibration(evaluations)
     text = report(evaluations)
     for sentence in (
-        "The ranked models were selected on validation images only: each model's epoch, its temperature, and the "
+        "The ranked models were selected on validation images only: the epoch that is kept of each model, the "
+        "temperature by which its probabilities are calibrated, and the "
         "ranking. airbench94 was trained on the validation images, too: the last epoch was kept, and there is neither "
         "a rank nor a temperature.",
         "n/a: trained on the validation images, too, and so without a rank.",

@@ -6,7 +6,7 @@ network; a test builds them. An architecture may lack them. None of them enters 
 
 from typing import NamedTuple
 
-NOTEBOOK = "a notebook with this network"
+NOTEBOOK = "what a notebook reached with this network"
 LONG = "--env=long"
 GUESS = (
     "a guess, between a linear classifier on the features and fine-tuning of the whole backbone (97.5% with ResNet50, "
@@ -42,7 +42,7 @@ class Facts(NamedTuple):
 FACTS = {
     "simple_cnn": Facts(356_810, 21_170_688, 32, (0.78, 0.78), NOTEBOOK),
     "batchnorm_cnn": Facts(1_774_506, 40_314_880, 32, (0.8024, 0.8024), NOTEBOOK),
-    "deep_cnn": Facts(1_168_362, 86_709_248, 32, (0.87, 0.87), "a notebook with a network of this kind"),
+    "deep_cnn": Facts(1_168_362, 86_709_248, 32, (0.87, 0.87), "what a notebook reached with a network of this kind"),
     "airbench94": Facts(
         1_973_944,
         236_294_720,
@@ -63,21 +63,21 @@ FACTS = {
         2_595_659_776,
         32,
         (0.95, 0.95),
-        f"kuangliu/pytorch-cifar 93.62% with the older stepwise schedule; {LONG}",
+        f"more than the 93.62% of kuangliu/pytorch-cifar, whose stepwise schedule is older; {LONG}",
     ),
     "resnet101": Facts(
         42_618_314,
         5_019_967_488,
         32,
         (0.95, 0.95),
-        f"kuangliu/pytorch-cifar 93.75% with the older stepwise schedule; {LONG}",
+        f"more than the 93.75% of kuangliu/pytorch-cifar, whose stepwise schedule is older; {LONG}",
     ),
     "googlenet": Facts(
         5_886_218,
         2_894_483_456,
         32,
         (0.94, 0.94),
-        f"huyvnphan/PyTorch_CIFAR10 92.85% with a stem that halves the image; {LONG}",
+        f"more than the 92.85% of huyvnphan/PyTorch_CIFAR10, whose stem halves the image; {LONG}",
     ),
     "densenet121": Facts(7_039_818, 1_776_701_440, 32, (0.95, 0.95), f"kuangliu/pytorch-cifar 95.04%; {LONG}"),
     "efficientnetb0": Facts(
@@ -92,7 +92,7 @@ FACTS = {
         1_318_281_856,
         32,
         (0.95, 0.95),
-        f"arXiv 1707.07012: 97.35% for 6 cells per stage @ 768, in 600 epochs with drop-path and cutout; {LONG}",
+        f"less than 6 cells per stage @ 768 in 600 epochs with drop-path, 97.35% (arXiv 1707.07012); {LONG}",
     ),
     "mobilenetv2": Facts(2_270_794, 175_952_896, 32, (0.94, 0.94), f"huyvnphan/PyTorch_CIFAR10 93.91%; {LONG}"),
     "vgg16_imagenet": Facts(14_849_610, 30_693_528_576, 224, (0.90, 0.92), GUESS),
@@ -113,6 +113,6 @@ FACTS = {
         196_248_576,
         128,
         (0.8876, 0.8876),
-        "a notebook that unfroze the last 20 layers at 224 pixels: --env=notebook",
+        "what a notebook reached that unfroze the last 20 layers at 224 pixels: --env=notebook",
     ),
 }
