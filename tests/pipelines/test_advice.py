@@ -79,6 +79,12 @@ def test_costs_of_different_machines_are_not_compared():
     assert not [each for each in sentences if each.startswith("On no such budget")]
 
 
+def test_less_than_a_minute_is_told_in_seconds():
+    quick = model("deep_cnn", 0.82, 0.83, 0.305, 9_000_000, 1.0)
+    sentences = advise(make_evaluations(BEST, quick, pairs=[make_pair("vgg16", "deep_cnn")]))
+    assert "with less than 126.0 minutes, deep_cnn (18.3 seconds, test accuracy 83.00%)" in sentences[1]
+
+
 def test_one_model_and_none_with_a_rank():
     (sentence,) = advise(make_evaluations(BEST))
     assert sentence == "vgg16 is the only ranked model, so these runs do not tell which architecture is better."
@@ -92,6 +98,7 @@ def test_recipes_of_one_architecture_are_not_architectures():
     sentences = advise(make_evaluations(*rows, pairs=[make_pair("vgg16-0123", "vgg16-9876")]))
     assert "All of these models are vgg16: they compare its recipes, not architectures." in sentences
     assert RECIPES not in sentences
+    assert ONE_SEED.replace("architectures", "recipes") in sentences
 
 
 def test_enough_seeds_give_intervals_of_the_means():

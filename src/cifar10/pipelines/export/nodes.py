@@ -143,7 +143,10 @@ def compare_formats(
              milliseconds(predict, BATCH), difference, accuracy(labels, predicted), count, True)
         )  # fmt: skip
         logger.info(
-            "%s: %.1f MB, latency %.2f ms, difference to Keras at most %.2g", kind, rows[-1][2], rows[-1][3], difference
+            "%s: %.1f MB, latency %.2f ms, probabilities differ from Keras's by at most %.2g",
+            kind,
+            *rows[-1][2:4],
+            difference,
         )
     table = pd.DataFrame(rows, columns=COLUMNS)
     int8 = table.format == LITERT_INT8

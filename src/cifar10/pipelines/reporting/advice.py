@@ -28,11 +28,12 @@ class Budget(NamedTuple):
     machine: Callable[[Row], str]
 
 
+MINUTE = 60  # seconds
 BUDGETS = (
     Budget(
         "Training time",
         lambda row: row.first.record.training_seconds,
-        lambda value: f"{value / 60:,.1f} minutes",
+        lambda value: f"{value / 60:,.1f} minutes" if value >= MINUTE else f"{value:.1f} seconds",
         lambda row: row.first.record.hardware,
     ),
     Budget("Size", lambda row: row.first.record.parameters, lambda value: f"{value:,} parameters", lambda row: ""),
@@ -114,11 +115,10 @@ def _differ(one: Row, other: Row, evaluations: Evaluations) -> bool:
 
 def caveat(rows: list[Row]) -> Iterator[str]:
     """Say that the difference of models is one of single trainings, unless all of them have enough seeds."""
-    kind = "architectures" if len({row.architecture for row in rows}) > 1 else "recipes"
     if counts := [len(row.seeds) for row in rows if len(row.seeds) < MIN_SEEDS]:
         seeds = "one seed" if max(counts) == 1 else f"fewer than {MIN_SEEDS} seeds"
         whose = "each" if len(counts) == len(rows) else f"for {'one' if len(counts) == 1 else 'some'} of them"
-        yield f"With {seeds} {whose}, this compares trainings, not {kind}."
+        yield f"With {seeds} {whose}, this compares trainings, not {_kind(rows)}."
 
 
 def _caveats(rows: list[Row]) -> Iterator[str]:
@@ -137,8 +137,13 @@ def _caveats(rows: list[Row]) -> Iterator[str]:
         which = "All of these models were" if len(few) == len(rows) else f"{formatting.listed(few)} {_were(few)}"
         yield (
             f"{which} trained with fewer than {MIN_SEEDS} seeds: a difference to another model, even if significant, "
-            "is one between two trainings, and not yet one between architectures."
+            f"is one between two trainings, and not yet one between {_kind(rows)}."
         )
+
+
+def _kind(rows: list[Row]) -> str:
+    """Return what these rows are different ones of."""
+    return "architectures" if len({row.architecture for row in rows}) > 1 else "recipes"
 
 
 def _were(names: list[str]) -> str:
