@@ -55,7 +55,7 @@ from tests.helpers import kedro, run
         ),
         (
             ["--params=simple_cnn.optimizer=adam,simple_cnn.muon_learning_rate=0.24,simple_cnn.weight_decay=0.1"],
-            "simple_cnn: optimizer adam does not use weight_decay (only sgd, muon, adamw): set weight_decay=0.0, or",
+            "simple_cnn: optimizer adam does not use weight_decay (only sgd, muon, adamw): leave it at its",
         ),
         (["--params=simple_cnn.schedule=constant,simple_cnn.warmup=0.1"], "schedule constant does not use warmup"),
         (

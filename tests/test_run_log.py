@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from cifar10.run_log import log_result
@@ -20,7 +21,9 @@ class Catalog:
         return SimpleNamespace(path=Path("/data") / name)
 
     def load(self, name):
-        return {"simple_cnn.tuned": TUNED}[name]
+        found = {"simple_cnn": ["a recipe"], "deep_cnn": []}
+        architecture, _, kind = name.partition(".")
+        return {"tuned": TUNED, "confirmed": SimpleNamespace(candidates=found[architecture])}[kind]
 
 
 @pytest.mark.parametrize(
@@ -32,7 +35,15 @@ class Catalog:
             [
                 "Tuned by 2 trials",
                 "significantly better",
-                "Recipe, a block for conf/base/parameters_architectures.yml: /data/simple_cnn.tuned",
+                "Recipe, a block for the parameters in conf/demo: /data/simple_cnn.tuned",
+            ],
+        ),
+        (
+            {"deep_cnn.trials", "deep_cnn.confirmed", "deep_cnn.tuned"},
+            [
+                "Tuned by 2 trials",
+                "significantly better",
+                "Next: raise tuning.trials or tuning.minutes, or widen the space, and run the same again",
             ],
         ),
         ({"runs", "figure.runs"}, ["All versions: file:///data/figure.runs, and /data/runs"]),
@@ -43,3 +54,13 @@ def test_a_run_ends_with_what_it_made_and_what_to_run_next(caplog, made, lines):
     with caplog.at_level(logging.INFO):
         log_result(made, Catalog(), RUN)
     assert caplog.messages == lines
+
+
+def test_a_ranking_says_of_which_seeds_it_is(caplog):
+    columns = {"rank": 1, "name": "vgg16", "mean_val_accuracy": 0.9, "accuracy": 0.8, "accuracy_low": 0.7}
+    for seeds, last in ((1, "   1  vgg16"), (2, "Validation: the mean over the seeds")):
+        caplog.clear()
+        board = pd.DataFrame([{**columns, "accuracy_high": 0.9, "seeds": seeds}])
+        with caplog.at_level(logging.INFO):
+            log_result({"leaderboard"}, SimpleNamespace(load=lambda name, board=board: board), RUN)
+        assert caplog.messages[-1].startswith(last)

@@ -112,6 +112,14 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
+def _refuse_repeated(params: str | None) -> None:
+    """Refuse `--params` that set one parameter twice, of which only the last would count."""
+    names = [item.partition("=")[0].strip() for item in (params or "").split(",") if "=" in item]
+    for name in names:
+        if names.count(name) > 1:
+            raise click.ClickException(f"--params sets {name} {names.count(name)} times. Set it once.")
+
+
 class _Command(click.Command):
     """A command that takes `--params`, whose values are read as YAML, and that can write on any terminal."""
 
@@ -123,7 +131,7 @@ class _Command(click.Command):
         if ctx.resilient_parsing:  # the shell completes an unfinished line
             return super().parse_args(ctx, args)
         try:
-            _, arguments, given = self.make_parser(ctx).parse_args(list(args))
+            opts, arguments, given = self.make_parser(ctx).parse_args(list(args))
         except click.NoSuchOption as error:
             from cifar10.parameters import is_recipe_option
 
@@ -132,6 +140,8 @@ class _Command(click.Command):
                 raise
             advice = f"{error.message} For one run, set it by --params=NAME.{name}=VALUE; NAME is the architecture."
             raise click.NoSuchOption(error.option_name, advice, ctx=ctx) from error
+        if "=" in arguments:
+            raise click.UsageError("Write no spaces around the = of an option or a parameter.", ctx)
         if arguments and self.name == "run":
             raise click.UsageError(
                 f"{' '.join(arguments)} belongs to no option. Name what to run with commas and without spaces, as in "
@@ -144,8 +154,16 @@ class _Command(click.Command):
                     f"{option.opts[0]} is given {given.count(option)} times, of which only the last would count. Give "
                     "it once; where it takes several values, separate them by commas."
                 )
+        _refuse_repeated(opts.get("params"))
         try:
             return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if "must contain a key and a value" in error.message:
+                error.message += (
+                    " A comma begins the next parameter: write decimals with a point, and several values with spaces, "
+                    'as in "--params=vgg16.resolutions=16 24 32"'
+                )
+            raise
         except yaml.YAMLError as error:
             problem = getattr(error, "problem", None) or reason(error)
             raise click.ClickException(

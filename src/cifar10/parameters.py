@@ -90,6 +90,8 @@ def _problem(location: tuple[int | str, ...], kind: str, message: str, value: An
         if len(location) == 1 and (owners := [block for block in SETTINGS if name in SETTINGS[block].model_fields]):
             return f"{name}: no such parameter; did you mean {owners[0]}.{name}?"
         return f"{name}: no such parameter; {did_you_mean(str(location[-1]), fields)}"
+    if kind == "model_type":
+        return f"{name}: must be options with their values, as in {name}: {{epochs: 3}}, but it is {value!r}"
     if kind == "missing":
         return f"{name}: missing"
     if kind == "value_error":

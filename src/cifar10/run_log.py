@@ -87,7 +87,11 @@ def log_result(made: set[str], catalog: DataCatalog, run_params: dict[str, Any])
     for name in sorted(each for each in made if each.endswith(".tuned")):
         story = [line for line in catalog.load(name).splitlines() if line.startswith("#")]
         lines += [line.removeprefix("# ") for line in story]
-        lines.append(f"Recipe, a block for conf/base/parameters_architectures.yml: {_path(catalog, name)}")
+        if catalog.load(f"{name.removesuffix('.tuned')}.confirmed").candidates:
+            env = run_params["env"] or "base"  # of which the images and the recipe are
+            lines.append(f"Recipe, a block for the parameters in conf/{env}: {_path(catalog, name)}")
+        else:
+            lines.append("Next: raise tuning.trials or tuning.minutes, or widen the space, and run the same again")
     if "figure.runs" in made:
         lines.append(f"All versions: {_path(catalog, 'figure.runs').resolve().as_uri()}, and {_path(catalog, 'runs')}")
     if "published" in made:
@@ -115,6 +119,9 @@ def _model(model: TrainedModel, path: Path) -> str:
     return f"{record.architecture}: {accuracy} (epoch {record.best_epoch} of {record.epochs}), saved as {place}"
 
 
+SEVERAL_SEEDS = "Validation: the mean over the seeds of a recipe. Test: of its lowest seed; the report has the mean."
+
+
 def _leaderboard(leaderboard: pd.DataFrame) -> Iterator[str]:
     rows: Any = leaderboard.itertuples()
     yield _row("rank", "model", "validation", "test", "95% CI")
@@ -126,6 +133,8 @@ def _leaderboard(leaderboard: pd.DataFrame) -> Iterator[str]:
             f"{row.accuracy:.2%}",
             f"{100 * row.accuracy_low:.1f} to {100 * row.accuracy_high:.1f}",
         )
+    if (leaderboard.seeds > 1).any():
+        yield SEVERAL_SEEDS
 
 
 def _evaluations(evaluations: Evaluations) -> Iterator[str]:
@@ -139,6 +148,8 @@ def _evaluations(evaluations: Evaluations) -> Iterator[str]:
             f"{metrics.accuracy:.2%}",
             f"{100 * metrics.accuracy_low:.1f} to {100 * metrics.accuracy_high:.1f}",
         )
+    if any(len(row.seeds) > 1 for row in evaluations.rows):
+        yield SEVERAL_SEEDS
 
 
 def _row(rank: str, name: str, val: str, test: str, interval: str) -> str:

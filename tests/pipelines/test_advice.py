@@ -24,7 +24,7 @@ ONE_SEED = (
     "All of these models were trained with fewer than 3 seeds: a difference to another model, even if significant, is "
     "one between two trainings, and not yet one between architectures."
 )
-RECIPES = "Each architecture stands for its recipe; with another one it may do better or worse."
+RECIPES = "Each architecture stands for its recipes; with another one it may do better or worse."
 
 
 def test_each_budget_has_its_model():

@@ -195,7 +195,9 @@ def test_block_builds_the_confirmed_recipe_wherever_it_is_pasted(trials, recipe,
     )
     text = nodes.choose(trials, confirmed, recipe)
     comment = " ".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith("#"))
-    assert comment.startswith("Tuned by 7 trials (5 complete, 1 pruned, 1 failed), all 3 epochs on 1,000 images: ")
+    assert comment.startswith(
+        "Tuned by 7 trials (5 complete, 1 pruned, 1 failed), up to all 3 epochs on 1,000 images: "
+    )
     assert "validation 84.00% in trial 2, 80.00% with the recipe before." in comment
     assert "with seeds 1, 2, 3: validation 82.00%, 80.00% with the recipe before. Difference +2.00 points" in comment
     assert re.search(verdict, comment)

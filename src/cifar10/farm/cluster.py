@@ -98,7 +98,10 @@ def run(tasks: Sequence[Task], scheduler: str | None, workers: int, resource: Re
     if rest:
         with _connect(scheduler, workers, resource) as client:
             slots = _slots(client, scheduler, resource)
-            click.echo(f"{len(rest)} tasks, {min(slots, len(rest))} at a time. Dashboard: {client.dashboard_link}")
+            click.echo(
+                f"{len(rest)} task{'s' * (len(rest) > 1)}, {min(slots, len(rest))} at a time. "
+                f"Dashboard: {client.dashboard_link}"
+            )
             results |= _results(client, rest, resource)
     for line in table({task.name: results[task.name] for task in tasks}):
         click.echo(line)

@@ -149,7 +149,7 @@ def choose(
     current = [row for row in rows if statistics is None or row["data_version"] == statistics.data_version]
     row = next((row for row in current if name in (WINNER, row["architecture"])), None)
     if version:
-        model, why = models.load(name, version), f"as {parameter} asks"
+        model, why = models.load(name, version), f"named by {parameter}"
     elif row:
         model, why = _load(models, row), f"rank {row['rank']} of the leaderboard"
     elif name != WINNER:

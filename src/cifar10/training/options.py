@@ -71,7 +71,7 @@ class Options(AugmentationOptions, MixingOptions):
     accumulate: Count = 1
     """Gradient accumulation steps; the effective batch size is batch_size x accumulate."""
     optimizer: str  # a key of `OPTIMIZERS`
-    """The algorithm; muon trains matrices, and leaves depthwise kernels, the logits and biases to sgd."""
+    """The algorithm; muon (Jordan et al. 2024) trains matrices, and sgd then depthwise kernels, logits, biases."""
     learning_rate: Positive
     """Peak of the schedule."""
     momentum: Fraction = 0.9
@@ -87,7 +87,7 @@ class Options(AugmentationOptions, MixingOptions):
     decoupled: bool = False
     """Whether learning_rate and weight_decay are stated for 1,024 images, at any batch size and momentum."""
     lookahead: Count | None = None
-    """Steps between two returns to a slow average of the weights; null: never."""
+    """Steps between two returns to a slow average of the weights (Zhang et al. 2019); null: never."""
     whitening_epochs: Count | None = None
     """Epochs over which the learning rate of a whitening bias falls to 0; null: it follows the schedule."""
     norm_momentum: Fraction | None = None

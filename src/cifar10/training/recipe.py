@@ -68,8 +68,8 @@ class Recipe(Options):
             if getattr(self, option) != default:
                 users = ", ".join(name for name, row in table.items() if option in row.options)
                 raise ValueError(
-                    f"{kind} {chosen} does not use {option} (only {users}): set {option}={json.dumps(default)}, or "
-                    f"choose another {kind}"
+                    f"{kind} {chosen} does not use {option} (only {users}): leave it at its default, "
+                    f"{json.dumps(default)}, or choose another {kind}"
                 )
 
     @property

@@ -36,7 +36,9 @@ def list_runs(models: Models, all_evaluations: list[Evaluations], evaluations: E
             "Nothing has been trained yet, so there is no history. Train a network, with the same --env and --params, "
             "for example: kedro run --pipelines=train_simple_cnn"
         )
-    logger.info("Trained so far:\n%s", table[LOGGED].round(4).to_string(index=False, na_rep="-"))
+    shown = table[LOGGED].assign(training_seconds=table.training_seconds.round(1))
+    shown[ACCURACIES[:2]] = shown[ACCURACIES[:2]].map(lambda value: "-" if pd.isna(value) else f"{value:.2%}")
+    logger.info("Trained so far:\n%s", shown.to_string(index=False, na_rep="-"))
     return table
 
 

@@ -120,6 +120,10 @@ def _temperature(leaderboard: pd.DataFrame | None, model: TrainedModel) -> float
     for row in ranked_rows(leaderboard):
         if row["identity"] == model.identity:
             return float(row["temperature"])
+    logger.info(
+        "The probabilities are not calibrated, because the leaderboard does not rank this model: "
+        "kedro run --pipelines=evaluation,reporting (with the same --env and --params)"
+    )
     return 1.0
 
 

@@ -29,6 +29,7 @@ class Budget(NamedTuple):
 
 
 MINUTE = 60  # seconds
+VARIES = 3  # from this ratio of the 95th to the 5th percentile on, a latency says little
 BUDGETS = (
     Budget(
         "Training time",
@@ -126,7 +127,12 @@ def _caveats(rows: list[Row]) -> Iterator[str]:
     if len({row.architecture for row in rows}) == 1:
         yield f"All of these models are {rows[0].architecture}: they compare its recipes, not architectures."
     else:
-        yield "Each architecture stands for its recipe; with another one it may do better or worse."
+        yield "Each architecture stands for its recipes; with another one it may do better or worse."
+    if noisy := [row.marked_name for row in rows if _varies(row)]:
+        yield (
+            f"Latencies are not reliable: while they were measured, those of {formatting.listed(noisy)} varied more "
+            f"than {VARIES}-fold. Evaluate again while the machine does nothing else."
+        )
     if part := {row.marked_name: row.first.record for row in rows if row.first.record.recipe.get("examples")}:
         counts = [f"{name} ({record.training_examples:,})" for name, record in part.items()]
         yield f"Trained on a part of the training images only: {formatting.listed(counts)}."
@@ -139,6 +145,14 @@ def _caveats(rows: list[Row]) -> Iterator[str]:
             f"{which} trained with fewer than {MIN_SEEDS} seeds: a difference to another model, even if significant, "
             f"is one between two trainings, and not yet one between {_kind(rows)}."
         )
+
+
+def _varies(row: Row) -> bool:
+    """Return whether the latency varied so much that it says little."""
+    costs = row.first.costs
+    if costs.latency_low_ms is None or costs.latency_high_ms is None:
+        return False
+    return costs.latency_high_ms > VARIES * costs.latency_low_ms
 
 
 def _kind(rows: list[Row]) -> str:
