@@ -198,13 +198,6 @@ def test_batch_norms_follow_as_fast_whatever_is_accumulated(statistics):
     np.testing.assert_allclose(means[1], means[0], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(("accumulate", "expected"), [(1, 0.25), (2, 0.5)])
-def test_momentum_of_batch_norms_is_that_of_the_recipe(accumulate, expected, statistics):
-    fast = accelerate(build("airbench94", 10, statistics), "float32", accumulate, norm_momentum=0.25)
-    norms = [layer for layer in fast.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    assert [norm.momentum for norm in norms] == [expected] * 6
-
-
 def test_copy_has_weights_of_its_own(statistics):
     network = build("simple_cnn", 10, statistics)
     before = network.get_weights()

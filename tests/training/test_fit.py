@@ -14,7 +14,7 @@ from cifar10.compute import device, provenance
 from cifar10.compute.energy import read_counters
 from cifar10.compute.portable import OLDEST_KERAS
 from cifar10.contracts import Examples
-from cifar10.errors import InputError, RecipeError
+from cifar10.errors import InputError
 from cifar10.pipelines.preprocessing.nodes import measure
 from cifar10.training.checkpoint import Checkpoints
 from cifar10.training.fit import fit
@@ -116,11 +116,6 @@ def test_record_knows_that_the_whitening_was_not_trained(splits, statistics, blo
     assert layers["stage1_block1_norm"]["type"] == "BatchNormalization"
     assert (layers["stage1_block1_norm"]["parameters"], layers["stage1_block1_norm"]["trained"]) == (192, 64)
     assert layers["logits"]["trained"] == layers["logits"]["parameters"] == 2560
-
-
-def test_momentum_of_batch_norms_needs_some(quick_fit):
-    with pytest.raises(RecipeError, match="simple_cnn: this network has no batch norms; set norm_momentum=null"):
-        quick_fit(norm_momentum=0.5)
 
 
 def test_recorded_digest_is_of_the_selected_images_before_they_are_flipped(quick_fit, splits):

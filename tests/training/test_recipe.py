@@ -35,7 +35,6 @@ CHANGES = {
     "decoupled": True,
     "lookahead": 5,
     "whitening_epochs": 1,
-    "norm_momentum": 0.5,
     "gradient_clip": 1.0,
     "schedule": "triangular",
     "warmup": 0.1,
@@ -113,7 +112,7 @@ class EveryOption(MobileNetTransferRecipe):
     """A recipe that accepts all options."""
 
     WHITENS = True
-    FROM_SCRATCH = True
+    REDUCES = True
 
 
 def using(kind, name):
@@ -178,8 +177,6 @@ def test_resolutions_are_numbers_separated_by_spaces(recipe, given):
 def test_what_needs_images_as_they_are_is_refused_with_imagenet_weights():
     with pytest.raises(ValidationError, match="resolutions are for networks trained from scratch"):
         MobileNetTransferRecipe(**{**TRANSFER, "resolutions": [16, 32]})
-    with pytest.raises(ValidationError, match="backbone keep their statistics; set norm_momentum=null"):
-        MobileNetTransferRecipe(**{**TRANSFER, "norm_momentum": 0.9})
     for option in ("mixup", "cutmix"):
         with pytest.raises(ValidationError, match="cache_gb leaves none to mix; set one of them"):
             MobileNetTransferRecipe(**{**TRANSFER, option: 0.2, "cache_gb": 1})

@@ -18,9 +18,7 @@ from cifar10.compute.layers import walk_layers
 ALWAYS_FLOAT32 = (layers.InputLayer, layers.Rescaling, layers.Resizing, layers.Normalization)
 
 
-def accelerate(
-    network: keras.Model, compute_dtype: str, accumulate: int = 1, norm_momentum: float | None = None
-) -> keras.Model:
+def accelerate(network: keras.Model, compute_dtype: str, accumulate: int = 1) -> keras.Model:
     """Return a copy of the network, layer for layer and weight for weight, that trains faster.
 
     Args:
@@ -29,7 +27,6 @@ def accelerate(
             the logits stay float32.
         accumulate: gradient accumulation steps. The momentum of batch norms is adapted, so that their running
             statistics follow as fast as with one large batch.
-        norm_momentum: of these, for such a batch; None: that of each layer.
 
     Returns:
         A network with the same order of weights.
@@ -46,8 +43,7 @@ def accelerate(
         ):
             config["dtype"] = "mixed_bfloat16"
         if kind is layers.BatchNormalization:
-            momentum = config["momentum"] if norm_momentum is None else norm_momentum
-            config["momentum"] = momentum ** (1 / accumulate)
+            config["momentum"] **= 1 / accumulate
         if fused and kind in FAST:
             kind = FAST[kind]
         return kind.from_config(config)

@@ -12,11 +12,10 @@ from cifar10.architectures import build
 from cifar10.compute import parallel
 from cifar10.compute.batches import one_hot
 from cifar10.compute.device import choose_compute_dtype, cores, describe, has_gpu, make_deterministic
-from cifar10.compute.layers import walk_layers
 from cifar10.compute.portable import OLDEST_KERAS
 from cifar10.compute.provenance import provenance, sources
 from cifar10.contracts import Epoch, Examples, LayerSummary, Phase, Record, Statistics, TrainedModel, verify
-from cifar10.errors import InputError, RecipeError
+from cifar10.errors import InputError
 from cifar10.training.accelerate import accelerate, copy_back
 from cifar10.training.augmentation import Augmentation, flip_half, make_mixing
 from cifar10.training.checkpoint import Checkpoint, Checkpoints, FollowedCheckpoints
@@ -69,8 +68,7 @@ def fit(
         InputError: the splits are not those of `statistics`, there are fewer examples than the recipe asks for, the
             weights of a backbone are not available, another run trains the same, a checkpoint cannot be resumed here,
             the disk is full, or other processes that are to train together with this one train something else.
-        RecipeError: the loss is not finite, there is not enough memory, or the network refuses the resolutions or has
-            no batch norms to set the momentum of.
+        RecipeError: the loss is not finite, there is not enough memory, or the network refuses the resolutions.
     """
     verify(statistics.digests, train=train, val=val)
     train, val = training_images(name, train, val, train_on=recipe.train_on, examples=recipe.examples, seed=recipe.seed)
@@ -78,10 +76,6 @@ def fit(
         make_deterministic()
     keras.utils.set_random_seed(recipe.seed)
     network = build(name, len(class_names), statistics, **recipe.builder_options())
-    if recipe.norm_momentum is not None and not any(
-        isinstance(layer, keras.layers.BatchNormalization) for layer in walk_layers(network)
-    ):
-        raise RecipeError(f"{name}: this network has no batch norms; set norm_momentum=null")
     identity = identify(name, recipe, statistics.data_version, class_names, fingerprint(network))
     if not parallel.is_first():
         checkpoints = FollowedCheckpoints(checkpoints.folder)
@@ -92,8 +86,9 @@ def fit(
         parallel.check_same(code=sources(), training=identity, epochs=epochs, compute_dtype=facts["compute_dtype"])
         _announce(network, recipe, len(train), facts["compute_dtype"])
 
-        accelerated = accelerate(network, facts["compute_dtype"], recipe.accumulate, recipe.norm_momentum)
-        progress = Progress(accelerated, checkpoints, identity, facts, report)
+        progress = Progress(
+            accelerate(network, facts["compute_dtype"], recipe.accumulate), checkpoints, identity, facts, report
+        )
         if checkpoint:
             progress.resume(checkpoint)
         for row in progress.history:

@@ -90,8 +90,6 @@ class Options(AugmentationOptions, MixingOptions):
     """Steps between two returns to a slow average of the weights (Zhang et al. 2019); null: never."""
     whitening_epochs: Count | None = None
     """Epochs over which the learning rate of a whitening bias falls to 0; null: it follows the schedule."""
-    norm_momentum: Fraction | None = None
-    """Share of the running statistics of batch norms that a step keeps; null: what the network says."""
     gradient_clip: Positive | None = None
     """Maximum norm of the gradient over all weights; null: no limit."""
     schedule: str  # a key of `SCHEDULES`

@@ -29,7 +29,7 @@ class Recipe(Options):
 
     BUILDER_OPTIONS: ClassVar[frozenset[str]] = frozenset()  # the options that the builder of the network takes
     WHITENS: ClassVar[bool] = False  # whether the network has a layer named `whitening`
-    FROM_SCRATCH: ClassVar[bool] = True  # whether all of the network is trained, on images of any resolution
+    REDUCES: ClassVar[bool] = True  # whether it can be trained on images of lower resolution
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -46,9 +46,7 @@ class Recipe(Options):
                 f"whitening_epochs is {self.whitening_epochs}, but epochs is only {self.epochs}; set "
                 f"whitening_epochs={self.epochs} or lower"
             )
-        if self.norm_momentum is not None and not self.FROM_SCRATCH:
-            raise ValueError("the batch norms of a backbone keep their statistics; set norm_momentum=null")
-        if self.resolutions and not self.FROM_SCRATCH:
+        if self.resolutions and not self.REDUCES:
             raise ValueError("resolutions are for networks trained from scratch; set resolutions=null, and image_size")
         if self.resolutions and self.resolutions[-1] != SIZE:
             raise ValueError(f"resolutions must end with {SIZE}, at which the network predicts")
@@ -107,7 +105,7 @@ class TransferRecipe(Recipe):
     """A recipe for a backbone with ImageNet weights, trained in two phases: its head, then its last layers, too."""
 
     BUILDER_OPTIONS = frozenset({"weights", "image_size", "head_units", "head_l2", "head_dropout"})
-    FROM_SCRATCH = False
+    REDUCES = False
 
     weights: Annotated[str, Field(min_length=1)]
     """Of the backbone; `imagenet`: download them; or the path of a .weights.h5, .keras or .h5 file of it alone."""
