@@ -198,7 +198,7 @@ class Record(Artifact):
         recipe: every option of the recipe; a file of weights is named as in `initial_weights`.
         recipe_hash: `Recipe.hash`, equal for recipes that differ in nothing but the seed.
         fingerprint: of the network as it was built (`identity.fingerprint`).
-        engine_version: `identity.ENGINE_VERSION`, which is raised when the arithmetic of training changes.
+        engine_version: `identity.engine_version`, which is raised when the arithmetic of training changes.
         sources: hash of the package's source files; recorded, but never compared.
         image_size: side in pixels at which the network computes.
         training_examples: the number of images it was trained on.

@@ -6,6 +6,8 @@ import pytest
 
 from cifar10.architectures import build
 from cifar10.compute.layers import walk_layers
+from cifar10.contracts import Examples
+from cifar10.pipelines.preprocessing.nodes import measure
 from cifar10.training.accelerate import (
     FastActivation,
     FastConv2D,
@@ -196,6 +198,20 @@ def test_batch_norms_follow_as_fast_whatever_is_accumulated(statistics):
         means.append(keras.ops.convert_to_numpy(norms[0].moving_mean))
     assert abs(means[0]).max() > 0.01
     np.testing.assert_allclose(means[1], means[0], rtol=1e-4, atol=1e-6)
+
+
+def test_images_are_whitened_in_float32():
+    """In bfloat16, rounding the pixels would be noise that whitening magnifies."""
+    rng, place = np.random.default_rng(0), np.linspace(-1, 1, 32)
+    colours, rows, columns = rng.uniform(-1, 1, (3, 64, 1, 1, 3))
+    smooth = colours + rows * place[:, None, None] + columns * place[:, None]
+    images = np.clip(128 + 40 * smooth + rng.normal(0, 2, smooth.shape), 0, 255).astype("uint8")
+    examples = Examples(images, np.zeros(len(images), "uint8"))
+    network = build("airbench94", 10, measure(examples, examples, examples))
+    fast = accelerate(network, "bfloat16")
+    outputs = [keras.Model(each.inputs, each.get_layer("whitening").output) for each in (network, fast)]
+    plain, other = (keras.ops.convert_to_numpy(each(images.astype("float32"))) for each in outputs)
+    np.testing.assert_allclose(other, plain, atol=1e-4)
 
 
 def test_copy_has_weights_of_its_own(statistics):

@@ -115,6 +115,11 @@ def test_everything_that_a_training_depends_on_is_part_of_its_identity(recipe, p
     assert before["backend"] == keras.backend.backend()
 
 
+def test_engine_versions_are_raised_for_all_or_some_architectures(monkeypatch):
+    monkeypatch.setattr(identity, "CHANGES", {"vgg16": 2})
+    assert [identity.engine_version(name) for name in ("vgg16", "vgg19")] == [3, 1]
+
+
 def test_engine_version_is_part_of_the_identity(recipe, monkeypatch):
     before = identity.identify("simple_cnn", recipe(), "data", ["cat"], "network")
     monkeypatch.setattr(identity, "ENGINE_VERSION", identity.ENGINE_VERSION + 1)

@@ -12,7 +12,7 @@ from cifar10.datasets.model import Models
 from cifar10.errors import InputError
 from cifar10.store import check_local
 from cifar10.training.checkpoint import Checkpoints
-from cifar10.training.identity import ENGINE_VERSION
+from cifar10.training.identity import engine_version
 from cifar10.training.recipe import RECIPES
 
 LOGS = "09_logs"  # in the data folder
@@ -154,6 +154,6 @@ def _training(models: Path, architecture: str, recipe: Any, statistics: Any, par
         "seed": parsed.seed,
         "data_version": statistics.data_version,
         "class_names": parameters["class_names"],
-        "engine_version": ENGINE_VERSION,
+        "engine_version": engine_version(architecture),
     }
     return Training(models, architecture, expected)

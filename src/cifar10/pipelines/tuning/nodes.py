@@ -48,7 +48,7 @@ def searcher(architecture: str) -> Callable:
             architecture=architecture,
             recipe=shipped,
             question={
-                **_question(parsed, statistics, class_names),
+                **_question(architecture, parsed, statistics, class_names),
                 "fidelity": options.fidelity.options,
                 "space": described,
             },
@@ -109,7 +109,7 @@ def confirmer(architecture: str) -> Callable:
             name="confirm",
             architecture=architecture,
             recipe=at_fidelity(architecture, recipe, Fidelity(epochs=None, examples=None)),
-            question=_question(parsed, statistics, class_names),
+            question=_question(architecture, parsed, statistics, class_names),
             queue=[{**each, "seed": seed} for seed in seeds for each in recipes],
             space={},
             trials=None,
@@ -154,11 +154,11 @@ def choose(trials: Trials, confirmed: Confirmed, recipe: dict[str, Any]) -> str:
     return f"{comment}\n{yaml.safe_dump({name: block}, sort_keys=False)}"
 
 
-def _question(recipe: Recipe, statistics: Statistics, class_names: list[str]) -> dict[str, Any]:
-    from cifar10.training.identity import ENGINE_VERSION
+def _question(name: str, recipe: Recipe, statistics: Statistics, class_names: list[str]) -> dict[str, Any]:
+    from cifar10.training.identity import engine_version
 
     return {
-        "engine version": ENGINE_VERSION,
+        "engine version": engine_version(name),
         "recipe": recipe.described(exclude_defaults=True),
         "data version": statistics.data_version,
         "set of class names": class_names,
