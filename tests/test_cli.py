@@ -56,6 +56,12 @@ def test_the_help_of_run_names_every_pipeline_and_the_recipes():
             "No such option '--weight-decay'. For one run, set it by --params=NAME.weight_decay=",
         ),
         (["--epoch=3"], "No such option '--epoch'."),
+        (["--params=vgg16.epochs", "=", "2"], "Write no spaces around the = of an option or a parameter."),
+        (
+            ["--params=vgg16.learning_rate=0,001"],
+            "Invalid format of `params` option: Item `001` must contain a key and a value separated by `=`. A comma "
+            "begins the next parameter: write decimals with a point, and several values with spaces, as in",
+        ),
     ],
 )
 def test_what_is_typed_in_place_of_an_option(arguments, message):

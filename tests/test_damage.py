@@ -100,6 +100,15 @@ def test_damaged_file_ends_in_one_sentence_with_its_name(copy, number, file, pip
     assert {each: each.stat().st_mtime_ns for each in copy.rglob("*") if each.is_file()} == before
 
 
+def test_a_truncated_network_is_said_to_be_damaged(copy):
+    (path,) = copy.glob(NETWORK)
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match="could not be read: it is damaged, or no model at all"):
+        run(copy, "evaluation", **OPTIONS)
+
+
 def without_seed(text):
     """Remove the seed of a record, or of those in evaluations."""
     return re.sub(r'"seed": \d+,', "", text)

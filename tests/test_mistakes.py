@@ -44,6 +44,11 @@ from tests.helpers import kedro, run
         (["--env=demo", "--pipelines=ingestion", "--runner=ParallelRunner"], "ParallelRunner cannot run this project"),
         (["--params=val_fraction=1.2"], "val_fraction: input should be less than 1, but it is 1.2"),
         (["--params=split_seed=1.0"], "split_seed: input should be a valid integer, but it is 1.0"),
+        (["--params=image=a.jpg,image=b.jpg"], "--params sets image 2 times. Set it once."),
+        (
+            ["--params=simple_cnn=3"],
+            "simple_cnn: must be options with their values, as in simple_cnn: {epochs: 3}, but",
+        ),
         (["--params=epochs=3"], "epochs: no such parameter without its architecture, as in vgg16.epochs"),
         (["--params=trials=2"], "trials: no such parameter; did you mean tuning.trials?"),
         (["--params=val_fractoin=0.2"], "val_fractoin: no such parameter; did you mean val_fraction?"),

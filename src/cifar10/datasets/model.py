@@ -1,5 +1,6 @@
 """A trained network and its record, as one versioned artifact."""
 
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -49,6 +50,8 @@ def _read(path: Path) -> TrainedModel:
     def load_network() -> Any:
         import keras
 
+        if path.is_file() and not zipfile.is_zipfile(path):  # Keras would say that there is no such file
+            raise InputError(f"{path} could not be read: it is damaged, or no model at all. {advice}")
         with readable(path, advice):
             network = keras.saving.load_model(path, compile=False)
         if network.count_params() != record.parameters:
