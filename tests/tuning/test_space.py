@@ -121,8 +121,8 @@ def test_fidelity_or_recipe_that_cannot_be_tuned_is_refused(blocks, tuning, chan
 
 def test_recipe_that_the_fidelity_makes_inconsistent_is_refused(blocks, tuning):
     pytest.importorskip("optuna")
-    changed = tuning(fidelity={"epochs": 1, "examples": None})
-    with pytest.raises(InputError, match=r"airbench94 is not valid with tuning\.fidelity: whitening_epochs is 2, but"):
+    changed = tuning(fidelity={"epochs": 2, "examples": None})
+    with pytest.raises(InputError, match=r"airbench94 is not valid with tuning\.fidelity: whitening_epochs is 3, but"):
         check_tuning("airbench94", blocks["airbench94"], changed)
 
 
