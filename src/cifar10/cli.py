@@ -158,12 +158,13 @@ class _Command(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
-            if "must contain a key and a value" in error.message:
-                error.message += (
-                    " A comma begins the next parameter: write decimals with a point, and several values with spaces, "
-                    'as in "--params=vgg16.resolutions=16 24 32"'
-                )
-            raise
+            if "must contain a key and a value" not in error.message:
+                raise
+            raise click.UsageError(
+                f"{error.message} A comma begins the next parameter: write decimals with a point, and several values "
+                'with spaces, as in "--params=vgg16.resolutions=16 24 32"',
+                ctx,
+            ) from error
         except yaml.YAMLError as error:
             problem = getattr(error, "problem", None) or reason(error)
             raise click.ClickException(
