@@ -300,7 +300,7 @@ def test_published_models_are_compared_as_in_the_tables(tmp_path, whole_command)
     assert "data:image/png" not in page
     board = pd.read_csv(PROJECT / "docs/leaderboard.csv").set_index("name")
     for name in PUBLISHED:
-        assert f"<td>{board.latency_ms[name]:.1f}</td>" in page
+        assert f"<td>{board.latency_ms[name]:.1f}" in page  # with its percentiles, if they were recorded
     assert (
         f"Latency: the median of repeated predictions of one image with Keras, on {board.measured_on.iloc[0]}." in text
     )
