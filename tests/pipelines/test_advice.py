@@ -85,6 +85,13 @@ def test_less_than_a_minute_is_told_in_seconds():
     assert "with less than 126.0 minutes, deep_cnn (18.3 seconds, test accuracy 83.00%)" in sentences[1]
 
 
+def test_latencies_that_varied_are_said_to_be_unreliable():
+    costs = SMALL.costs.model_copy(update={"latency_low_ms": 2.0, "latency_high_ms": 6.1})
+    sentences = advise(make_evaluations(BEST, SMALL.model_copy(update={"costs": costs}), pairs=[]))
+    (sentence,) = [each for each in sentences if each.startswith("Latencies are not reliable")]
+    assert "those of simple_cnn varied more than 3-fold" in sentence
+
+
 def test_one_model_and_none_with_a_rank():
     (sentence,) = advise(make_evaluations(BEST))
     assert sentence == "vgg16 is the only ranked model, so these runs do not tell which architecture is better."
