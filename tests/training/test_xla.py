@@ -53,7 +53,8 @@ def splits():
 def recipe(name, **changes):
     blocks = yaml.safe_load((PROJECT / "conf/base/parameters_architectures.yml").read_text())
     short = {"epochs": 2, "batch_size": BATCH, "accumulate": 1, "compute_dtype": "bfloat16", "early_stopping": None}
-    return RECIPES[name](**{**blocks[name], **short, **changes})
+    whitening = {"whitening_epochs": 1} if blocks[name]["whitening_epochs"] else {}
+    return RECIPES[name](**{**blocks[name], **short, **whitening, **changes})
 
 
 def test_every_network_from_scratch_is_here():
