@@ -688,9 +688,8 @@ class Trials(Artifact):
         states = [trial.state for trial in self.trials]
         parts = [f"{states.count(state)} {state}" for state in ("complete", "pruned", "failed") if state in states]
         epochs, all_epochs = self.fidelity.get("epochs"), self.recipe["epochs"]
-        length = f"up to {epochs} of {all_epochs} epochs" if epochs else f"up to all {all_epochs} epochs"
-        if "pruned" not in states:
-            length = length.removeprefix("up to ")
+        up_to = "up to " if "pruned" in states else ""
+        length = f"{up_to}{epochs} of {all_epochs} epochs" if epochs else f"{up_to}all {all_epochs} epochs"
         if "epochs" in self.space:
             length = "various epochs"
         examples = self.fidelity.get("examples") or self.recipe["examples"]

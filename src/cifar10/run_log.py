@@ -17,6 +17,7 @@ from cifar10.store import with_urls
 logger = logging.getLogger(__name__)
 
 RUNNER_LOGGERS = ("kedro.runner.sequential_runner", "kedro.runner.thread_runner", "kedro.runner.parallel_runner")
+SEVERAL_SEEDS = "Validation: the mean over the seeds of a recipe. Test: of its lowest seed; the report has the mean."
 
 
 class OneLinePerNode(logging.Filter):
@@ -117,9 +118,6 @@ def _model(model: TrainedModel, path: Path) -> str:
     accuracy = "no validation" if record.val_accuracy is None else f"validation accuracy {record.val_accuracy:.2%}"
     place = with_urls(str(path))
     return f"{record.architecture}: {accuracy} (epoch {record.best_epoch} of {record.epochs}), saved as {place}"
-
-
-SEVERAL_SEEDS = "Validation: the mean over the seeds of a recipe. Test: of its lowest seed; the report has the mean."
 
 
 def _leaderboard(leaderboard: pd.DataFrame) -> Iterator[str]:

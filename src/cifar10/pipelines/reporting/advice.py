@@ -124,7 +124,7 @@ def caveat(rows: list[Row]) -> Iterator[str]:
 
 def _caveats(rows: list[Row]) -> Iterator[str]:
     """Say what these trainings tell about architectures, and what they do not."""
-    if len({row.architecture for row in rows}) == 1:
+    if _kind(rows) == "recipes":
         yield f"All of these models are {rows[0].architecture}: they compare its recipes, not architectures."
     else:
         yield "Each architecture stands for its recipes; with another one it may do better or worse."
