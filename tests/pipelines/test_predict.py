@@ -3,6 +3,7 @@
 import logging
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -87,6 +88,24 @@ def test_without_predictions_on_the_validation_images_none_is_unsure(image, capl
         table, _ = predict_images(Models(), None, None, NOTHING, CLASS_NAMES, image, "vgg16")
     assert table.unsure.isna().all()
     assert "No prediction is marked as unsure" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("train_on", "reason"),
+    [("train", "leaderboard does not rank this model: kedro run --pipelines=evaluation,reporting"),
+     ("all", "was trained on the validation images, too")],
+)  # fmt: skip
+def test_why_probabilities_are_not_calibrated(image, caplog, train_on, reason):
+    """No evaluation calibrates a model that was trained on all images, so none is suggested."""
+    record = make_record(recipe={"train_on": train_on})
+    models = SimpleNamespace(
+        versions=lambda name: ["2026-01-01"], load=lambda *_: TrainedModel(record, lambda: "a network", "2026-01-01")
+    )
+    with caplog.at_level(logging.INFO):
+        predict_images(models, None, None, NOTHING, CLASS_NAMES, image, "vgg16")
+    (message,) = [each for each in caplog.messages if "not calibrated" in each]
+    assert reason in message
+    assert ("kedro run" in message) == (train_on == "train")
 
 
 def test_other_class_names_are_refused(image):

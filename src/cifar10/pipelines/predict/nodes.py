@@ -120,6 +120,12 @@ def _temperature(leaderboard: pd.DataFrame | None, model: TrainedModel) -> float
     for row in ranked_rows(leaderboard):
         if row["identity"] == model.identity:
             return float(row["temperature"])
+    if model.record.trained_on_val:
+        logger.info(
+            "The probabilities are not calibrated, because the model was trained on the validation images, too, which "
+            "leaves none to calibrate by."
+        )
+        return 1.0
     logger.info(
         "The probabilities are not calibrated, because the leaderboard does not rank this model: "
         "kedro run --pipelines=evaluation,reporting (with the same --env and --params)"
