@@ -413,7 +413,7 @@ def tuning_history(trials: Trials) -> Figure:
 
 
 def tuning_importance(trials: Trials) -> Figure:
-    """Draw how much each option tells the best tenth of the complete trials from all of them."""
+    """Draw how much each option sets the best tenth of the complete trials apart from all of them."""
     shares = pd.Series(trials.importance, dtype=float).sort_values(ascending=False)
     figure = _figure(1.4 + 0.3 * max(len(shares), 1), f"{trials.architecture}: {trials.summary}")
     axis = figure.subplots()
@@ -425,7 +425,7 @@ def tuning_importance(trials: Trials) -> Figure:
         axis,
         np.arange(len(shares)),
         shares,
-        "share in what tells the best tenth\nof trials (PED-ANOVA)",
+        "importance: share in what sets\nthe best tenth of trials apart",
         "{:.2f}".format,
     )
     axis.set(yticks=range(len(shares)), yticklabels=list(shares.index), ylim=(len(shares) - 0.5, -0.5))
