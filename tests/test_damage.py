@@ -1,6 +1,7 @@
 """Whatever a pipeline reads and is damaged ends in one sentence with its name and what to do."""
 
 import io
+import logging
 import os
 import re
 import shutil
@@ -98,6 +99,22 @@ def test_damaged_file_ends_in_one_sentence_with_its_name(copy, number, file, pip
     assert "\n" not in text
     assert "kedro run --pipelines=" in text or "Draw it again" in text, text
     assert {each: each.stat().st_mtime_ns for each in copy.rglob("*") if each.is_file()} == before
+
+
+@pytest.mark.parametrize("number", range(len(DAMAGES) + 1))
+def test_robustness_is_evaluated_anew_where_the_earlier_table_is_damaged(copy, caplog, number):
+    """It only spares work; the last case is the table as it was saved."""
+    (path,) = copy.glob("08_reporting/robustness.csv/*/robustness.csv")
+    content = path.read_bytes()
+    if number < len(DAMAGES):
+        path.unlink()
+        path.write_bytes(DAMAGES[number](content))
+    with caplog.at_level(logging.INFO):
+        run(copy, "robustness", **OPTIONS)
+    new = max(copy.glob("08_reporting/robustness.csv/*/robustness.csv"))
+    assert new != path
+    assert new.read_bytes() == content
+    assert ("simple_cnn: reusing the accuracy" in caplog.text) == (number == len(DAMAGES))
 
 
 def test_a_truncated_network_is_said_to_be_damaged(copy):

@@ -41,11 +41,11 @@ def evaluate(monkeypatch, statistics):
         labels = np.arange(len(images))
         return np.eye(10, dtype=np.float32)[np.where(labels < int(network[-2:]), labels, (labels + 1) % 10)]
 
-    def run(*models, examples=10, cifar10_c=None, use=True):
-        options = {"examples": examples, "seed": 0, "cifar10_c": use}
+    def run(*models, examples=10, seed=0, cifar10_c=None, use=True, earlier=None):
+        options = {"examples": examples, "seed": seed, "cifar10_c": use}
         current = statistics.model_copy(update={"digests": {"test": chosen.digest}})
         evaluate = nodes.robustness_evaluator(["vgg16"])
-        return evaluate(current, chosen, cifar10_c, CLASS_NAMES, options, Models(*models), models[-1])
+        return evaluate(current, chosen, cifar10_c, CLASS_NAMES, options, earlier, Models(*models), models[-1])
 
     chosen = TEST.take(slice(0, 10))
     monkeypatch.setattr("cifar10.compute.inference.infer", infer)
@@ -73,6 +73,34 @@ def test_the_lowest_seed_of_each_row_is_evaluated(evaluate):
     assert set(table.data_version) == {"a data version"}
     assert table.clean_accuracy.tolist() == [0.8] * 6 + [0.3] * 6
     assert set(table.images) == {10}
+
+
+def test_what_an_earlier_run_has_found_is_used_again(evaluate, caplog):
+    """Of the same model on the same images: the accuracies in the table of that run are marked here."""
+    old, new = model("2026-01-01", seed=0), model("2026-01-05", seed=0, recipe_hash="9876543210ab")
+    marked = evaluate(old).assign(accuracy=0.123)
+    with caplog.at_level(logging.INFO):
+        table = evaluate(old, new, earlier=marked).set_index("model_version")
+    assert set(table.accuracy["2026-01-01"]) == {0.123}
+    assert set(table.accuracy["2026-01-05"]) == {0.5}
+    assert table.columns.tolist() == [name for name in marked if name != "model_version"]
+    assert table.loc["2026-01-01", "name"].unique().tolist() == ["vgg16-0123"]  # as it is named now
+    reused = [message for message in caplog.messages if "reusing" in message]
+    assert reused == ["vgg16: reusing the accuracy of version 2026-01-01 on corrupted images"]
+
+
+@pytest.mark.parametrize("changes", [{"seed": 1}, {"examples": 5}])
+def test_other_images_are_evaluated_anew(evaluate, changes):
+    old = model("2026-01-01", seed=0)
+    marked = evaluate(old).assign(accuracy=0.123)
+    assert 0.123 not in set(evaluate(old, earlier=marked, **changes).accuracy)
+
+
+def test_changed_corruptions_are_evaluated_anew(evaluate, monkeypatch):
+    old = model("2026-01-01", seed=0)
+    marked = evaluate(old).assign(accuracy=0.123)
+    monkeypatch.setitem(nodes.CORRUPTIONS, "contrast", lambda images, *_: 255 - images)
+    assert 0.123 not in set(evaluate(old, earlier=marked).accuracy)
 
 
 def test_nothing_to_evaluate_says_what_to_do(evaluate):
@@ -117,6 +145,12 @@ class TestCIFAR10C:
         assert (set(found.images), set(found.identity)) == ({10}, {table.identity[0]})
         assert set(table[table.suite == "project"].images) == {4}
         assert "lacks" not in caplog.text
+
+    def test_what_is_new_is_evaluated_beside_what_was_found_before(self, evaluate, infer, folder):
+        marked = evaluate(model("2026-01-01", seed=0)).assign(accuracy=0.123)
+        table = evaluate(model("2026-01-01", seed=0), earlier=marked, cifar10_c=self.load(folder))
+        assert set(table.accuracy[table.suite == "project"]) == {0.123}
+        assert set(table.accuracy[table.suite == "CIFAR-10-C"]) == {0.9, 0.8, 0.7, 0.6, 0.5}
 
     def test_is_left_out_where_it_is_not_wanted_or_not_there(self, evaluate, infer, folder, caplog):
         caplog.set_level(logging.INFO, "cifar10")

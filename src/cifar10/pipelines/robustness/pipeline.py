@@ -18,6 +18,7 @@ def create_pipeline(architectures: Iterable[str]) -> Pipeline:
             "cifar10_c",
             "params:class_names",
             "params:robustness",
+            "earlier_robustness",
             "models",
             *(f"{name}.model" for name in names),
         ],
