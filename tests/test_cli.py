@@ -62,6 +62,11 @@ def test_the_help_of_run_names_every_pipeline_and_the_recipes():
             "Invalid format of `params` option: Item `001` must contain a key and a value separated by `=`. A comma "
             "begins the next parameter: write decimals with a point, and several values with spaces, as in",
         ),
+        (
+            ["--params=vgg16.epochs:3"],
+            "Invalid format of `params` option: Item `vgg16.epochs:3` must contain a key and a value separated by "
+            "`=`.\n",
+        ),
     ],
 )
 def test_what_is_typed_in_place_of_an_option(arguments, message):

@@ -5,6 +5,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,10 +20,12 @@ from cifar10.architectures.facts import FACTS
 from cifar10.comparison import differing_options
 from cifar10.contracts import Examples, Pair, Predictions
 from cifar10.datasets.arrays import ExamplesDataset, PredictionsDataset, PredictionStore
+from cifar10.datasets.checkpoint import CheckpointDataset
 from cifar10.datasets.files import AllEvaluationsDataset, TextDataset
 from cifar10.datasets.model import Models, ModelsDataset
 from cifar10.datasets.published import PublishedDataset
 from cifar10.pipelines.reporting.formatting import latency
+from cifar10.training.checkpoint import Checkpoint, Checkpoints
 from tests.helpers import CLASS_NAMES, PROJECT, make_record
 
 V1, V2, V3 = (f"2026-01-0{day}T00.00.00.000Z" for day in (1, 2, 3))
@@ -97,6 +100,8 @@ def catalog_of(root):
         "published": (PublishedDataset, "published"),
         "compare": (TextDataset, "compare.html"),
     }
+    for name in ("simple_cnn", "vgg16"):
+        filepaths[f"{name}.checkpoint"] = (CheckpointDataset, f"06_models/{name}_checkpoint")
     return DataCatalog({name: dataset(filepath=str(root / path)) for name, (dataset, path) in filepaths.items()})
 
 
@@ -223,6 +228,7 @@ def test_without_images_there_is_no_comparison_by_image(root, command, missing):
     ("models", "message"),
     [
         ([], "There is no model to compare. Name two or more: kedro compare NAME:VERSION NAME:VERSION"),
+        (["vgg16,simple_cnn"], "Separate models by spaces: kedro compare vgg16 simple_cnn"),
         (["vgg16"], "There is only one model to compare. Name two or more: kedro compare vgg16 OTHER_NAME"),
         (["simple_cnn"], f"kedro compare simple_cnn:{V2} simple_cnn:{V3}"),
         (["vgg16", "simple_cnn-0123"], "simple_cnn-0123 is a row of the leaderboard. Name one of its versions, as in"),
@@ -244,6 +250,16 @@ def test_a_mistake_ends_in_one_sentence(root, command, models, message):
     assert not (root / "compare.html").exists()
 
 
+def test_a_better_version_than_the_newest_is_named(root, command):
+    """Only of a name without a version, which others take for the best one."""
+    for version, accuracy in ((V1, 0.95), (V2, 0.9)):
+        make_model(root, "deep_cnn", version, wrong=[1], val_accuracy=accuracy)
+    text = " ".join(command(root, "compare", "deep_cnn", f"simple_cnn:{V1}").output.split())
+    assert f"deep_cnn is its newest version here. Better by validation accuracy (95.00%): deep_cnn:{V1}" in text
+    for names in ((f"deep_cnn:{V2}", f"simple_cnn:{V1}"), (f"deep_cnn:{V1}", "vgg16")):
+        assert "its newest version" not in command(root, "compare", *names).output
+
+
 def test_nothing_trained(tmp_path, command):
     result = command(tmp_path, "compare", "vgg16", "vgg19")
     assert "Error: There is no trained vgg16. Train it (kedro run --pipelines=train_vgg16" in result.output
@@ -260,6 +276,23 @@ def test_a_network_of_which_nothing_is_known_says_where_to_add_it(tmp_path, comm
     listed = command(tmp_path, "models").output
     assert re.search(r"^vgg16( +-){7}$", listed, re.MULTILINE)
     assert "Nothing is known of vgg16: add a row to src/cifar10/architectures/facts.py" in listed
+
+
+def test_unfinished_trainings_of_a_network(tmp_path, command):
+    """Whether a version has been trained or not; one that has not come to its first checkpoint is none."""
+    checkpoints = Checkpoints(tmp_path / "06_models/simple_cnn_checkpoint")
+    for seed, history in ((7, [{}, {}]), (8, [])):
+        identity = {"architecture": "simple_cnn", "recipe": {"seed": seed}}
+        with checkpoints.lock(identity):
+            if history:
+                checkpoints.save(identity, Checkpoint([np.zeros(1)], None, {"history": history}))
+    lines = command(tmp_path, "models", "simple_cnn").output.splitlines()
+    text = " ".join(lines)
+    assert text.count("Unfinished, seed ") == 1
+    assert "Unfinished, seed 7, after 2 epochs: the command that began this training resumes it" in text
+    assert Path(lines[-1]).parent == checkpoints.folder
+    assert (Path(lines[-1]) / "epoch_00002.npz").exists()
+    assert "Unfinished" not in command(tmp_path, "models", "vgg16").output
 
 
 def test_versions_of_a_network(root, command):

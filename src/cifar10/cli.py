@@ -6,6 +6,7 @@ import inspect
 import io
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -158,8 +159,8 @@ class _Command(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
-            if "must contain a key and a value" not in error.message:
-                raise
+            if "must contain a key and a value" not in error.message or re.search(r"`[^`]*:[^`]*` must", error.message):
+                raise  # the latter says enough: `vgg16.epochs:3`, with a colon
             raise click.UsageError(
                 f"{error.message} A comma begins the next parameter: write decimals with a point, and several values "
                 'with spaces, as in "--params=vgg16.resolutions=16 24 32"',
@@ -433,7 +434,9 @@ def models(name: str | None, env: str | None, conf_source: str | None, params: d
         if name is None:
             terminal.print_architectures(terminal.console(), list_architectures(runs))
         else:
-            terminal.print_versions(terminal.console(), name, runs)
+            published = getattr(catalog.get("evaluations"), "read_only", False)  # and so without checkpoints
+            unfinished = [] if published else catalog.load(f"{name}.checkpoint").trainings()
+            terminal.print_versions(terminal.console(), name, runs, unfinished)
 
 
 @cli.command(cls=_Command, params=[*WHERE], short_help="Compare trained models side by side.")

@@ -216,12 +216,14 @@ def compare_versions(catalog: DataCatalog, names: list[str]) -> Comparison:
             _disagreement(sides[0], side, known, split, truth.labels[split]) for side in sides[1:] if complete
         ],
         truth=truth,
-        notes=[*_caveats(sides), *_remarks(sides, known, truth)],
+        notes=[*_better_versions(models, names, chosen), *_caveats(sides), *_remarks(sides, known, truth)],
     )
 
 
 def _choose(models: Models, names: list[str]) -> list[TrainedModel]:
     """Load the models of these names."""
+    if (separate := " ".join(names).replace(",", " ").split()) != names:
+        raise InputError(f"Separate models by spaces: kedro compare {' '.join(separate)}")
     if names and len(names) < 2:
         name = names[0].partition(":")[0]
         known = models.versions(name)
@@ -245,6 +247,23 @@ def _choose(models: Models, names: list[str]) -> list[TrainedModel]:
             f"{', '.join(models.versions(name))}."
         )
     return chosen
+
+
+def _better_versions(models: Models, names: list[str], chosen: list[TrainedModel]) -> list[str]:
+    """Say of each model that was named without its version whether another one is better on validation images."""
+    notes = []
+    for name, model in zip(names, chosen, strict=True):
+        if ":" in name or model.record.val_accuracy is None:
+            continue
+        others = [models.load(name, version) for version in models.versions(name) if version != model.version]
+        comparable = [each for each in others if each.record.data_version == model.record.data_version]
+        best = max(comparable, key=lambda each: each.record.val_accuracy or 0.0, default=model)
+        if (best.record.val_accuracy or 0.0) > model.record.val_accuracy:
+            notes.append(
+                f"{name} is its newest version here. Better by validation accuracy ({best.record.val_accuracy:.2%}): "
+                f"{name}:{best.version}"
+            )
+    return notes
 
 
 def check_architecture(name: str, models: Models) -> None:

@@ -17,6 +17,7 @@ from cifar10.comparison import SPLITS, Accuracy, Comparison, Disagreement, Side,
 from cifar10.contracts import Costs, Epoch
 from cifar10.pipelines.reporting.formatting import duration, latency, percent
 from cifar10.scoring import DIGITS
+from cifar10.training.checkpoint import Unfinished
 
 WIDTH = 100  # characters of a line in a file
 WHOLE = 96  # characters of a line about an architecture; where there are fewer, two columns are left out
@@ -54,16 +55,16 @@ def print_architectures(to: Console, table: pd.DataFrame) -> None:
     to.print(
         f"\nMFLOP: of one image, in convolutions and dense layers{'' if work else ' (kedro models NAME says it)'}. "
         "Trained: the number of versions; the accuracies are those of the one with the best validation accuracy. "
-        "Expected: test accuracy on CIFAR-10, by the recipe of that environment if one is named; most sources chose "
-        "the epoch by the test images."
+        "Expected: the test accuracy on CIFAR-10 that others report, by the recipe of that environment if one is "
+        "named; most of them chose the epoch by the test images. What this project reached: docs/leaderboard.md."
     )
     if unknown := [name for name in table.architecture if name not in FACTS]:
         to.print(f"\nNothing is known of {', '.join(unknown)}: add a row to src/cifar10/architectures/facts.py")
     to.print("\nTo train one: kedro run --pipelines=train_NAME. Its versions: kedro models NAME")
 
 
-def print_versions(to: Console, name: str, runs: pd.DataFrame) -> None:
-    """Print what is known of an architecture, and one line per trained version of it, the latest first."""
+def print_versions(to: Console, name: str, runs: pd.DataFrame, unfinished: list[Unfinished]) -> None:
+    """Print what is known of an architecture, its trained versions, the latest first, and its unfinished trainings."""
     to.print(Text(name, "bold"))
     to.print(describe(name))
     if facts := FACTS.get(name):
@@ -76,7 +77,17 @@ def print_versions(to: Console, name: str, runs: pd.DataFrame) -> None:
     if of_one.empty:
         to.print("\nNo version of it has been trained yet. To train one, with the same --env and --params:")
         to.print(f"kedro run --pipelines=train_{name}")
-        return
+    else:
+        _print_runs(to, of_one)
+    for each in unfinished:
+        to.print(
+            f"\nUnfinished, seed {each.seed}, after {each.epochs} epoch{'s' * (each.epochs > 1)}: the command that "
+            "began this training resumes it. To give it up, delete"
+        )
+        to.print(str(each.folder), soft_wrap=True)
+
+
+def _print_runs(to: Console, of_one: pd.DataFrame) -> None:
     shown = _table("version", "seed", "epoch", "validation", "test", "time", left=1)
     shown.add_column("recipe, and how it differs", ratio=1, overflow="fold")
     lines: Any = of_one.to_dict("records")

@@ -24,7 +24,7 @@ ONE_SEED = (
     "All of these models were trained with fewer than 3 seeds: a difference to another model, even if significant, is "
     "one between two trainings, and not yet one between architectures."
 )
-RECIPES = "Each architecture stands for its recipes; with another one it may do better or worse."
+RECIPES = "Each architecture stands for its recipes; by another recipe it may do better or worse."
 
 
 def test_each_budget_has_its_model():
@@ -43,7 +43,8 @@ def test_each_budget_has_its_model():
         "accuracy 93.50%, not significantly different from airbench94).",
         "Latency of one image on a machine: with less than 9.50 ms, airbench94 (3.00 ms, test accuracy 92.88%); from "
         "9.50 ms on, vgg16 (test accuracy 93.50%, not significantly different from airbench94).",
-        "On no such budget: vgg19, because within each limit another model has at least the same validation accuracy.",
+        "Never the best choice: vgg19, because within each limit another model has at least the same validation "
+        "accuracy.",
         RECIPES,
         ONE_SEED,
     ]
@@ -65,7 +66,7 @@ def test_one_model_that_is_better_and_cheaper_is_the_answer_to_all():
         "Size: airbench94 (7 parameters, test accuracy 92.00%) costs the least and has the best validation accuracy."
         in sentences
     )
-    assert sentences[4].startswith("On no such budget: simple_cnn, because")
+    assert sentences[4].startswith("Never the best choice: simple_cnn, because")
 
 
 def test_costs_of_different_machines_are_not_compared():
@@ -76,7 +77,7 @@ def test_costs_of_different_machines_are_not_compared():
     assert "deep_cnn" not in sentences[1]
     assert sentences[2] == "Training time: not compared for deep_cnn, measured on a machine of its own."
     assert sentences[5] == "Latency of one image: not compared for deep_cnn, measured on a machine of its own."
-    assert not [each for each in sentences if each.startswith("On no such budget")]
+    assert not [each for each in sentences if each.startswith("Never the best choice")]
 
 
 def test_less_than_a_minute_is_told_in_seconds():

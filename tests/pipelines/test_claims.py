@@ -27,7 +27,7 @@ RESULTS = {  # of these models: validation accuracy, test accuracy, cost, number
 COMPARING = r"\b(best|better|worst|worse|ahead|behind|unbeaten|beats?|fast\w*|slow\w*|longer|robust|noisy|hard)\b"
 SOURCE = r"\([^)]*(19|20)\d\d"
 GENERAL = {
-    "Each architecture stands for its recipes; with another one it may do better or worse.",
+    "Each architecture stands for its recipes; by another recipe it may do better or worse.",
     "All of these models were trained with fewer than 3 seeds: a difference to another model, even if significant, is "
     "one between two trainings, and not yet one between architectures.",
 }
@@ -126,7 +126,7 @@ class Facts:
         (r"(Training time|Size|Latency of one image).*?: (\w+) \(.*\) costs the least and has the best .*",
          is_best_and_cheapest),
         (r"(Training time|Size|Latency of one image).*?: (with less than .*)\.", is_chosen),
-        (r"On no such budget: (.+), because .*", are_never_chosen),
+        (r"Never the best choice: (.+), because .*", are_never_chosen),
         (r"Mean test accuracies over the seeds: (\w+) .*", lambda self, name: name == self.winner),
     )  # fmt: skip
 

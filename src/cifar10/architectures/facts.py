@@ -6,7 +6,7 @@ network; a test builds them. An architecture may lack them. None of them enters 
 
 from typing import NamedTuple
 
-NOTEBOOK = "what a notebook reached with this network"
+NOTEBOOK = "what a notebook reached with this network; its author is not known"
 LONG = "--env=long"
 GUESS = (
     "a guess, between a linear classifier on the features and fine-tuning of the whole backbone (97.5% with ResNet50, "
@@ -42,7 +42,13 @@ class Facts(NamedTuple):
 FACTS = {
     "simple_cnn": Facts(356_810, 21_170_688, 32, (0.78, 0.78), NOTEBOOK),
     "batchnorm_cnn": Facts(1_774_506, 40_314_880, 32, (0.8024, 0.8024), NOTEBOOK),
-    "deep_cnn": Facts(1_168_362, 86_709_248, 32, (0.87, 0.87), "what a notebook reached with a network of this kind"),
+    "deep_cnn": Facts(
+        1_168_362,
+        86_709_248,
+        32,
+        (0.87, 0.87),
+        "what a notebook reached with a network of this kind; its author is not known",
+    ),
     "airbench94": Facts(
         1_973_944,
         236_294_720,

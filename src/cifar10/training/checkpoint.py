@@ -42,6 +42,20 @@ class Checkpoint(NamedTuple):
     facts: dict[str, Any]
 
 
+class Unfinished(NamedTuple):
+    """A training that has a checkpoint: its run has been interrupted, or has not ended yet.
+
+    Attributes:
+        folder: of its checkpoints.
+        epochs: after how many the latest was saved.
+        seed: of its recipe.
+    """
+
+    folder: Path
+    epochs: int
+    seed: int
+
+
 class Checkpoints:
     """The folder with the checkpoints of all unfinished trainings of one architecture.
 
@@ -157,6 +171,16 @@ class Checkpoints:
         with suppress(OSError):  # other trainings are kept there
             self.folder.rmdir()
 
+    def trainings(self) -> list[Unfinished]:
+        """Return the trainings that have a checkpoint, and whose identity can be read."""
+        found = []
+        for path in sorted(self.folder.glob(f"*/{IDENTITY}")):
+            if epochs := _epochs(path.parent):
+                with suppress(OSError, ValueError, KeyError):
+                    seed = json.loads(path.read_text(encoding="utf-8"))["recipe"]["seed"]
+                    found.append(Unfinished(path.parent, epochs, seed))
+        return found
+
     def unfinished(self, record: "Record") -> bool:
         """Return whether the training that made a model still has checkpoints: its run has not come to its end."""
         recipe = RECIPES[record.architecture].model_validate(record.recipe)
@@ -174,8 +198,8 @@ class Checkpoints:
     def _mention_others(self, identity: dict[str, Any]) -> None:
         """Log which unfinished trainings there are, and how they differ from this one."""
         for path in sorted(self.folder.glob(f"*/{IDENTITY}")):
-            checkpoints = sorted(path.parent.glob(PATTERN))
-            if path.parent == self._folder_of(identity) or not checkpoints:
+            epochs = _epochs(path.parent)
+            if path.parent == self._folder_of(identity) or not epochs:
                 continue
             try:
                 ours, theirs = _flat(identity), _flat(json.loads(path.read_text(encoding="utf-8")))
@@ -192,7 +216,7 @@ class Checkpoints:
                 "it is not going to be resumed",
                 identity["architecture"],
                 path.parent,
-                int(checkpoints[-1].stem.removeprefix("epoch_")),
+                epochs,
                 ", ".join(changed),
             )
 
@@ -212,6 +236,11 @@ class FollowedCheckpoints(Checkpoints):
 def key_of(identity: dict[str, Any]) -> str:
     """Return the name of a training's folder: its identity as the first 16 digits of a SHA-256."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _epochs(folder: Path) -> int:
+    """Return after how many epochs the latest checkpoint of a training was saved; 0: there is none."""
+    return max((int(path.stem.removeprefix("epoch_")) for path in folder.glob(PATTERN)), default=0)
 
 
 def _flat(identity: dict[str, Any]) -> dict[str, Any]:

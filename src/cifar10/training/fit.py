@@ -138,10 +138,9 @@ def _announce(network: keras.Model, recipe: Recipe, images: int, compute_dtype: 
     if not has_gpu():
         operations = recipe_flops(network, recipe, images)
         logger.info(
-            "%s: no GPU found: the recipe needs about %.2g PFLOP, on this CPU very roughly %s "
+            "%s: no GPU found: on this CPU, the recipe takes very roughly %s "
             "(kedro run --pipelines=benchmark measures it)",
             name,
-            operations / 1e15,
             _duration(operations / (FLOPS_PER_CORE[compute_dtype] * cores())),
         )
     logger.info("%s: %s parameters, %s training images", name, f"{network.count_params():,}", f"{images:,}")

@@ -78,8 +78,8 @@ def advise(evaluations: Evaluations) -> list[str]:
             )
     if never := [row.marked_name for row in rows if row.name not in possible]:
         sentences.append(
-            f"On no such budget: {formatting.listed(never)}, because within each limit another model has at least the "
-            "same validation accuracy."
+            f"Never the best choice: {formatting.listed(never)}, because within each limit another model has at least "
+            "the same validation accuracy."
         )
     return [*sentences, *_caveats(rows)]
 
@@ -127,7 +127,7 @@ def _caveats(rows: list[Row]) -> Iterator[str]:
     if _kind(rows) == "recipes":
         yield f"All of these models are {rows[0].architecture}: they compare its recipes, not architectures."
     else:
-        yield "Each architecture stands for its recipes; with another one it may do better or worse."
+        yield "Each architecture stands for its recipes; by another recipe it may do better or worse."
     if noisy := [row.marked_name for row in rows if _varies(row)]:
         yield (
             f"Latencies are not reliable: while they were measured, those of {formatting.listed(noisy)} varied more "

@@ -174,7 +174,7 @@ def write_markdown(
         f"# Leaderboard: {data_name}",
         summarise(evaluations),
         _table(leaderboard, evaluations),
-        " ".join([*explain_ranks(leaderboard), explain_latency(leaderboard)]),
+        " ".join([*explain_ranks(leaderboard), *_explain_views(leaderboard), explain_latency(leaderboard)]),
         *advice.remarks(evaluations),
     ]
     if sentences := advice.advise(evaluations):
@@ -225,6 +225,15 @@ def _table(leaderboard: pd.DataFrame, evaluations: Evaluations) -> str:
     return "\n".join(
         f"| {' | '.join(cells)} |" for cells in (rows[0], ["---"] * len(rows[0]), *(row.values() for row in rows))
     )
+
+
+def _explain_views(leaderboard: pd.DataFrame) -> list[str]:
+    if (leaderboard.views == "none").all():
+        return []
+    return [
+        "Views averaged: the prediction for a test image is averaged over shifted or mirrored copies of it; the "
+        "accuracy to quote is the one without."
+    ]
 
 
 def explain_ranks(leaderboard: pd.DataFrame) -> list[str]:
