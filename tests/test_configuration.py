@@ -3,9 +3,12 @@
 import re
 
 import pytest
+from kedro.io import DataCatalog
 
+from cifar10.architectures import ARCHITECTURES
 from cifar10.configuration import ROOTS, ConfigLoader
 from cifar10.errors import InputError
+from tests.helpers import PROJECT
 
 
 def write(conf, **files):
@@ -110,3 +113,22 @@ def test_the_same_names_in_two_files_are_refused(tmp_path):
         InputError, match=r"The parameters in .* are not valid: Duplicate keys found in .*: a\. Correct"
     ):
         load(write(tmp_path, globals="data_root: data", parameters="a: 1", parameters_more="a: 2"))["parameters"]
+
+
+def test_the_catalog_is_the_same_after_a_round_trip(tmp_path):
+    """As `kedro catalog resolve-patterns` prints it, and other tools read it."""
+    loader = ConfigLoader(
+        str(PROJECT / "conf"), base_env="base", default_run_env="demo", runtime_params={"data_root": str(tmp_path)}
+    )
+    catalog = DataCatalog.from_config(loader["catalog"])
+    names = [
+        *catalog.keys(),
+        *(f"{name}.{kind}" for name in ARCHITECTURES for kind in ("model", "checkpoint", "tuned")),
+    ]
+    assert all(catalog.get(name) is not None for name in names)
+    written, *others = catalog.to_config()
+    assert set(names) <= set(written)
+    assert not [entry for entry in written.values() if {"args", "kwargs", "version"} & set(entry)]
+    again = DataCatalog.from_config(written, *others)
+    assert all(type(again.get(name)) is type(catalog.get(name)) for name in names)
+    assert again.to_config()[0] == written

@@ -3,13 +3,17 @@
 import os
 import re
 import shlex
+import shutil
 
 import pytest
+import yaml
 from click.testing import CliRunner
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
 
 from cifar10 import cli, run_log
 from cifar10.errors import InputError
-from tests.helpers import kedro, run
+from tests.helpers import PROJECT, kedro, run
 
 
 @pytest.mark.parametrize(
@@ -59,8 +63,9 @@ from tests.helpers import kedro, run
             "vgg16: there is no optimizer adamm; did you mean adam",
         ),
         (
-            ["--params=simple_cnn.optimizer=adam,simple_cnn.muon_learning_rate=0.24,simple_cnn.weight_decay=0.1"],
-            "simple_cnn: optimizer adam does not use weight_decay (only sgd, muon, adamw): leave it at its",
+            ["--params=simple_cnn.optimizer=adam"],
+            "simple_cnn: optimizer adam does not use muon_learning_rate (only muon) and weight_decay (only sgd, muon, "
+            "adamw), which this recipe sets: set muon_learning_rate=0.24 and weight_decay=0.0, the defaults, or choose",
         ),
         (["--params=simple_cnn.schedule=constant,simple_cnn.warmup=0.1"], "schedule constant does not use warmup"),
         (
@@ -84,8 +89,10 @@ from tests.helpers import kedro, run
         (["--pipelines=train_vgg16"], "must be created first: kedro run --pipelines=ingestion,preprocessing"),
         (
             ["--env=demo", "--pipelines=reporting"],
-            "first: kedro run --pipelines=ingestion,preprocessing,evaluation --env=demo --params=data_root=",
+            "evaluations, portraits must be created first: kedro run "
+            "--pipelines=ingestion,preprocessing,train_simple_cnn,evaluation --env=demo --params=data_root=",
         ),
+        (["--env=demo", "--nodes=rank"], "There is no node rank in __default__; did you mean reporting.rank?"),
         (["--pipelines=ingestion_csv"], "train.csv is missing. Put train.csv and test.csv"),
         (["--pipelines=ingestion,ingestion_csv"], "cannot run together, because both write test_examples"),
     ],
@@ -172,6 +179,63 @@ def test_a_version_that_would_not_be_used_is_refused(tmp_path, pipeline, dataset
         run(tmp_path, pipeline, load_versions={dataset: "2026-01-01T00.00.00.000Z"})
     assert str(error.value).startswith(f"--load-versions={dataset}: ")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+MODEL = {"type": "cifar10.datasets.model.ModelDataset", "filepath": "${_root}/simple_cnn.keras", "versioned": True}
+
+
+@pytest.mark.parametrize(
+    ("entry", "changes", "message"),
+    [
+        (
+            "statistics",
+            {"type": "MemoryDataset"},
+            "The catalog names no file for statistics, so the run of preprocessing keeps nothing of it. Add an",
+        ),
+        ("simple_cnn.model", {**MODEL, "versioned": False}, "The catalog entry simple_cnn.model must be a cifar10."),
+        (
+            "simple_cnn.model",
+            {**MODEL, "filepath": "${_root}/my.keras"},
+            "a filepath that ends in simple_cnn.keras",
+        ),
+        ("simple_cnn.model", {"type": "pickle.PickleDataset", "filepath": "x"}, "must be a cifar10.datasets.model.Mod"),
+    ],
+)
+def test_an_entry_of_the_catalog_that_cannot_work_is_refused_before_the_training(tmp_path, entry, changes, message):
+    conf = changed_conf(tmp_path, catalog={"_root": str(tmp_path / "data"), entry: changes})
+    with pytest.raises(InputError, match=re.escape(message)):
+        run_in(conf, tmp_path / "data", "train_simple_cnn")
+    assert not (tmp_path / "data").exists()
+
+
+def test_names_in_the_configuration_that_are_nearly_right_are_warned_of(tmp_path, caplog):
+    """Names of one's own are not."""
+    table = {"type": "MemoryDataset"}
+    catalog = {"leaderbord": table, "my_table": table}
+    conf = changed_conf(tmp_path, catalog=catalog, globals={"data_rot": "elsewhere", "bucket": "mine"})
+    with pytest.raises(InputError, match="must be created first"):
+        run_in(conf, tmp_path / "data", "reporting")
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "globals.yml sets data_rot, which no file of this project uses: did you mean data_root?",
+        "The catalog has an entry leaderbord, which no pipeline uses: did you mean leaderboard?",
+    ]
+
+
+def changed_conf(folder, **files):
+    """Return a copy of the configuration, with these files in its local environment."""
+    conf = shutil.copytree(PROJECT / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
+    (conf / "local").mkdir()
+    for name, values in files.items():
+        (conf / f"local/{name}.yml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    return conf
+
+
+def run_in(conf, data_root, pipeline):
+    """Run a pipeline with this configuration."""
+    bootstrap_project(PROJECT)
+    values = {"data_root": str(data_root)}
+    with KedroSession.create(PROJECT, conf_source=str(conf), runtime_params=values) as session:
+        session.run(pipeline_names=[pipeline])
 
 
 @pytest.mark.parametrize("kind", ["link", "file", "read-only"])

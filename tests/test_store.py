@@ -293,6 +293,10 @@ def test_commands_that_need_local_files_are_refused(command, arguments):
     [
         ("s4://bucket", "s4://bucket cannot be used: Protocol not known: s4. Name a folder, or a URL as in s3://"),
         ("s3://bucket", "s3://bucket cannot be used: Install s3fs to access S3. For s3://, install the extra: pip"),
+        (
+            "http://example.com/x",
+            "http://example.com/x cannot be used: nothing can be written there. Name a",
+        ),
     ],
 )
 def test_a_store_that_cannot_be_used_is_refused_in_one_sentence(monkeypatch, url, message):

@@ -256,8 +256,8 @@ class Record(Artifact):
     devices: int = 1
     onednn: bool
     xla: bool
-    layers: list[LayerSummary]
-    history: list[Epoch]
+    layers: list[LayerSummary] = Field(repr=False)
+    history: list[Epoch] = Field(repr=False)
 
     @property
     def seed(self) -> int:

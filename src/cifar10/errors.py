@@ -85,15 +85,21 @@ def reason(error: BaseException) -> str:
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
     """Return a hint at the most similar valid name; if none is similar, at all of them, or at the nearest of many."""
-    close = difflib.get_close_matches(name, known, n=len(known))
-    if not close:
-        listed = sorted(known) if len(known) <= MANY else difflib.get_close_matches(name, known, n=MANY, cutoff=0)
-        others = f" and {len(known) - MANY} others" if len(known) > MANY else ""
-        return f"valid names: {', '.join(listed)}{others}."
+    if similar := nearest(name, known):
+        return f"did you mean {similar}?"
+    listed = sorted(known) if len(known) <= MANY else difflib.get_close_matches(name, known, n=MANY, cutoff=0)
+    others = f" and {len(known) - MANY} others" if len(known) > MANY else ""
+    return f"valid names: {', '.join(listed)}{others}."
+
+
+def nearest(name: str, known: Collection[str], cutoff: float = 0.6) -> str | None:
+    """Return the name that is most similar, from `cutoff` to 1; None if none is."""
 
     def similarity(other: str) -> tuple[float, float]:
         """Compare the order of the letters, then the letters alone, so that swapped ones count as similar."""
         matcher = difflib.SequenceMatcher(None, name, other)
         return matcher.ratio(), matcher.quick_ratio()
 
-    return f"did you mean {max(close, key=similarity)}?"
+    parts = [other for other in known if name in other.split(".")]  # as `rank` is one of `reporting.rank`
+    close = parts or difflib.get_close_matches(name, known, n=len(known), cutoff=cutoff)
+    return max(close, key=similarity, default=None)

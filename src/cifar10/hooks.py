@@ -4,6 +4,7 @@ import functools
 import inspect
 import logging
 import os
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -15,10 +16,11 @@ from kedro.io import DataCatalog, MemoryDataset, SharedMemoryDataCatalog
 from kedro.pipeline import Node, Pipeline
 
 from cifar10 import parameters, run_log
+from cifar10.architectures import ARCHITECTURES
 from cifar10.configuration import ROOTS, ConfigLoader
 from cifar10.contracts import Record
 from cifar10.datasets.artifact import LocalDataset
-from cifar10.errors import InputError
+from cifar10.errors import InputError, nearest
 from cifar10.keras_settings import check_backend, check_devices, several_processes
 from cifar10.pipelines.reporting.recipes import training_command
 from cifar10.store import check_local
@@ -49,6 +51,7 @@ class ProjectHooks:
                     f"{name} is set in conf/*/parameters*.yml, where nothing reads it. Set it in globals.yml of the "
                     f"environment, or for one run with --params={name}=FOLDER"
                 )
+        _warn_of_misspelt(loader["globals"], ROOTS, "globals.yml sets {name}, which no file of this project uses")
         self.loader: Any = loader
 
     @hook_impl
@@ -99,12 +102,15 @@ class ProjectHooks:
                     f"{name} is only read with --env={run_params['env']}. Leave that option out, or run what reads it: "
                     f"kedro run --env={run_params['env']} --pipelines=reporting"
                 )
+            if name.removesuffix(".model") in ARCHITECTURES:
+                _check_model_entry(name, dataset)
             if isinstance(dataset, LocalDataset):
                 dataset.check_writable()
-        missing = _missing_inputs(pipeline, catalog)
-        if missing:
-            command = f"kedro run --pipelines={','.join(_makers(missing, catalog))}{run_log.same_data(run_params)}"
-            raise InputError(f"{', '.join(missing)} must be created first: {command}")
+        used = set().union(*(each.datasets() for each in pipelines.values()))
+        entries = (name for name in catalog.keys() if not name.startswith("param"))  # noqa: SIM118 - no dict
+        _warn_of_misspelt(entries, used, "The catalog has an entry {name}, which no pipeline uses")
+        if missing := _missing_inputs(pipeline, catalog):
+            raise InputError(_how_to_create(missing, catalog, run_log.same_data(run_params)))
         for name in sorted(pipeline.inputs()):
             dataset = catalog.get(name)
             if isinstance(dataset, LocalDataset):
@@ -250,6 +256,47 @@ def _missing_inputs(pipeline: Pipeline, catalog: DataCatalog) -> list[str]:
         and not (getattr(catalog.get(name), "optional", False) and _not_required(pipeline, name))
         and not catalog.exists(name)
     ]
+
+
+def _how_to_create(missing: list[str], catalog: DataCatalog, same_data: str) -> str:
+    """Return what to do about inputs that do not exist; `same_data` are the options that name the data of this run."""
+    makers = _makers(missing, catalog)
+    if unsaved := [name for name in missing if not _is_saved(catalog, name)]:
+        return (
+            f"The catalog names no file for {', '.join(unsaved)}, so the run of "
+            f"{','.join(dict.fromkeys(map(str, map(_maker, unsaved))))} keeps nothing of it. Add an entry to "
+            "conf/*/catalog.yml as in conf/base, or run both at once, separated by a comma."
+        )
+    if "evaluation" in makers and not catalog.load("models").names():
+        makers.insert(makers.index("evaluation"), "train_simple_cnn")  # or any other: without a model there is nothing
+    return f"{', '.join(missing)} must be created first: kedro run --pipelines={','.join(makers)}{same_data}"
+
+
+def _warn_of_misspelt(names: Iterable[str], known: Collection[str], problem: str) -> None:
+    """Warn of names that are nearly those of others: new ones are allowed, but a typing error would go unnoticed."""
+    for name in sorted(set(names) - set(known)):
+        if similar := nearest(name, known, cutoff=0.85):
+            logger.warning("%s: did you mean %s?", problem.format(name=name), similar)
+
+
+def _is_saved(catalog: DataCatalog, name: str) -> bool:
+    return name in catalog and not getattr(catalog.get(name), "_EPHEMERAL", False)
+
+
+def _check_model_entry(name: str, dataset: Any) -> None:
+    """Check, before a training whose end would be too late, that a model can be saved as its readers expect it.
+
+    Raises:
+        InputError: an environment has replaced the entry by one of another kind.
+    """
+    from cifar10.datasets.model import ModelDataset
+
+    architecture = name.removesuffix(".model")
+    if not (isinstance(dataset, ModelDataset) and dataset.is_of(architecture)):
+        raise InputError(
+            f"The catalog entry {name} must be a cifar10.datasets.model.ModelDataset with `versioned: true` and a "
+            f"filepath that ends in {architecture}.keras, as in conf/base. Correct it in conf/*/catalog.yml."
+        )
 
 
 def _not_required(pipeline: Pipeline, dataset: str) -> bool:

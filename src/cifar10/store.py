@@ -51,6 +51,10 @@ def local(filepath: str) -> str:
         ) from error
     except ValueError as error:
         raise InputError(f"{filepath} cannot be used: {reason(error)}. Name a folder, or a URL as in s3://") from error
+    if "http" in filesystem.protocol:
+        raise InputError(
+            f"{filepath} cannot be used: nothing can be written there. Name a folder, or a URL as in s3://"
+        )
     copies = Path(pooch.os_cache("cifar10"), filepath.partition("://")[0]).absolute()
     _COPIES[copies] = filesystem
     return (copies / key.lstrip("/")).as_posix()

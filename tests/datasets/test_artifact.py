@@ -757,3 +757,11 @@ def test_read_only_folder_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match="Permission denied"), atomic(tmp_path / "a" / "b" / "file"):
         raise OSError(errno.EACCES, "Permission denied")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_misspelt_architecture_is_not_said_to_be_untrained(tmp_path):
+    """None stands for what has not been trained yet, and would hide a typing error in a notebook."""
+    options = {"version": Version(None, None), "optional": True}
+    assert ModelDataset(filepath=str(tmp_path / "simple_cnn.keras"), **options).load() is None
+    with pytest.raises(DatasetError, match=r"There is no architecture simple_cn; did you mean simple_cnn\?"):
+        ModelDataset(filepath=str(tmp_path / "simple_cn.keras"), **options).load()

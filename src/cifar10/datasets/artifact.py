@@ -196,6 +196,12 @@ class LocalDataset(AbstractVersionedDataset):
         super()._release()
         self._fetched = False
 
+    def _init_config(self) -> dict[str, Any]:
+        # Of a class that inherits its constructor, Kedro keeps the arguments of its own wrapper around that.
+        arguments: dict[str, Any] = vars(self)["_init_args"]
+        self._init_args = arguments.get("kwargs", arguments)
+        return super()._init_config()
+
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "version": self._version}
 

@@ -7,11 +7,12 @@ from typing import Any, NoReturn
 
 from kedro.io import DatasetError
 
+from cifar10.architectures import ARCHITECTURES
 from cifar10.atomic import atomic
 from cifar10.compute.portable import save
 from cifar10.contracts import Record, TrainedModel
 from cifar10.datasets.artifact import LocalDataset, version_files
-from cifar10.errors import InputError, entries, readable
+from cifar10.errors import InputError, entries, nearest, readable
 
 RECORD = "record.json"
 
@@ -21,6 +22,21 @@ class ModelDataset(LocalDataset):
 
     The network's file is written last, and versions are recognised by it, so no version lacks its record.
     """
+
+    def is_of(self, architecture: str) -> bool:
+        """Return whether it saves versions of models of this architecture, under the names that `Models` looks for."""
+        return self.has_versions and self._filepath.name == f"{architecture}.keras"
+
+    def load(self) -> TrainedModel | None:
+        """Load the record, or return None if no model of this architecture has been trained.
+
+        Raises:
+            InputError: the record is damaged, or this is the name of an architecture with a typing error.
+        """
+        model, name = super().load(), self._filepath.stem
+        if model is None and name not in ARCHITECTURES and (similar := nearest(name, ARCHITECTURES)):
+            raise InputError(f"There is no architecture {name}; did you mean {similar}?")
+        return model
 
     def read(self, path: Path) -> TrainedModel:
         """Read the record."""
