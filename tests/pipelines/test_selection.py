@@ -18,6 +18,9 @@ class Models:
     def __init__(self, *models):
         self.models = list(models)
 
+    def names(self):
+        return sorted({each.record.architecture for each in self.models})
+
     def versions(self, name):
         return sorted(each.version for each in self.models if each.record.architecture == name)
 
@@ -86,6 +89,20 @@ def test_an_architecture_without_a_rank_on_the_current_data_is_taken_in_its_newe
         *["Using vgg16, version 2026-01-05: the newest version, because none has a rank"] * 2,
         "Using vgg16, version 2026-01-02: rank 2 of the leaderboard",
     ]
+
+
+def test_what_was_trained_after_the_leaderboard_is_named(caplog):
+    """Not the model that was trained on all images: it is on the leaderboard, without a rank."""
+    new = trained("simple_cnn", "2026-01-06", seed=3)
+    caplog.set_level("INFO")
+    assert chosen("winner") is VGG19
+    assert "Trained since then" not in caplog.text
+    assert chosen("winner", models=[*ALL, new]) is VGG19
+    assert "Trained since then, and not on the leaderboard yet: simple_cnn (kedro run" in caplog.text
+    caplog.clear()
+    chosen("vgg19", models=[*ALL, new])
+    chosen("vgg16:2026-01-01", models=[*ALL, new])
+    assert "Trained since then" not in caplog.text
 
 
 def test_without_a_current_leaderboard_there_is_no_winner(statistics):

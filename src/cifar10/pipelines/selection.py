@@ -166,7 +166,19 @@ def choose(
         )
     check_class_names(f"{model.record.architecture}, version {model.version},", model.record.class_names, class_names)
     logger.info("Using %s, version %s: %s", model.record.architecture, model.version, why)
+    if leaderboard is not None and not version and (newer := _newer(models, leaderboard, name)):
+        logger.info(
+            "Trained since then, and not on the leaderboard yet: %s (kedro run --pipelines=evaluation,reporting, with "
+            "the same --env and --params)",
+            ", ".join(newer),
+        )
     return model
+
+
+def _newer(models: Models, leaderboard: pd.DataFrame, name: str) -> list[str]:
+    """Return the architectures, all or the named one, of which a version is newer than all of the leaderboard."""
+    latest = max(version for versions in leaderboard.seed_versions for version in versions.split())
+    return [each for each in (models.names() if name == WINNER else [name]) if models.versions(each)[-1] > latest]
 
 
 def _load(models: Models, row: dict[str, Any]) -> TrainedModel:

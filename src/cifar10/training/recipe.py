@@ -58,17 +58,21 @@ class Recipe(Options):
         return self
 
     def _refuse_unused(self, kind: str, chosen: str, table: Mapping[str, Choice]) -> None:
-        """Refuse an unknown name, and an option that only other rows of the table use, unless it has its default."""
+        """Refuse an unknown name, and options that only other rows of the table use, unless at their defaults."""
         if chosen not in table:
             raise ValueError(f"there is no {kind} {chosen}; {did_you_mean(chosen, table)}")
+        unused, resets = [], []
         for option in sorted({option for row in table.values() for option in row.options} - table[chosen].options):
             default = type(self).model_fields[option].default
             if getattr(self, option) != default:
                 users = ", ".join(name for name, row in table.items() if option in row.options)
-                raise ValueError(
-                    f"{kind} {chosen} does not use {option} (only {users}): leave it at its default, "
-                    f"{json.dumps(default)}, or choose another {kind}"
-                )
+                unused.append(f"{option} (only {users})")
+                resets.append(f"{option}={json.dumps(default)}")
+        if unused:
+            raise ValueError(
+                f"{kind} {chosen} does not use {' and '.join(unused)}, which this recipe sets: set "
+                f"{' and '.join(resets)}, the default{'s' * (len(resets) > 1)}, or choose another {kind}"
+            )
 
     @property
     def hash(self) -> str:

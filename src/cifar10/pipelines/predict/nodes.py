@@ -138,7 +138,7 @@ def _unsure_below(predictions: PredictionStore, model: TrainedModel, temperature
     known = predictions.find(model)
     if known is None:
         logger.info(
-            "No prediction is marked as unsure, because those on the validation images are missing: "
+            "No prediction is marked as unsure, because the model's predictions on the validation images are missing: "
             "kedro run --pipelines=evaluation (with the same --env and --params)"
         )
         return None
