@@ -188,7 +188,8 @@ class Copy:
 
     def stop(self, address: str) -> None:
         if server := self.servers.pop(address, None):
-            os.killpg(server.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):  # it has ended by itself
+                os.killpg(server.pid, signal.SIGTERM)
             server.wait()
 
 
