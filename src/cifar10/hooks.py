@@ -102,8 +102,9 @@ class ProjectHooks:
                     f"{name} is only read with --env={run_params['env']}. Leave that option out, or run what reads it: "
                     f"kedro run --env={run_params['env']} --pipelines=reporting"
                 )
-            if name.removesuffix(".model") in ARCHITECTURES:
-                _check_model_entry(name, dataset)
+            architecture, _, kind = name.rpartition(".")
+            if kind == "model" and architecture in ARCHITECTURES:
+                _check_model_entry(architecture, dataset)
             if isinstance(dataset, LocalDataset):
                 dataset.check_writable()
         used = set().union(*(each.datasets() for each in pipelines.values()))
@@ -283,7 +284,7 @@ def _is_saved(catalog: DataCatalog, name: str) -> bool:
     return name in catalog and not getattr(catalog.get(name), "_EPHEMERAL", False)
 
 
-def _check_model_entry(name: str, dataset: Any) -> None:
+def _check_model_entry(architecture: str, dataset: Any) -> None:
     """Check, before a training whose end would be too late, that a model can be saved as its readers expect it.
 
     Raises:
@@ -291,11 +292,10 @@ def _check_model_entry(name: str, dataset: Any) -> None:
     """
     from cifar10.datasets.model import ModelDataset
 
-    architecture = name.removesuffix(".model")
     if not (isinstance(dataset, ModelDataset) and dataset.is_of(architecture)):
         raise InputError(
-            f"The catalog entry {name} must be a cifar10.datasets.model.ModelDataset with `versioned: true` and a "
-            f"filepath that ends in {architecture}.keras, as in conf/base. Correct it in conf/*/catalog.yml."
+            f"The catalog entry {architecture}.model must be a cifar10.datasets.model.ModelDataset with `versioned: "
+            f"true` and a filepath that ends in {architecture}.keras, as in conf/base. Correct conf/*/catalog.yml."
         )
 
 
