@@ -56,6 +56,10 @@ def test_the_help_of_run_names_every_pipeline_and_the_recipes():
             "No such option '--weight-decay'. For one run, set it by --params=NAME.weight_decay=",
         ),
         (["--epoch=3"], "No such option '--epoch'."),
+        (
+            ["--params=vgg16.epochs=2,", "vgg16.seed=1"],
+            "vgg16.seed=1 belongs to no option. Separate parameters",
+        ),
         (["--params=vgg16.epochs", "=", "2"], "Write no spaces around the = of an option or a parameter."),
         (
             ["--params=vgg16.learning_rate=0,001"],

@@ -144,9 +144,11 @@ class _Command(click.Command):
         if "=" in arguments:
             raise click.UsageError("Write no spaces around the = of an option or a parameter.", ctx)
         if arguments and self.name == "run":
+            what, example = "Name what to run", "--pipelines=train_vgg16,evaluation"
+            if any("=" in each for each in arguments):
+                what, example = "Separate parameters", "--params=vgg16.epochs=2,vgg16.seed=1"
             raise click.UsageError(
-                f"{' '.join(arguments)} belongs to no option. Name what to run with commas and without spaces, as in "
-                "--pipelines=train_vgg16,evaluation",
+                f"{' '.join(arguments)} belongs to no option. {what} with commas and without spaces, as in {example}",
                 ctx,
             )
         for option in given:
