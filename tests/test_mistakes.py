@@ -73,6 +73,10 @@ from tests.helpers import PROJECT, kedro, run
             "simple_cnn: this network has no whitening layer; set whitening_epochs=null",
         ),
         (["--params=airbench94.epochs=1"], "but epochs is only 1; set whitening_epochs=1 or lower"),
+        (
+            ["--params=vgg16.epochs=2 vgg16.seed=1"],
+            "'2 vgg16.seed=1'. Separate parameters by commas, without spaces",
+        ),
         (["--params=vgg16.seed=true"], "vgg16.seed: input should be a valid integer, but it is True"),
         (["--params=vgg16_imagenet.alpha=0.5"], "vgg16_imagenet.alpha: no such parameter; valid names: "),
         (["--params=mobilenetv2_imagenet.alpha=0.4"], "with weights=imagenet, alpha must be one of (0.35, 0.5"),
@@ -110,15 +114,20 @@ def test_mistake_ends_in_one_clear_message(tmp_path, arguments, message):
 
 
 def test_a_mistyped_option_is_reported_at_once(tmp_path):
-    """Before TensorFlow or Keras is imported, within 4 s of CPU time."""
-    before = os.times()
-    result = kedro("run", "--nodes=x", f"--params=data_root={tmp_path}", PYTHONPROFILEIMPORTTIME="1")
-    after = os.times()
+    """Before TensorFlow or Keras is imported, within 4 s of CPU time: the least of three, because noise only adds."""
+
+    def run_mistyped(**environment):
+        before = os.times()
+        result = kedro("run", "--nodes=x", f"--params=data_root={tmp_path}", **environment)
+        after = os.times()
+        return result, after.children_user + after.children_system - before.children_user - before.children_system
+
+    result, _ = run_mistyped(PYTHONPROFILEIMPORTTIME="1")
     assert "Error: There is no node x" in result.stderr
     imported = {line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines()}
     assert "cifar10.run_options" in imported
     assert not imported & {"tensorflow", "keras", "jax", "sklearn"}
-    assert after.children_user + after.children_system - before.children_user - before.children_system < 4
+    assert any(run_mistyped()[1] < 4 for _ in range(3))
 
 
 def test_suggested_commands_can_be_pasted_into_a_shell():
@@ -219,6 +228,22 @@ def test_names_in_the_configuration_that_are_nearly_right_are_warned_of(tmp_path
         "globals.yml sets data_rot, which no file of this project uses: did you mean data_root?",
         "The catalog has an entry leaderbord, which no pipeline uses: did you mean leaderboard?",
     ]
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "parameters", "warnings"),
+    [
+        ("train_vgg16", {"vgg16": {"epochs": 2}, "devices": "one"}, []),
+        ("train_vgg16", {"simple_cnn": {"epochs": 2, "seed": 1}}, ["simple_cnn.epochs, simple_cnn.seed"]),
+        ("export", {"architecture": "vgg16"}, ["architecture; did you mean export.architecture?"]),
+    ],
+)
+def test_parameters_that_the_run_does_not_use_are_warned_of(tmp_path, caplog, pipeline, parameters, warnings):
+    """As where one of the names in a line that is used again has been left as it was."""
+    with pytest.raises(InputError, match="must be created first"):
+        run(tmp_path, pipeline, **parameters)
+    logged = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert logged == [f"Not used by this run: {each}" for each in warnings]
 
 
 def changed_conf(folder, **files):

@@ -407,8 +407,8 @@ def _prune(data_root: Path, keep: int, yes: bool) -> None:
     for each in old:
         click.echo(f"{each.megabytes:9.2f} MB  {each.path.relative_to(data_root)}")
     click.echo(
-        f"{sum(each.megabytes for each in old):.1f} MB in total. The latest {keep} versions of each artifact stay, and "
-        "all models of the latest evaluation."
+        f"{sum(each.megabytes for each in old):.1f} MB in total. What stays of each artifact: the latest "
+        f"{f'{keep} versions' if keep > 1 else 'version'}, and all models of the latest evaluation."
     )
     if yes or click.confirm(f"Delete them from {data_root}?", default=False):
         delete(old)

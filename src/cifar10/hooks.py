@@ -107,6 +107,7 @@ class ProjectHooks:
                 _check_model_entry(architecture, dataset)
             if isinstance(dataset, LocalDataset):
                 dataset.check_writable()
+        _warn_of_unused(run_params["runtime_params"] or {}, pipeline, catalog)
         used = set().union(*(each.datasets() for each in pipelines.values()))
         entries = (name for name in catalog.keys() if not name.startswith("param"))  # noqa: SIM118 - no dict
         _warn_of_misspelt(entries, used, "The catalog has an entry {name}, which no pipeline uses")
@@ -278,6 +279,23 @@ def _warn_of_misspelt(names: Iterable[str], known: Collection[str], problem: str
     for name in sorted(set(names) - set(known)):
         if similar := nearest(name, known, cutoff=0.85):
             logger.warning("%s: did you mean %s?", problem.format(name=name), similar)
+
+
+def _warn_of_unused(given: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+    """Warn of parameters for this run that only other pipelines use, such as recipes of networks it does not train."""
+    used = _parameters_of(pipeline)
+    others = set().union(*map(_parameters_of, pipelines.values())) - used
+    blocks = {name: block for name in sorted(used) if isinstance(block := catalog.load(f"params:{name}"), dict)}
+    for name in sorted(given.keys() & others):
+        value = given[name]
+        written = ", ".join(f"{name}.{option}" for option in value) if isinstance(value, dict) else name
+        meant = next((f"; did you mean {block}.{name}?" for block in blocks if name in blocks[block]), "")
+        logger.warning("Not used by this run: %s%s", written, meant)
+
+
+def _parameters_of(pipeline: Pipeline) -> set[str]:
+    """Return the names at the top of the parameters that a pipeline uses."""
+    return {name.removeprefix("params:").partition(".")[0] for name in pipeline.inputs() if name.startswith("params:")}
 
 
 def _is_saved(catalog: DataCatalog, name: str) -> bool:

@@ -1,5 +1,6 @@
 """All parameters of the project with their types, checked before a run starts."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -96,4 +97,6 @@ def _problem(location: tuple[int | str, ...], kind: str, message: str, value: An
         return f"{name}: missing"
     if kind == "value_error":
         return f"{name}: {message.removeprefix('Value error, ')}"
-    return f"{name}: {message[0].lower()}{message[1:]}, but it is {value!r}"
+    separate = isinstance(value, str) and re.search(r"\s[\w.]+=", value)
+    advice = ". Separate parameters by commas, without spaces" if separate else ""
+    return f"{name}: {message[0].lower()}{message[1:]}, but it is {value!r}{advice}"
