@@ -35,6 +35,7 @@ from tests.helpers import PROJECT, kedro, run
         (["--runner=nowhere.Runner"], "There is no runner nowhere.Runner; Kedro's own are SequentialRunner"),
         (["--env=deom"], "There is no environment deom; did you mean demo?"),
         (["--load-versions=simple_cn.model:x"], "There is no dataset simple_cn.model; did you mean simple_cnn.model?"),
+        (["--load-versions=simple_cnn:x"], "There is no dataset simple_cnn; did you mean simple_cnn.model?"),
         (
             ["--load-versions=simple_cnn.model:x"],
             "simple_cnn.keras has no version x: nothing has been saved there yet.",

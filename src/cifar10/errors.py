@@ -102,4 +102,4 @@ def nearest(name: str, known: Collection[str], cutoff: float = 0.6) -> str | Non
 
     parts = [other for other in known if name in other.split(".")]  # as `rank` is one of `reporting.rank`
     close = parts or difflib.get_close_matches(name, known, n=len(known), cutoff=cutoff)
-    return max(close, key=similarity, default=None)
+    return max(sorted(close), key=similarity, default=None)  # the first of equals, whatever the order of a set
