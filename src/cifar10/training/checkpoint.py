@@ -176,7 +176,7 @@ class Checkpoints:
         found = []
         for path in sorted(self.folder.glob(f"*/{IDENTITY}")):
             if epochs := _epochs(path.parent):
-                with suppress(OSError, ValueError, KeyError):
+                with suppress(OSError, ValueError, KeyError, TypeError):
                     seed = json.loads(path.read_text(encoding="utf-8"))["recipe"]["seed"]
                     found.append(Unfinished(path.parent, epochs, seed))
         return found
