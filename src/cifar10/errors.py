@@ -100,6 +100,6 @@ def nearest(name: str, known: Collection[str], cutoff: float = 0.6) -> str | Non
         matcher = difflib.SequenceMatcher(None, name, other)
         return matcher.ratio(), matcher.quick_ratio()
 
-    parts = [other for other in known if name in other.split(".")]  # as `rank` is one of `reporting.rank`
+    parts = sorted(other for other in known if name in other.split("."))  # as `rank` is one of `reporting.rank`
     close = parts or difflib.get_close_matches(name, known, n=len(known), cutoff=cutoff)
-    return max(sorted(close), key=similarity, default=None)  # the first of equals, whatever the order of a set
+    return max(close, key=similarity, default=None)
