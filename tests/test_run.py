@@ -513,7 +513,9 @@ def test_a_leaderboard_has_every_column_that_is_read_of_it_or_is_refused(tmp_pat
         labelled(draw)(loaded)
     list(_leaderboard(loaded))
     if env == "demo":
-        models = SimpleNamespace(versions=lambda name: [model.version], load=lambda name, version: model)
+        models = SimpleNamespace(
+            names=lambda: ["vgg16"], versions=lambda name: [model.version], load=lambda name, version: model
+        )
         assert choose(models, loaded, None, CLASS_NAMES, "winner", "architecture") is model
         assert _temperature(loaded, model) == 1.5
         assert ranked_rows(loaded)[0]["evaluations"] == evaluations.digest
