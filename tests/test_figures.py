@@ -216,3 +216,12 @@ def test_predictions_are_drawn_most_probable_first_and_long_names_shortened():
     assert second.get_title().startswith("…")
     assert second.get_title().endswith("_cat.jpg")
     assert second.title.get_window_extent().x0 >= 0
+
+
+def test_versions_are_drawn_best_first_and_those_without_validation_last():
+    runs = pd.DataFrame(
+        {"architecture": ["vgg16", "vgg19", "deep_cnn", "simple_cnn"], "version": "2026-01-01", "accuracy": 0.9,
+         "val_accuracy": [None, 0.8, 0.9, 0.8]}
+    )  # fmt: skip
+    titles = [axis.get_title(loc="left") or axis.get_title() for axis in figures.versions(runs).axes]
+    assert titles == ["deep_cnn", "simple_cnn", "vgg19", "vgg16"]

@@ -196,6 +196,7 @@ def test_the_command_deletes_nothing_unasked(tmp_path, command):
     [
         (["--env=deom"], None, "", "There is no environment deom; did you mean demo?"),
         (["--params=data_root="], None, "", "data_root is empty"),
+        (["--env=published"], None, "", "kedro prune is not for published models: leave out --env"),
         (["--params=data_root=[x"], None, "", "--params is not valid: expected ',' or ']'"),
         (["--params=data_roo=x"], None, "", "data_roo: no such parameter; did you mean data_root?"),
         ([], "conf/base/globals.yml", "data_root: [", "conf/base/globals.yml could not be read: "),

@@ -27,7 +27,6 @@ from cifar10.datasets.artifact import VERSION
 from cifar10.errors import InputError
 from cifar10.pipeline_registry import LAPTOP_RUN, register_pipelines
 from cifar10.pipelines.export.formats import FORMATS
-from cifar10.pipelines.predict.nodes import _temperature
 from cifar10.pipelines.reporting.nodes import labelled, rank
 from cifar10.pipelines.selection import choose, ranked_rows
 from cifar10.run_log import _leaderboard
@@ -517,7 +516,6 @@ def test_a_leaderboard_has_every_column_that_is_read_of_it_or_is_refused(tmp_pat
             names=lambda: ["vgg16"], versions=lambda name: [model.version], load=lambda name, version: model
         )
         assert choose(models, loaded, None, CLASS_NAMES, "winner", "architecture") is model
-        assert _temperature(loaded, model) == 1.5
         assert ranked_rows(loaded)[0]["evaluations"] == evaluations.digest
     for column in columns:
         leaderboard.drop(columns=column).to_csv(dataset.path, index=False)

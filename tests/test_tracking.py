@@ -12,11 +12,14 @@ from unittest.mock import Mock
 import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Pipeline
 
 from cifar10 import settings
+from cifar10.contracts import TrainedModel
 from cifar10.errors import InputError
 from cifar10.tracking import LoggedCheckpoints, Tracker, TrackingHooks
-from cifar10.training.checkpoint import Checkpoint
+from cifar10.training.checkpoint import Checkpoint, Checkpoints
 from cifar10.training.identity import identity_of
 from tests.helpers import PROJECT, make_evaluation, make_record
 
@@ -258,3 +261,16 @@ def test_run_logs_model_and_figures_and_ends_with_the_command(store, caplog):
         "ingestion,": ["data_card.json", "samples.png"],
         "simple_cnn": ["simple_cnn_learning_curves.png"],
     }
+
+
+def test_of_several_processes_only_the_first_is_tracked(monkeypatch, client):
+    """The others keep what they make in memory, where it has no version."""
+    monkeypatch.setattr("cifar10.tracking.several_processes", lambda: True)
+    monkeypatch.setattr("cifar10.compute.parallel.is_first", lambda: False)
+    hooks, catalog = TrackingHooks(), DataCatalog({"vgg16.model": MemoryDataset()})
+    hooks.before_pipeline_run({"pipeline_names": ["train_vgg16"], "env": None}, catalog)
+    assert hooks.before_node_run({"vgg16.checkpoint": Checkpoints(Path("/nowhere"))}) == {}
+    hooks.after_dataset_saved("vgg16.model", TrainedModel(make_record(), lambda: None))
+    hooks.after_pipeline_run(Pipeline([]), catalog)
+    hooks.on_pipeline_error()
+    assert not client.method_calls

@@ -384,9 +384,12 @@ def prune(
     if data_root:
         params = {**params, "data_root": data_root}
     with _mistakes():
-        models: Any = _catalog(env, conf_source, params).get("models")
-        store.check_local(models.path, "kedro prune")
-        _prune(models.path.parent, keep, yes)
+        catalog: Any = _catalog(env, conf_source, params)
+        if getattr(catalog.get("evaluations"), "read_only", False):
+            raise InputError("kedro prune is not for published models: leave out --env, and unset KEDRO_ENV.")
+        path = catalog.get("models").path
+        store.check_local(path, "kedro prune")
+        _prune(path.parent, keep, yes)
 
 
 def _catalog(env: str | None, conf_source: str | None, params: dict[str, Any]) -> DataCatalog:

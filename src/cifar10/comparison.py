@@ -24,6 +24,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 MOST = len(FEW)  # models: as many as there are colours that can be told apart
 SAME_DATA = "(with the same --env and data_root)"
+SAME_IMAGES = "(with the --env, data_root, raw files and split of their training)"
 SPLITS = {"val": "validation", "test": "test"}  # as they are called
 
 
@@ -442,12 +443,12 @@ def _remarks(sides: list[Side], known: Mapping[str, Predictions], truth: Truth) 
     if not truth.labels:
         notes.append(
             "The images of these models are not at hand, so there is no comparison image by image. To make them: "
-            f"kedro run --pipelines=ingestion,preprocessing {SAME_DATA}"
+            f"kedro run --pipelines=ingestion,preprocessing {SAME_IMAGES}"
         )
     elif not truth.images:
         notes.append(
             "The images are not at hand, so they are given by their place in the split alone. To see them: kedro run "
-            f"--pipelines=ingestion,preprocessing {SAME_DATA}"
+            f"--pipelines=ingestion,preprocessing {SAME_IMAGES}"
         )
     return notes
 

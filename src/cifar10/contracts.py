@@ -694,6 +694,8 @@ class Trials(Artifact):
             length = "various epochs"
         examples = self.fidelity.get("examples") or self.recipe["examples"]
         images = f"{examples:,}" if examples else "all"
+        if "examples" in self.space:
+            images = "various numbers of"
         return f"{len(states)} trials ({', '.join(parts)}), {length} on {images} images"
 
 

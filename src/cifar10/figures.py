@@ -346,7 +346,7 @@ def predictions(table: pd.DataFrame, images: Sequence[tuple[np.ndarray, np.ndarr
 
 def versions(runs: pd.DataFrame) -> Figure:
     """Draw the accuracy of every version over time, one panel per architecture."""
-    names = sorted(set(runs.architecture), key=lambda name: -runs[runs.architecture == name].val_accuracy.max())
+    names = runs.groupby("architecture").val_accuracy.max().sort_values(ascending=False, kind="stable").index.tolist()
     figure, panels = _panels(len(names), 1.7, sharex=False)
     for axis, name in zip(panels, names, strict=True):
         of_one = runs[runs.architecture == name].sort_values("version").reset_index(drop=True)

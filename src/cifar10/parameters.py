@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from cifar10.errors import InputError, did_you_mean
 from cifar10.pipelines.benchmark.nodes import Benchmark
@@ -24,6 +24,19 @@ SETTINGS: dict[str, type[BaseModel]] = {  # blocks of parameters of one pipeline
 }
 
 
+COLUMNS = {"image", "label", "probability", "unsure"}  # of the table of predictions, beside one per class
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Refuse names of classes that tables could not tell apart from each other, or from their other columns."""
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name} is there more than once; give each class a name of its own")
+        if name in COLUMNS:
+            raise ValueError(f"no class can be called {name}, which is a column of the predictions; rename it")
+    return names
+
+
 class _Shared(BaseModel):
     """The parameters besides the recipes."""
 
@@ -34,7 +47,7 @@ class _Shared(BaseModel):
     data_root: str | None = None  # on the command line only; read by the catalog
     published_root: str | None = None  # likewise
     docs_root: str | None = None  # likewise, with --env=published
-    class_names: Annotated[list[str], Field(min_length=2, max_length=256)]
+    class_names: Annotated[list[str], Field(min_length=2, max_length=256), AfterValidator(_distinct)]
     data_name: Annotated[str, Field(min_length=1)]
     data_description: str
     hub_dataset: str | None

@@ -92,7 +92,10 @@ def log_result(made: set[str], catalog: DataCatalog, run_params: dict[str, Any])
             env = run_params["env"] or "base"  # of which the images and the recipe are
             lines.append(f"Recipe, a block for the parameters in conf/{env}: {_path(catalog, name)}")
         else:
-            lines.append("Next: raise tuning.trials or tuning.minutes, or widen the space, and run the same again")
+            lines.append(
+                "Next: raise tuning.trials or tuning.minutes, and run the same again; or change the space, for "
+                f"which {name.removesuffix('.tuned')}_study must be moved away before"
+            )
     if "figure.runs" in made:
         lines.append(f"All versions: {_path(catalog, 'figure.runs').resolve().as_uri()}, and {_path(catalog, 'runs')}")
     if "published" in made:
@@ -155,9 +158,9 @@ def _row(rank: str, name: str, val: str, test: str, interval: str) -> str:
 
 
 def _published(folder: Path, run_params: dict[str, Any]) -> Iterator[str]:
-    root = run_params["runtime_params"].get("published_root")
     yield f"Published in {folder}"
-    option = f" {shlex.quote(f'--params=published_root={root}')}" if root else ""
+    elsewhere = folder != Path(run_params["project_path"]) / "data/published"  # which is that of conf/base/globals.yml
+    option = f" {shlex.quote(f'--params=published_root={folder}')}" if elsewhere else ""
     yield f"Next: kedro run --env=published --pipelines=reporting{option}"
 
 

@@ -13,6 +13,7 @@ from kedro.pipeline import Pipeline
 from cifar10.architectures import ARCHITECTURES
 from cifar10.errors import InputError, did_you_mean
 
+ONE_EACH = {"train": "train", "training": "train", "tune": "tune", "tuning": "tune"}  # a word -> its pipelines' prefix
 RUNNERS = ("SequentialRunner", "ThreadRunner", "ParallelRunner")
 
 
@@ -32,6 +33,11 @@ def check(options: dict[str, Any], conf: Path) -> None:
     for name in names:
         if name in ARCHITECTURES and name not in pipelines:
             raise InputError(f"There is no pipeline {name}, which is an architecture. To train it: train_{name}")
+        if name in ONE_EACH and name not in pipelines:
+            raise InputError(
+                f"There is no pipeline {name}, but one for each architecture, such as {ONE_EACH[name]}_simple_cnn; "
+                "`kedro models` lists the architectures."
+            )
     _check("pipeline", names, pipelines)
     check_environment(options["env"], conf)
     if runner := options["runner"]:

@@ -26,6 +26,7 @@ from kedro.pipeline import Pipeline
 from cifar10.contracts import Epoch, Evaluation, Evaluations, Record, TrainedModel
 from cifar10.datasets.artifact import LocalDataset
 from cifar10.errors import InputError, reason
+from cifar10.keras_settings import several_processes
 from cifar10.store import check_local
 from cifar10.training.checkpoint import Checkpoint, Checkpoints, key_of
 
@@ -45,7 +46,9 @@ EPOCHS_PER_CALL = 100  # MLflow accepts 1,000 values at once
 
 
 class TrackingHooks:
-    """Log trainings, evaluations, and what a run reports."""
+    """Log trainings, evaluations, and what a run reports; of several processes, only the first does."""
+
+    tracker: "Tracker | None" = None
 
     @hook_impl(trylast=True)
     def before_pipeline_run(self, run_params: dict[str, Any], catalog: DataCatalog) -> None:
@@ -54,6 +57,11 @@ class TrackingHooks:
         Raises:
             InputError: MLflow is not installed, or its store cannot be used.
         """
+        if several_processes():
+            from cifar10.compute.parallel import is_first
+
+            if not is_first():
+                return
         self.catalog = catalog
         data_root = catalog.get("models").path.parent  # type: ignore[union-attr]
         names = [name for name in run_params["pipeline_names"] or [] if name != "__default__"]
@@ -64,6 +72,8 @@ class TrackingHooks:
     @hook_impl
     def before_node_run(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Give a training checkpoints that are logged."""
+        if not self.tracker:
+            return {}
         return {
             name: LoggedCheckpoints(value.folder, self.tracker)
             for name, value in inputs.items()
@@ -73,6 +83,8 @@ class TrackingHooks:
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
         """Log a model or evaluations."""
+        if not self.tracker:
+            return
         if isinstance(data, TrainedModel):
             version = self.catalog.get(dataset_name).path.parent.name  # type: ignore[union-attr]
             self.tracker.later(self.tracker.finish, data.record, version)
@@ -84,6 +96,8 @@ class TrackingHooks:
     @hook_impl(trylast=True)
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Log the figures, tables and pages that the run has saved, and how to see them, as its last line."""
+        if not self.tracker:
+            return
         for name in sorted(pipeline.all_outputs()):
             dataset = catalog.get(name)
             if isinstance(dataset, LocalDataset) and dataset.saved and _is_report(dataset):
@@ -95,7 +109,8 @@ class TrackingHooks:
     @hook_impl
     def on_pipeline_error(self) -> None:
         """Mark what is unfinished as failed."""
-        self.tracker.close("FAILED")
+        if self.tracker:
+            self.tracker.close("FAILED")
 
 
 def _is_report(dataset: LocalDataset) -> bool:

@@ -153,4 +153,9 @@ def test_a_run_that_was_killed_after_it_had_saved_the_model_is_not_complete(tmp_
     folder = tmp_path / "vgg16_checkpoint/0123"
     folder.mkdir(parents=True)
     (folder / IDENTITY).write_text(json.dumps(identity))
-    assert bool(Training(tmp_path, "vgg16", {"seed": 4}).record()) == trained
+    training = Training(tmp_path, "vgg16", {"seed": 4})
+    assert training.record()  # what has no epoch yet is another run of the same, which may have been a mistake
+    (folder / "epoch_00001.npz").touch()
+    assert bool(training.record()) == trained
+    (folder / IDENTITY).write_text("[]")
+    assert training.record()

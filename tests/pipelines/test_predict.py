@@ -16,7 +16,7 @@ from cifar10.images import read_image
 from cifar10.pipelines.predict import nodes
 from cifar10.pipelines.predict.nodes import predict_images
 from cifar10.pipelines.reporting.nodes import rank
-from tests.helpers import CLASS_NAMES, make_evaluation, make_evaluations, make_record
+from tests.helpers import CLASS_NAMES, make_evaluation, make_evaluations, make_record, make_row
 
 NOTHING = PredictionStore(Path("/nowhere"))
 RAW = np.array([[0.7, 0.2, *[0.0125] * 8]], np.float32)
@@ -47,21 +47,34 @@ def image(tmp_path, monkeypatch):
     ("evaluated", "chosen", "temperature"), [("2026-01-01", "2026-01-01", 2.0), (None, "2026-01-02", 1.0)]
 )
 def test_the_temperature_is_that_of_the_model(image, caplog, evaluated, chosen, temperature):
-    """Of a model that no leaderboard has, the probabilities are as the network gives them."""
-    leaderboard = None
+    """Without an evaluation, the probabilities are as the network gives them."""
+    leaderboard = evaluations = None
     if evaluated:
         model = Models().load("vgg16", evaluated)
         evaluation = make_evaluation(version=evaluated, record=model.record, temperature=temperature)
         evaluation = evaluation.model_copy(update={"identity": model.identity})
-        leaderboard = rank(make_evaluations(make_evaluation("vgg19", temperature=5.0), evaluation), CLASS_NAMES)
+        evaluations = make_evaluations(make_evaluation("vgg19", temperature=5.0), evaluation)
+        leaderboard = rank(evaluations, CLASS_NAMES)
     with caplog.at_level(logging.INFO):
-        table, figure = predict_images(Models(), leaderboard, None, NOTHING, CLASS_NAMES, image, "vgg16")
+        table, figure = predict_images(Models(), leaderboard, evaluations, None, NOTHING, CLASS_NAMES, image, "vgg16")
     powers = RAW[0] ** (1 / temperature)
     assert table.loc[0, CLASS_NAMES].tolist() == pytest.approx((powers / powers.sum()).tolist(), rel=1e-6)
     assert (table.image[0], table.label[0]) == ("cat.png", CLASS_NAMES[0])
     assert table.probability[0] == pytest.approx(powers[0] / powers.sum())
     assert figure._suptitle.get_text() == f"vgg16, version {chosen}"
     assert f"cat.png: {CLASS_NAMES[0]}, {table.probability[0]:.1%} ({CLASS_NAMES[1]} " in caplog.text
+
+
+def test_another_seed_than_the_first_of_its_row_is_calibrated_too(image, caplog):
+    """The leaderboard has the temperature of the first alone."""
+    model = Models().load("vgg16", "2026-01-02")
+    seeds = [make_evaluation(version=f"2026-01-0{day}", temperature=day + 1.0) for day in (1, 2)]
+    seeds[1] = seeds[1].model_copy(update={"identity": model.identity})
+    evaluations = make_evaluations(make_row(*seeds))
+    table, _ = predict_images(Models(), None, evaluations, None, NOTHING, CLASS_NAMES, image, "vgg16:2026-01-02")
+    powers = RAW[0] ** (1 / 3)
+    assert table.probability[0] == pytest.approx(powers[0] / powers.sum())
+    assert "not calibrated" not in caplog.text
 
 
 @pytest.mark.parametrize(("certain", "unsure"), [(0.1, False), (0.9, True)])
@@ -73,7 +86,7 @@ def test_an_unsure_prediction_is_marked_as_by_the_service(image, tmp_path, caplo
     store = PredictionStore(tmp_path / "predictions")
     store.save(model, Predictions(model.identity, val, val, val))
     with caplog.at_level(logging.INFO):
-        table, figure = predict_images(Models(), None, None, store, CLASS_NAMES, image, "vgg16")
+        table, figure = predict_images(Models(), None, None, None, store, CLASS_NAMES, image, "vgg16")
     assert table.unsure[0] == unsure
     sure, guess = "disc, 70.0%", "Best guess: disc, 70.0%"
     note = "; unsure: less certain than for 95% of its validation images"
@@ -85,14 +98,14 @@ def test_an_unsure_prediction_is_marked_as_by_the_service(image, tmp_path, caplo
 
 def test_without_predictions_on_the_validation_images_none_is_unsure(image, caplog):
     with caplog.at_level(logging.INFO):
-        table, _ = predict_images(Models(), None, None, NOTHING, CLASS_NAMES, image, "vgg16")
+        table, _ = predict_images(Models(), None, None, None, NOTHING, CLASS_NAMES, image, "vgg16")
     assert table.unsure.isna().all()
     assert "No prediction is marked as unsure" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("train_on", "reason"),
-    [("train", "leaderboard does not rank this model: kedro run --pipelines=evaluation,reporting"),
+    [("train", "this model has not been evaluated: kedro run --pipelines=evaluation,reporting"),
      ("all", "was trained on the validation images, too")],
 )  # fmt: skip
 def test_why_probabilities_are_not_calibrated(image, caplog, train_on, reason):
@@ -102,7 +115,7 @@ def test_why_probabilities_are_not_calibrated(image, caplog, train_on, reason):
         versions=lambda name: ["2026-01-01"], load=lambda *_: TrainedModel(record, lambda: "a network", "2026-01-01")
     )
     with caplog.at_level(logging.INFO):
-        predict_images(models, None, None, NOTHING, CLASS_NAMES, image, "vgg16")
+        predict_images(models, None, None, None, NOTHING, CLASS_NAMES, image, "vgg16")
     (message,) = [each for each in caplog.messages if "not calibrated" in each]
     assert reason in message
     assert ("kedro run" in message) == (train_on == "train")
@@ -110,19 +123,19 @@ def test_why_probabilities_are_not_calibrated(image, caplog, train_on, reason):
 
 def test_other_class_names_are_refused(image):
     with pytest.raises(InputError, match="vgg16, version 2026-01-02, has other class names than class_names"):
-        predict_images(Models(), None, None, NOTHING, list(reversed(CLASS_NAMES)), image, "vgg16")
+        predict_images(Models(), None, None, None, NOTHING, list(reversed(CLASS_NAMES)), image, "vgg16")
 
 
 def test_no_image_is_refused():
     with pytest.raises(InputError, match="No image is given"):
-        predict_images(Models(), None, None, NOTHING, CLASS_NAMES, None, "vgg16")
+        predict_images(Models(), None, None, None, NOTHING, CLASS_NAMES, None, "vgg16")
 
 
 def test_files_of_a_folder_that_are_not_images_are_skipped_and_counted(image, tmp_path, caplog):
     (tmp_path / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0" * 100)
     (tmp_path / "damaged.png").write_bytes((tmp_path / "cat.png").read_bytes()[:-40])
     (tmp_path / "notes.txt").write_text("notes")
-    table, _ = predict_images(Models(), None, None, NOTHING, CLASS_NAMES, str(tmp_path), "vgg16")
+    table, _ = predict_images(Models(), None, None, None, NOTHING, CLASS_NAMES, str(tmp_path), "vgg16")
     assert table.image.tolist() == ["cat.png"]
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     for name, warning in zip(("Thumbs.db", "damaged.png", "notes.txt"), warnings, strict=False):
@@ -139,7 +152,7 @@ def test_a_folder_without_a_readable_image_is_refused(image, tmp_path, names, me
     for name in names:
         (folder / name).write_text("text")
     with pytest.raises(InputError, match=message):
-        predict_images(Models(), None, None, NOTHING, CLASS_NAMES, str(folder), "vgg16")
+        predict_images(Models(), None, None, None, NOTHING, CLASS_NAMES, str(folder), "vgg16")
 
 
 def test_a_folder_of_any_size_is_read_in_parts(image, tmp_path, monkeypatch):
@@ -162,7 +175,7 @@ def test_a_folder_of_any_size_is_read_in_parts(image, tmp_path, monkeypatch):
     (tmp_path / "cat.png").unlink()
     for number in range(30):
         Image.new("RGB", (40, 40), (number % 10,) * 3).save(tmp_path / f"{number:02}.png")
-    table, figure = predict_images(Models(), None, None, NOTHING, CLASS_NAMES, str(tmp_path), "vgg16")
+    table, figure = predict_images(Models(), None, None, None, NOTHING, CLASS_NAMES, str(tmp_path), "vgg16")
     assert sizes == [4] * 7 + [2]
     assert max(kept) <= 1  # the images themselves, which may have 50 megapixels, are not kept
     assert table.image.tolist() == [f"{number:02}.png" for number in range(30)]

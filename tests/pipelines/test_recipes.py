@@ -44,6 +44,16 @@ def test_the_command_of_a_recipe_of_the_configuration_is_short():
     assert command == "kedro run --pipelines=train_airbench94"
 
 
+def test_the_command_gives_every_option_where_the_configuration_alone_is_no_recipe():
+    """Such as one that changes the optimizer, and leaves it to the command line to reset the options of the former."""
+    recipe = RECIPES["simple_cnn"].model_validate(
+        {**CONFIGURED["simple_cnn"], "optimizer": "adam", "muon_learning_rate": 0.24, "weight_decay": 0.0}
+    )
+    record = make_record(architecture="simple_cnn", recipe=recipe.model_dump())
+    command = training_command(record, {**CONFIGURED["simple_cnn"], "optimizer": "adam"}, None, None)
+    assert obeyed(command, "simple_cnn")[0] == recipe
+
+
 def test_the_command_names_what_differs_and_where_the_data_are():
     """An option that an older record does not have is at its default, even if the configuration sets it."""
     changed = {

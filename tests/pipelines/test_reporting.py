@@ -501,7 +501,9 @@ def test_robustness_is_joined_by_the_identity_of_the_model(caplog):
     assert "or data: robustness, " in caplog.text
     for nothing in (None, corrupted(("vgg19", "vgg19 2025-01-01"))):
         assert list(draw_robustness(nothing, evaluations)) == []
+        caplog.clear()
         assert "Robustness" not in report(evaluations, robustness=nothing, drawn=[*[None] * 6, as_svg(figure)])
+        assert "robustness" not in caplog.text  # nothing to draw, so nothing is missing
 
 
 def test_confusion_matrix_names_every_class():

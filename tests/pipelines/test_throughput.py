@@ -16,6 +16,7 @@ import yaml
 from cifar10.architectures import ARCHITECTURES, build
 from cifar10.errors import InputError
 from cifar10.figures import benchmark as draw_benchmark
+from cifar10.pipelines.benchmark import nodes
 from cifar10.pipelines.benchmark.nodes import _hours, benchmarker
 from cifar10.pipelines.benchmark.throughput import (
     Description,
@@ -175,3 +176,14 @@ def test_inputs_of_a_layer_come_before_it_in_the_graph(statistics):
             assert set(node["inputs"]) <= known
             known.add(node["name"])
     assert np.all([node["channels"] for node in graph(build("vgg16", 10, statistics))])
+
+
+def test_networks_that_have_no_peer_have_no_mean_ratio(monkeypatch, caplog):
+    monkeypatch.setattr(
+        nodes, "_measure", lambda name, *_: {"architecture": name, "training": 1.0, "ratio": float("nan")}
+    )
+    names = ["vgg16_imagenet", "resnet50_imagenet"]
+    benchmark = {**OPTIONS, "architectures": " ".join(names)}
+    table = benchmarker(names)(benchmark, *(BLOCKS[name] for name in names))
+    assert list(table.architecture) == names
+    assert "Geometric mean" not in caplog.text

@@ -214,6 +214,22 @@ def test_images_are_whitened_in_float32():
     np.testing.assert_allclose(other, plain, atol=1e-4)
 
 
+@ON_TENSORFLOW
+def test_whitening_that_does_not_learn_has_no_gradient_and_leaves_the_others_as_they_are(statistics):
+    fast = accelerate(build("airbench94", 10, statistics), "float32")
+    names = [variable.path for variable in fast.trainable_variables]
+    (whitening,) = (number for number, path in enumerate(names) if "whitening" in path)
+    loss, gradients, _ = step(fast, IMAGES)
+    assert abs(gradients[whitening]).max() > 0
+    fast.get_layer("whitening").learns = False
+    constant_loss, constant, _ = step(fast, IMAGES)
+    assert constant_loss == pytest.approx(loss)
+    assert (constant.pop(whitening) == 0).all()
+    del gradients[whitening]
+    for gradient, other in zip(gradients, constant, strict=True):
+        np.testing.assert_allclose(other, gradient, rtol=1e-4, atol=1e-7)
+
+
 def test_copy_has_weights_of_its_own(statistics):
     network = build("simple_cnn", 10, statistics)
     before = network.get_weights()

@@ -60,6 +60,10 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(checkpoints, caplog, da
     files(checkpoints)[0].write_bytes(b"")
     assert checkpoints.latest(IDENTITY) is None
     assert "starting from scratch, because no checkpoint is readable" in caplog.text
+    for epochs in (1, 2, 3):  # the damaged ones do not count as the latest two
+        checkpoints.save(IDENTITY, after(epochs))
+        assert len(checkpoints.latest(IDENTITY).facts["history"]) == epochs
+    assert [path.stem for path in files(checkpoints)] == ["epoch_00002", "epoch_00003"]
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[]", b"{}"])

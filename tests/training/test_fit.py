@@ -109,13 +109,54 @@ def test_record_lists_the_layers_of_the_saved_network(fitted):
 def test_record_knows_that_the_whitening_was_not_trained(splits, statistics, blocks, checkpoints):
     """Which the saved network has forgotten."""
     options = {"epochs": 1, "whitening_epochs": 1, "batch_size": 8, "examples": 8, "compute_dtype": "float32"}
-    recipe = RECIPES["airbench94"](**{**blocks["airbench94"], **options})
+    recipe = RECIPES["airbench94"](**{**blocks["airbench94"], "accumulate": 1, **options})
     trained, _ = fit("airbench94", *splits, statistics, CLASS_NAMES, recipe, checkpoints)
     layers = {row["layer"]: row for row in trained.record.layers}
     assert (layers["whitening"]["parameters"], layers["whitening"]["trained"]) == (312, 24)
     assert layers["stage1_block1_norm"]["type"] == "BatchNormalization"
     assert (layers["stage1_block1_norm"]["parameters"], layers["stage1_block1_norm"]["trained"]) == (192, 64)
     assert layers["logits"]["trained"] == layers["logits"]["parameters"] == 2560
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"accumulate": 2},
+        {"resolutions": [28, 32]},
+        {"gradient_clip": 1.0},
+        {"examples": 8, "accumulate": 2},
+    ],
+    ids=str,
+)
+def test_whitening_that_no_longer_learns_costs_no_gradient_and_changes_nothing(
+    splits, statistics, blocks, tmp_path, monkeypatch, changes
+):
+    """With `gradient_clip` it does, because all gradients count in their norm, and where the first step comes later."""
+    options = {"epochs": 3, "whitening_epochs": 1, "batch_size": 8, "examples": 32, "compute_dtype": "float32"}
+    recipe = RECIPES["airbench94"](**{**blocks["airbench94"], "accumulate": 1, **options, **changes})
+    learns = []
+
+    def train(name):
+        trained, history = fit("airbench94", *splits, statistics, CLASS_NAMES, recipe, Checkpoints(tmp_path / name))
+        return trained.load_network().get_weights(), history[["loss", "val_loss"]]
+
+    start_epoch = TrainingModel.start_epoch
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingModel, "start_epoch", lambda self, epoch: (
+            start_epoch(self, epoch), learns.append(self.whitening[0].learns)))  # fmt: skip
+        weights, history = train("skipped")
+    assert learns == ([True] * 3 if {"gradient_clip", "examples"} & changes.keys() else [True, False, False])
+    init = TrainingModel.__init__
+    monkeypatch.setattr(
+        TrainingModel,
+        "__init__",
+        lambda self, *given, **named: init(self, *given, **{**named, "whitening_epochs": None}),
+    )
+    plain_weights, plain_history = train("plain")
+    np.testing.assert_allclose(history, plain_history, rtol=1e-4)
+    for weight, plain in zip(weights, plain_weights, strict=True):
+        np.testing.assert_allclose(weight, plain, rtol=1e-3, atol=1e-5)
 
 
 def test_recorded_digest_is_of_the_selected_images_before_they_are_flipped(quick_fit, splits):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from cifar10.errors import InputError
+from cifar10.errors import InputError, RecipeError
 from cifar10.training.augmentation import Augmentation
 from cifar10.training.model import TrainingModel
 from cifar10.training.phase import MIN_LEARNING_RATE, _finished, _plateau, compile_by, optimise
@@ -38,6 +38,16 @@ def test_label_smoothing_spreads_its_share_over_all_classes(recipe, model, smoot
     logarithms = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     expected = -((1 - smoothing) * TARGETS + smoothing / 10) * logarithms
     assert float(loss) == pytest.approx(expected.sum(axis=1).mean(), rel=1e-5)
+
+
+def test_too_few_batches_to_change_any_weight_are_refused(recipe, model):
+    recipe = recipe(epochs=2, batch_size=8, accumulate=7)
+    with pytest.raises(
+        RecipeError, match=r"^small: .* accumulate is 7, but there are only 6 batches in all its epochs"
+    ):
+        compile_by(recipe, model(recipe), 20, "float32")
+    recipe = recipe.model_copy(update={"accumulate": 6})
+    compile_by(recipe, model(recipe), 20, "float32")
 
 
 def test_each_epoch_has_its_own_order_and_knows_its_number(recipe, model, checkpoints, monkeypatch):

@@ -113,6 +113,20 @@ def test_muon_trains_each_matrix_and_keeps_its_norm(recipe, make, kernel, count,
         assert np.linalg.norm(part) == pytest.approx(np.sqrt(part.shape[-1]), rel=0.05)
 
 
+def test_muon_has_a_momentum_of_its_own(recipe):
+    """Whatever the momentum of the other weights is."""
+    kernels = []
+    for momentum in (0.0, 0.9):
+        keras.utils.set_random_seed(0)
+        network = keras.Sequential([keras.Input((8, 8, 6)), keras.layers.Conv2D(9, 3, use_bias=False)])
+        options = {"optimizer": "muon", "momentum": momentum, "learning_rate": 0.5, "muon_learning_rate": 0.1}
+        optimizer = make_optimizer(recipe(**options), 1, "float32", matrices(network))
+        for gradient in np.random.default_rng(0).normal(size=(3, *network.weights[0].shape)).astype("float32"):
+            optimizer.apply([gradient], network.trainable_weights)
+        kernels.append(np.array(network.weights[0]))
+    np.testing.assert_allclose(kernels[0], kernels[1], rtol=1e-5)
+
+
 def newton_schulz(matrix):
     """Orthogonalise as github.com/KellerJordan/cifar10-airbench does, in NumPy."""
     x = matrix / (np.linalg.norm(matrix) + 1e-7)

@@ -97,6 +97,8 @@ def test_search_states_what_was_tried_at_what_fidelity(
     assert {(each.epochs, each.examples) for each in fake_fit.recipes} == {(2, 200)}
     assert found.summary == "3 trials (3 complete), 2 of 3 epochs on 200 images"
     assert found.space == {"shift": {"low": 0, "high": 4}}
+    various = found.model_copy(update={"space": {"epochs": {"of": [1, 2]}, "examples": {"of": [100, 200]}}})
+    assert various.summary == "3 trials (3 complete), various epochs on various numbers of images"
     assert found.recipe == RECIPES["simple_cnn"].model_validate(recipe).described()
 
     changes["fidelity"]["examples"] = 100

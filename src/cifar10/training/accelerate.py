@@ -1,7 +1,7 @@
 """Faster layers and a faster Adam for training with TensorFlow on a CPU, where its standard kernels are slow.
 
 Each computes the same as the standard one. Saved models are made of standard layers. With XLA (on GPUs, and in JAX) the
-standard layers are used in training, too.
+standard layers are used in training, too, but for `Whitening`.
 """
 
 import functools
@@ -15,10 +15,11 @@ from keras import layers, ops
 from cifar10.compute.device import jit_compile
 from cifar10.compute.layers import walk_layers
 
+WHITENING = "whitening"
 ALWAYS_FLOAT32 = (layers.InputLayer, layers.Rescaling, layers.Resizing, layers.Normalization)
 # By name: the logits, and a whitening convolution, which magnifies differences of nearly equal pixels up to 40-fold. In
 # bfloat16, of two to three digits, that leaves rounding errors of up to 5% of a standard deviation.
-FLOAT32_NAMES = ("logits", "whitening")
+FLOAT32_NAMES = ("logits", WHITENING)
 
 
 def accelerate(network: keras.Model, compute_dtype: str, accumulate: int = 1) -> keras.Model:
@@ -47,7 +48,9 @@ def accelerate(network: keras.Model, compute_dtype: str, accumulate: int = 1) ->
             config["dtype"] = "mixed_bfloat16"
         if kind is layers.BatchNormalization:
             config["momentum"] **= 1 / accumulate
-        if fused and kind in FAST:
+        if kind is layers.Conv2D and layer.name == WHITENING:
+            kind = Whitening
+        elif fused and kind in FAST:
             kind = FAST[kind]
         return kind.from_config(config)
 
@@ -64,6 +67,30 @@ def copy_back(network: keras.Model, accelerated: keras.Model) -> None:
     # A nested model comes before its layers, because setting `trainable` on it changes theirs.
     for ours, theirs in zip(walk_layers(network), walk_layers(accelerated), strict=True):
         ours.trainable = theirs.trainable
+
+
+class Whitening(layers.Conv2D):
+    """The first convolution of a network, with a fixed kernel, and a bias that learns in the first epochs.
+
+    Attributes:
+        learns: whether the bias does. Where not, no gradient is computed down to it, which saves the way back through
+            its outputs, the largest of the network.
+    """
+
+    learns = True
+
+    def call(self, inputs: Any) -> Any:
+        """Compute the same as the standard layer."""
+        outputs = super().call(inputs)
+        if self.learns:
+            return outputs
+
+        @ops.custom_gradient
+        def constant(outputs: Any, bias: Any) -> Any:
+            # Zeros instead of no gradient, of which Keras would warn.
+            return outputs, lambda upstream, **_: (ops.zeros_like(upstream), ops.zeros_like(bias))
+
+        return constant(ops.stop_gradient(outputs), ops.convert_to_tensor(self.bias))
 
 
 class FusedBatchNormalization(layers.BatchNormalization):

@@ -118,7 +118,7 @@ class Checkpoints:
         return None
 
     def save(self, identity: dict[str, Any], checkpoint: Checkpoint) -> None:
-        """Save a checkpoint completely or not at all, and delete all but the latest two.
+        """Save a checkpoint completely or not at all, and delete all but this one and the one before it.
 
         Raises:
             InputError: the disk is full, or the folder is not writable.
@@ -129,11 +129,15 @@ class Checkpoints:
         counts = {"state": len(checkpoint.state), "best": None if checkpoint.best is None else len(checkpoint.best)}
         text = json.dumps({**checkpoint.facts, "counts": counts})
         arrays["facts"] = np.frombuffer(text.encode(), np.uint8)
-        with atomic(folder / f"epoch_{len(checkpoint.facts['history']):05}.npz") as path, path.open("wb") as file:
+        target = folder / f"epoch_{len(checkpoint.facts['history']):05}.npz"
+        with atomic(target) as path, path.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
-        for old in sorted(folder.glob(PATTERN))[:-KEPT]:
-            store.delete(old)
-            old.unlink(missing_ok=True)
+        saved = sorted(folder.glob(PATTERN))
+        kept = [path for path in saved if path <= target][-KEPT:]  # later ones are damaged: they were not resumed
+        for path in saved:
+            if path not in kept:
+                store.delete(path)
+                path.unlink(missing_ok=True)
 
     def cached(self, identity: dict[str, Any], name: str, compute: Callable[[Path], None]) -> np.ndarray:
         """Return an array that this training computes once, mapped from disk; it is deleted with the checkpoints.
@@ -185,9 +189,9 @@ class Checkpoints:
         """Return whether the training that made a model still has checkpoints: its run has not come to its end."""
         recipe = RECIPES[record.architecture].model_validate(record.recipe)
         for path in self.folder.glob(f"*/{IDENTITY}"):
-            with suppress(OSError, ValueError, KeyError):  # deleted meanwhile, or damaged
+            with suppress(OSError, ValueError, KeyError, TypeError):  # deleted meanwhile, or damaged
                 identity = json.loads(path.read_text(encoding="utf-8"))
-                same = all(identity[name] == getattr(record, name) for name in IN_RECORD)
+                same = all(identity[name] == getattr(record, name) for name in IN_RECORD) and _epochs(path.parent)
                 if same and RECIPES[record.architecture].model_validate(identity["recipe"]) == recipe:
                     return True
         return False

@@ -162,9 +162,25 @@ def _run_phases(
         train_backbone(train, val, augmentation, recipe, progress)
         return
     mixing = make_mixing(recipe)
-    model = TrainingModel(progress.network, train.images, val.images, augmentation, mixing, sides=recipe.sides)
+    model = TrainingModel(
+        progress.network,
+        train.images,
+        val.images,
+        augmentation,
+        mixing,
+        sides=recipe.sides,
+        whitening_epochs=_whitening_epochs(recipe, len(train)),
+    )
     targets, val_targets = (one_hot(split.labels, num_classes) for split in (train, val))
     optimise(model, targets, val_targets, recipe, progress, phase="training")
+
+
+def _whitening_epochs(recipe: Recipe, examples: int) -> int | None:
+    """Return after how many epochs no gradient of a whitening counts any more; None: it always does."""
+    if not recipe.whitening_epochs or recipe.gradient_clip:  # the norm that is clipped is that of all gradients
+        return None
+    batches = recipe.whitening_epochs * math.ceil(examples / recipe.batch_size)
+    return recipe.whitening_epochs if batches >= recipe.accumulate else None  # else the first step comes after them
 
 
 def _record(
@@ -225,7 +241,7 @@ def _layers(network: keras.Model, trained: keras.Model) -> list[LayerSummary]:
 
 def _interruption(progress: Progress) -> str:
     """Say what an interruption leaves."""
-    name, epochs = progress.network.name, len(progress.history)
+    name, epochs = progress.network.name, progress.saved
     if not epochs:
         return f"{name} was interrupted in its first epoch, so nothing of it is saved."
     return f"{name} was interrupted after epoch {epochs}, from which the same command resumes."

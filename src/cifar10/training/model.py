@@ -8,6 +8,7 @@ from keras import ops
 
 from cifar10.compute.layers import at_resolution
 from cifar10.compute.parallel import share
+from cifar10.training.accelerate import Whitening
 from cifar10.training.augmentation import Augmentation, Mixing, reduce_size
 from cifar10.training.options import SIZE
 
@@ -29,6 +30,7 @@ class TrainingModel(keras.Model):
         *,
         sides: Sequence[int] = (),
         copies: np.ndarray | None = None,
+        whitening_epochs: int | None = None,
     ) -> None:
         """Put the inputs on the device.
 
@@ -41,6 +43,7 @@ class TrainingModel(keras.Model):
             sides: in pixels, to which images are reduced in each epoch of `fit` as the last step; later epochs see them
                 as they are. A network for each side is made of the same layers, so that every shape is static.
             copies: of the train inputs, (k, n, ...), of which each epoch of `fit` uses the next; None: always the same.
+            whitening_epochs: after which no gradient of a `Whitening` layer is computed; None: never.
 
         Raises:
             InputError: the network cannot be trained on images of one of these sides.
@@ -53,6 +56,8 @@ class TrainingModel(keras.Model):
         self.side = SIZE
         self.reduced = [at_resolution(network, side) for side in sorted({*sides} - {SIZE})]
         self.copies = copies
+        self.whitening = [layer for layer in network.layers if isinstance(layer, Whitening)]
+        self.whitening_epochs = whitening_epochs
         # Keras's `int` has 64 bits on TensorFlow, where 32-bit variables stay on the host, out of XLA's reach.
         self.steps = self.add_weight(shape=(), initializer="zeros", dtype="int", trainable=False, name="steps")
         # The first step, from 1, whose loss was not finite; 0: none.
@@ -67,12 +72,17 @@ class TrainingModel(keras.Model):
         return [variable for variable in self.variables if id(variable) not in data]
 
     def start_epoch(self, epoch: int) -> None:
-        """Prepare the images of an epoch, counted from 0: their flip, side and copy."""
+        """Prepare an epoch, counted from 0: flip, side and copy of the images, and whether whitening still learns."""
         if self.augmentation:
             self.augmentation.epoch.assign(epoch)
         if self.copies is not None:
             self.train_inputs.assign(self.copies[epoch % len(self.copies)])
         self.train_at(self.sides[epoch] if epoch < len(self.sides) else SIZE)
+        learns = self.whitening_epochs is None or epoch < self.whitening_epochs
+        for layer in self.whitening:
+            if layer.learns != learns:
+                layer.learns = learns
+                self.train_function = None
 
     def train_at(self, side: int) -> None:
         """Train on images of that side from now on, one of `sides` or 32."""

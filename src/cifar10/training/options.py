@@ -79,7 +79,7 @@ class Options(AugmentationOptions, MixingOptions):
     muon_learning_rate: Positive = 0.24
     """Learning rate of the kernels that muon trains."""
     bias_learning_rate: Positive = 1.0
-    """Learning rate of biases, including batch norms, as a multiple of learning_rate."""
+    """Learning rate of biases, including those of batch norms, as a multiple of learning_rate."""
     weight_decay: NotNegative = 0.0
     """A step multiplies kernels by 1 - weight_decay x learning rate."""
     decay_biases: bool = False

@@ -159,7 +159,17 @@ class _Epochs:
 
 
 def compile_by(recipe: Recipe, model: TrainingModel, examples: int, compute_dtype: str) -> keras.optimizers.Optimizer:
-    """Compile the model for training on that number of examples, and return its optimizer."""
+    """Compile the model for training on that number of examples, and return its optimizer.
+
+    Raises:
+        RecipeError: there are fewer batches in all than gradients are accumulated over, so that nothing would change.
+    """
+    batches = recipe.epochs * math.ceil(examples / recipe.batch_size)
+    if batches < recipe.accumulate:
+        raise RecipeError(
+            f"{model.network.name}: its weights would never change, because accumulate is {recipe.accumulate}, but "
+            f"there are only {batches} batches in all its epochs. Lower its accumulate, or its batch_size."
+        )
     optimizer = make_optimizer(recipe, examples, compute_dtype, matrices(model.network))
     model.compile(
         optimizer=optimizer,

@@ -42,6 +42,7 @@ class Progress:
     best_epoch: int = 0
     best_weights: list[np.ndarray] = field(default_factory=list)
     resumed: Checkpoint | None = None
+    saved: int = 0
 
     def of(self, phase: str) -> list[Epoch]:
         """Return the epochs of that phase so far."""
@@ -63,11 +64,13 @@ class Progress:
             facts={**self.facts, "history": self.history, "best_epoch": self.best_epoch},
         )
         self.checkpoints.save(self.identity, checkpoint)
+        self.saved = len(self.history)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Take over a checkpoint, except for its state, which `restore` sets once the phase is prepared."""
         self.resumed = checkpoint
         self.history, self.best_epoch = checkpoint.facts["history"], checkpoint.facts["best_epoch"]
+        self.saved = len(self.history)
 
     def restore(self, variables: list[keras.Variable]) -> None:
         """Set everything that the next epoch depends on to its state in the checkpoint, if there is one.

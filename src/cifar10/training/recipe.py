@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Protocol, Self
 from pydantic import Field, model_validator
 
 from cifar10.architectures import ARCHITECTURES
-from cifar10.errors import did_you_mean
+from cifar10.errors import did_you_mean, readable
 from cifar10.training.optimizers import OPTIMIZERS
 from cifar10.training.options import SIZE, AugmentationOptions, Count, Fraction, NotNegative, Options, Positive
 from cifar10.training.schedules import SCHEDULES
@@ -147,11 +147,16 @@ class TransferRecipe(Recipe):
 
     @cached_property
     def initial_weights(self) -> str:
-        """Where the weights of the backbone come from: `imagenet`, or a file by its name and SHA-256."""
+        """Where the weights of the backbone come from: `imagenet`, or a file by its name and SHA-256.
+
+        Raises:
+            InputError: the file could not be read.
+        """
         if self.weights == "imagenet":
             return self.weights
         path = Path(self.weights)
-        with path.open("rb") as file:
+        advice = "Let the option weights name a file of Keras weights, or set it to imagenet."
+        with readable(path, advice), path.open("rb") as file:
             return f"{path.name} ({hashlib.file_digest(file, 'sha256').hexdigest()})"
 
     def described(self, **selection: Any) -> dict[str, Any]:

@@ -96,6 +96,12 @@ class Muon(SGD):
         super().__init__(**options)
         self.kernel_factor, self.compute_dtype, self.matrices = kernel_factor, compute_dtype, matrices
 
+    def build(self, variables):
+        """Create the state for these variables; with a momentum of 0 for the others, kernels still have theirs."""
+        super().build(variables)
+        if not self.momentum:
+            self.momentums = self.add_optimizer_variables(variables, "momentum")
+
     def step(self, gradient: Any, variable: Any, learning_rate: Any, known: keras.Variable) -> None:
         """Move one variable, by Muon if it is a kernel of matrices; `known` is the Keras variable."""
         if known.path not in self.matrices:

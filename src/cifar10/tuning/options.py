@@ -134,5 +134,6 @@ def epochs_of(architecture: str, shipped: Options, space: Space) -> int:
     epochs = max(space["epochs"].ends) if "epochs" in space else shipped["epochs"]
     if issubclass(RECIPES[architecture], TransferRecipe):
         head = max(space["head_epochs"].ends) if "head_epochs" in space else shipped["head_epochs"]
-        return epochs + head
+        unfreeze = max(space["unfreeze"].ends) if "unfreeze" in space else shipped["unfreeze"]
+        return epochs + head if unfreeze else head
     return epochs

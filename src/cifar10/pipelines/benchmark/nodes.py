@@ -83,8 +83,9 @@ def benchmarker(architectures: list[str]) -> Callable:
         if "training" not in table:
             raise EndedError("No network could be measured; the reasons are above.")
         logger.info("Images per second:\n%s", table.to_string(index=False))
-        for column in [column for column in map(str, table) if column.startswith("ratio") and len(table) > 1]:
-            logger.info("Geometric mean of %s: %.2f", column, statistics.geometric_mean(table[column].dropna()))
+        for column in [column for column in map(str, table) if column.startswith("ratio")]:
+            if len(known := table[column].dropna()) > 1:
+                logger.info("Geometric mean of %s: %.2f", column, statistics.geometric_mean(known))
         return table
 
     return measure

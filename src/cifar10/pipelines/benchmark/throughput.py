@@ -58,7 +58,8 @@ def measuring(name: str, recipe: Recipe, compute_dtype: str) -> Iterator[Callabl
 
     Args:
         name: the architecture.
-        recipe: of which everything that takes time is used: augmentation, optimizer, image size.
+        recipe: of which everything that takes time is used: augmentation, optimizer, image size. A whitening learns as
+            in the first epochs.
         compute_dtype: as in a recipe.
     """
     ours, theirs = multiprocessing.Pipe()

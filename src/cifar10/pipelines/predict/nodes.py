@@ -12,13 +12,13 @@ from PIL.Image import Image
 
 from cifar10 import figures
 from cifar10.confidence import classify, describe_unsure, percent, unsure_threshold
-from cifar10.contracts import Statistics, TrainedModel
+from cifar10.contracts import Evaluations, Statistics, TrainedModel
 from cifar10.datasets.arrays import PredictionStore
 from cifar10.datasets.model import Models
 from cifar10.errors import InputError
 from cifar10.images import find_images, read_image, thumbnail, to_network_input
 from cifar10.metrics import apply_temperature
-from cifar10.pipelines.selection import choose, ranked_rows
+from cifar10.pipelines.selection import choose
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ MAX_DRAWN = 12  # images in the figure; the table has all
 def predict_images(
     models: Models,
     leaderboard: pd.DataFrame | None,
+    evaluations: Evaluations | None,
     statistics: Statistics | None,
     predictions: PredictionStore,
     class_names: list[str],
@@ -41,7 +42,8 @@ def predict_images(
 
     Args:
         models: to choose from.
-        leaderboard: names the winner, and has the temperatures by which confidences are calibrated.
+        leaderboard: names the winner.
+        evaluations: have the temperatures by which confidences are calibrated.
         statistics: of the current data; None if there are none.
         predictions: of all models, from which the threshold is taken below which a prediction is unsure.
         class_names: the current ones, which must be those of the model.
@@ -62,7 +64,7 @@ def predict_images(
         raise InputError("No image is given: kedro run --pipelines=predict --params=image=FILE_OR_FOLDER")
     files = find_images(image)
     model = choose(models, leaderboard, statistics, class_names, architecture, "architecture")
-    network, record, temperature = model.load_network(), model.record, _temperature(leaderboard, model)
+    network, record, temperature = model.load_network(), model.record, _temperature(evaluations, model)
     unsure_below = _unsure_below(predictions, model, temperature)
 
     images = _readable(files)
@@ -115,11 +117,12 @@ def _readable(files: list[Path]) -> Iterator[tuple[Path, Image]]:
         logger.warning("Skipped %d of the %d files in %s.", skipped, len(files), files[0].parent)
 
 
-def _temperature(leaderboard: pd.DataFrame | None, model: TrainedModel) -> float:
+def _temperature(evaluations: Evaluations | None, model: TrainedModel) -> float:
     """Return the temperature that was fitted for this model, or 1 if there is none."""
-    for row in ranked_rows(leaderboard):
-        if row["identity"] == model.identity:
-            return float(row["temperature"])
+    for row in evaluations.rows if evaluations else ():
+        for evaluation in (*row.seeds, *row.older):
+            if evaluation.identity == model.identity and evaluation.metrics.temperature is not None:
+                return evaluation.metrics.temperature
     if model.record.trained_on_val:
         logger.info(
             "The probabilities are not calibrated, because the model was trained on the validation images, too, which "
@@ -127,8 +130,9 @@ def _temperature(leaderboard: pd.DataFrame | None, model: TrainedModel) -> float
         )
         return 1.0
     logger.info(
-        "The probabilities are not calibrated, because the leaderboard does not rank this model: "
-        "kedro run --pipelines=evaluation,reporting (with the same --env and --params)"
+        "The probabilities are not calibrated, because this model has not been evaluated: kedro run "
+        "--pipelines=evaluation,reporting (with the same --env and --params; an older version of the same recipe and "
+        "seed needs --params=evaluate_versions=all, too)"
     )
     return 1.0
 

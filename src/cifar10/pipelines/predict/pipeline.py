@@ -12,6 +12,7 @@ def create_pipeline() -> Pipeline:
         [
             "models",
             "leaderboard",
+            "evaluations",
             "statistics",
             "predictions",
             "params:class_names",

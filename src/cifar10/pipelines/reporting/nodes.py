@@ -344,6 +344,8 @@ def write_report(
         portraits = {name: figures.to_svg(figure) for each in drawn_here for name, figure in each.items()}
     given: dict[str, str | None] = {**dict(zip(DRAWN, drawn, strict=True)), **portraits}
     labels = dict.fromkeys(DRAWN, evaluations.digest) | {"robustness": _digest(corrupted)}
+    if corrupted.empty:
+        del labels["robustness"]
     for row in evaluations.rows:
         labels |= dict.fromkeys((f"{row.name}_{kind}" for kind in kinds), row.first.identity)
     shown = {name: svg for name, label in labels.items() if (svg := given.get(name)) and formatting.label(svg) == label}

@@ -3,6 +3,8 @@
 import shlex
 from typing import Any
 
+from pydantic import ValidationError
+
 from cifar10.contracts import Record
 from cifar10.training.recipe import RECIPES, Recipe, as_text, with_defaults
 
@@ -26,14 +28,18 @@ def training_command(record: Record, configured: dict[str, Any], env: str | None
 
     Args:
         record: of a model. If its recipe has a file of weights, the command has its name, without its folder.
-        configured: the recipe of that architecture in this environment; the command says what differs.
+        configured: the recipe of that architecture in this environment; the command says what differs, or every option
+            if that recipe is only valid with others that the command line gave.
         env: the environment of the data; None: the default one.
         data_root: the folder of the data; None: that of the environment.
     """
     name = record.architecture
     if name not in RECIPES:
         return ""
-    current = RECIPES[name].model_validate(configured).model_dump()
+    try:
+        current = RECIPES[name].model_validate(configured).model_dump()
+    except ValidationError:
+        current = dict.fromkeys(RECIPES[name].model_fields)
     recorded = with_defaults(name, record.recipe)
     if "weights" in recorded:
         recorded["weights"] = recorded["weights"].partition(" (")[0]  # without the hash of the file
