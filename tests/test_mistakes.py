@@ -23,6 +23,14 @@ from tests.helpers import PROJECT, kedro, run
         (["--pipeline=train_resnet5"], "did you mean train_resnet50?"),
         (["--pipelines=train_vgg61"], "There is no pipeline train_vgg61; did you mean train_vgg16?"),
         (["--pipelines=vgg16"], "There is no pipeline vgg16, which is an architecture. To train it: train_vgg16"),
+        (
+            ["--pipelines=training"],
+            "There is no pipeline training, but one for each architecture, such as train_simple_cnn",
+        ),
+        (
+            ["--pipelines=tune"],
+            "There is no pipeline tune, but one for each architecture, such as tune_simple_cnn; `kedro",
+        ),
         (["--pipeline=evaluation,reporting"], "--pipeline takes one name; for several: --pipelines=evaluation,report"),
         (["--nodes=training.deep_cnn.trian"], "There is no node training.deep_cnn.trian in __default__; did you"),
         (["--from-nodes=reporting.rnk"], "did you mean reporting.rank?"),
@@ -73,7 +81,10 @@ from tests.helpers import PROJECT, kedro, run
             ["--params=simple_cnn.whitening_epochs=2"],
             "simple_cnn: this network has no whitening layer; set whitening_epochs=null",
         ),
-        (["--params=airbench94.epochs=1"], "but epochs is only 1; set whitening_epochs=1 or lower"),
+        (
+            ["--params=airbench94.epochs=1,airbench94.whitening_epochs=2"],
+            "whitening_epochs is 2, but epochs is only 1; set whitening_epochs=1 or lower",
+        ),
         (
             ["--params=vgg16.epochs=2 vgg16.seed=1"],
             "'2 vgg16.seed=1'. Separate parameters by commas, without spaces",

@@ -75,7 +75,7 @@ HASHES = {
     "simple_cnn": "6f640694c9a4",
     "batchnorm_cnn": "7deb923758f0",
     "deep_cnn": "ad7c7442d547",
-    "airbench94": "29f0acb26fa1",
+    "airbench94": "5afaa5b5328d",
     "vgg16": "ad7c7442d547",
     "vgg19": "34339c86ee35",
     "resnet50": "de218879e03d",

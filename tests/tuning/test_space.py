@@ -10,7 +10,7 @@ import yaml
 from cifar10 import parameters
 from cifar10.architectures import ARCHITECTURES
 from cifar10.errors import InputError
-from cifar10.tuning.options import Tuning, at_fidelity, check_tuning
+from cifar10.tuning.options import Tuning, at_fidelity, check_tuning, epochs_of
 from cifar10.tuning.space import Values, check_space, propose, recipe_of, unused
 from tests.helpers import PROJECT
 
@@ -123,7 +123,7 @@ def test_recipe_that_the_fidelity_makes_inconsistent_is_refused(blocks, tuning):
     pytest.importorskip("optuna")
     changed = tuning(fidelity={"epochs": 2, "examples": None})
     with pytest.raises(InputError, match=r"airbench94 is not valid with tuning\.fidelity: whitening_epochs is 3, but"):
-        check_tuning("airbench94", blocks["airbench94"], changed)
+        check_tuning("airbench94", {**blocks["airbench94"], "whitening_epochs": 3}, changed)
 
 
 def test_missing_optuna_is_reported_with_the_extra(monkeypatch, blocks, tuning):
@@ -198,3 +198,26 @@ def test_proposed_numbers_are_rounded_within_their_range(proposed, low, high, va
     assert propose(Proposing(), "deep_cnn", {"optimizer": "adam", "schedule": "constant"}, space) == {
         "label_smoothing": value
     }
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["cat", "dog", "dog"], "class_names: dog is there more than once; give each class a name of its own"),
+        (
+            ["cat", "label"],
+            "class_names: no class can be called label, which is a column of the predictions; rename it",
+        ),
+    ],
+)
+def test_class_names_that_tables_could_not_tell_apart_are_refused(every_parameter, names, message):
+    values = {**every_parameter(), "class_names": names}
+    with pytest.raises(InputError, match=re.escape(message)):
+        parameters.check(values)
+
+
+@pytest.mark.parametrize(("unfreeze", "space", "epochs"), [(20, {}, 25), (0, {}, 15), (0, {"unfreeze": [0, 20]}, 25)])
+def test_a_trial_has_the_epochs_of_both_phases_where_there_is_a_second(blocks, unfreeze, space, epochs):
+    shipped = {**blocks["vgg16_imagenet"], "unfreeze": unfreeze}
+    ranges = {name: Values(of=values) for name, values in space.items()}
+    assert epochs_of("vgg16_imagenet", shipped, ranges) == epochs
