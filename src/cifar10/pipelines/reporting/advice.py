@@ -73,8 +73,9 @@ def advise(evaluations: Evaluations) -> list[str]:
                 where = f" on {machine}" if machine else ""
                 sentences.append(f"{budget.name}{where}: {_steps(front, budget, evaluations)}.")
         if alone := [of_one[0].marked_name for of_one in machines.values() if len(of_one) == 1]:
+            each = "each " if len(alone) > 1 else ""
             sentences.append(
-                f"{budget.name}: not compared for {formatting.listed(alone)}, measured on a machine of its own."
+                f"{budget.name}: not compared for {formatting.listed(alone)}, {each}measured on a machine of its own."
             )
     if never := [row.marked_name for row in rows if row.name not in possible]:
         sentences.append(
