@@ -440,6 +440,28 @@ def test_jax_trains_and_predicts_too():
     assert result.returncode == 0, result.stdout[-3000:]
 
 
+@pytest.mark.parametrize(
+    ("saves", "message"),
+    [
+        (0, "interrupted in its first epoch, so nothing of it is saved"),
+        (1, "interrupted after epoch 1, from which the"),
+    ],
+)
+def test_an_interruption_while_a_checkpoint_is_written_names_the_one_before(
+    quick_fit, checkpoints, monkeypatch, saves, message
+):
+    save, saved = Checkpoints.save, []
+
+    def interrupted(self, identity, checkpoint):
+        if len(saved) == saves:
+            raise KeyboardInterrupt
+        saved.append(save(self, identity, checkpoint))
+
+    monkeypatch.setattr(Checkpoints, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt, match=message):
+        quick_fit(checkpoints=checkpoints)
+
+
 def test_each_epoch_is_reported_once_it_is_saved(splits, statistics, recipe, checkpoints):
     """An exception of `report` leaves a training that can be resumed, which first reports the epochs before."""
     options = recipe(epochs=3, batch_size=50)

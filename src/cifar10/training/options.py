@@ -97,7 +97,7 @@ class Options(AugmentationOptions, MixingOptions):
     warmup: Fraction = 0.0
     """Share of `epochs` in which the learning rate rises to the peak."""
     schedule_start: Fraction = 0.0
-    """Fraction of the peak at which the learning rate begins to rise."""
+    """Fraction of the peak at which the learning rate begins to rise; triangular: not below schedule_end."""
     schedule_end: Fraction = 0.0
     """Fraction of the peak at which the learning rate ends."""
     plateau_patience: Count = 3

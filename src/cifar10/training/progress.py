@@ -31,6 +31,7 @@ class Progress:
         best_epoch: from 1; 0 before the first.
         best_weights: of the network in that epoch.
         resumed: the checkpoint that has been read and is not restored yet.
+        saved: the number of epochs after which a checkpoint was saved.
     """
 
     network: keras.Model
