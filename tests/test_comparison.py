@@ -29,7 +29,7 @@ from cifar10.training.checkpoint import Checkpoint, Checkpoints
 from tests.helpers import CLASS_NAMES, PROJECT, make_record
 
 V1, V2, V3 = (f"2026-01-0{day}T00.00.00.000Z" for day in (1, 2, 3))
-PUBLISHED = ("vgg16", "airbench94")
+PUBLISHED = ("vgg19", "vgg16")
 
 
 def split(count, seed):
@@ -220,7 +220,7 @@ def test_without_images_there_is_no_comparison_by_image(root, command, missing):
     shutil.rmtree(root / missing)
     text = " ".join(command(root, "compare", f"simple_cnn:{V1}", f"simple_cnn:{V2}").output.split())
     assert "The images of these models are not at hand" in text
-    assert "kedro run --pipelines=ingestion,preprocessing (with the same --env and data_root)" in text
+    assert "preprocessing (with the --env, data_root, raw files and split of their training)" in text
     assert "recipe shift 0 2" in text
 
 

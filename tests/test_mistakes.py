@@ -184,14 +184,14 @@ def test_bad_file_ends_in_one_clear_message(tmp_path, pipeline, name, content, m
     [
         ("predict", "simple_cnn.model", "Name this version with --params=architecture=simple_cnn:"),
         ("export", "simple_cnn.model", "or --params=export.architecture=simple_cnn:"),
-        ("predict", "evaluations", "this run does not read that dataset."),
+        ("predict", "robustness", "this run does not read that dataset."),
         ("reporting", "simple_cnn.model", "this run does not read that dataset."),
         ("evaluation", "evaluations", "this run saves a version of its own, and uses that."),
         ("history", "evaluations", "this run lists all versions, whichever is named."),
     ],
 )
 def test_a_version_that_would_not_be_used_is_refused(tmp_path, pipeline, dataset, message):
-    for path in ("06_models/simple_cnn.keras", "08_reporting/evaluations.json"):
+    for path in ("06_models/simple_cnn.keras", "08_reporting/evaluations.json", "08_reporting/robustness.csv"):
         folder = tmp_path / path / "2026-01-01T00.00.00.000Z"
         folder.mkdir(parents=True)
         (folder / folder.parent.name).touch()
