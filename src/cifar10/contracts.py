@@ -559,6 +559,11 @@ class Evaluations(Artifact):
         """The first 12 digits of its SHA-256, by which artifacts that are made from it can be recognised."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
 
+    def find(self, identity: str) -> Evaluation | None:
+        """Return the evaluation of the model of that identity, of any seed or age; None if it has none."""
+        models = (each for row in self.rows for each in (*row.seeds, *row.older))
+        return next((each for each in models if each.identity == identity), None)
+
 
 class Labels(NamedTuple):
     """The true classes of the val and test splits, by which published probabilities are evaluated without the images.

@@ -77,10 +77,8 @@ def choose_for_export(
             "kedro run --pipelines=reporting (with the same --env and --params)"
         )
     model = choose(models, leaderboard, statistics, class_names, options.architecture, "export.architecture")
-    for row in evaluations.rows:
-        for evaluation in (*row.seeds, *row.older):
-            if evaluation.identity == model.identity:
-                return model, evaluation, predictions.load(evaluation).val
+    if evaluation := evaluations.find(model.identity):
+        return model, evaluation, predictions.load(evaluation).val
     raise InputError(
         f"{model.record.architecture}, version {model.version}, has not been evaluated, so its model card would have "
         "no metrics. Run kedro run --pipelines=evaluation,reporting first (with the same --env and --params; an older "

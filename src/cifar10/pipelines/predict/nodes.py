@@ -119,10 +119,9 @@ def _readable(files: list[Path]) -> Iterator[tuple[Path, Image]]:
 
 def _temperature(evaluations: Evaluations | None, model: TrainedModel) -> float:
     """Return the temperature that was fitted for this model, or 1 if there is none."""
-    for row in evaluations.rows if evaluations else ():
-        for evaluation in (*row.seeds, *row.older):
-            if evaluation.identity == model.identity and evaluation.metrics.temperature is not None:
-                return evaluation.metrics.temperature
+    evaluation = evaluations.find(model.identity) if evaluations else None
+    if evaluation and evaluation.metrics.temperature is not None:
+        return evaluation.metrics.temperature
     if model.record.trained_on_val:
         logger.info(
             "The probabilities are not calibrated, because the model was trained on the validation images, too, which "
