@@ -44,7 +44,7 @@ class Catalog:
                 "Tuned by 2 trials",
                 "significantly better",
                 "Next: raise tuning.trials or tuning.minutes, and run the same again; or change the space, for which "
-                "deep_cnn_study must be moved away before",
+                "deep_cnn_study must be moved away first",
             ],
         ),
         ({"runs", "figure.runs"}, ["All versions: file:///data/figure.runs, and /data/runs"]),

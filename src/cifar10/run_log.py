@@ -94,7 +94,7 @@ def log_result(made: set[str], catalog: DataCatalog, run_params: dict[str, Any])
         else:
             lines.append(
                 "Next: raise tuning.trials or tuning.minutes, and run the same again; or change the space, for "
-                f"which {name.removesuffix('.tuned')}_study must be moved away before"
+                f"which {name.removesuffix('.tuned')}_study must be moved away first"
             )
     if "figure.runs" in made:
         lines.append(f"All versions: {_path(catalog, 'figure.runs').resolve().as_uri()}, and {_path(catalog, 'runs')}")
