@@ -173,6 +173,18 @@ def test_remark_is_published_and_shown(roots, copy, tmp_path):
         roots[0].run("publish", published_root=str(copy), publish={"remarks": {"vgg9": REMARK}})
 
 
+def test_publishing_again_without_remark_and_robustness_keeps_them(roots, copy):
+    roots[0].run("publish", published_root=str(copy), publish={"remarks": {"vgg19": REMARK}})
+    place = copy / f"vgg19/{version(1)}/model.json"
+    published = PublishedModel.read(place)
+    assert published.robustness
+    again = published.model_copy(update={"remark": "", "robustness": []})
+    labels = PublishedDataset(filepath=str(copy)).load().labels
+    probabilities = next(each for model, each in PublishedDataset(filepath=str(copy)).load().models if model == published)
+    PublishedDataset(filepath=str(copy)).save(Publication(labels, [(again, probabilities)]))
+    assert PublishedModel.read(place) == published
+
+
 def test_of_one_seed_the_newest_version_counts(copy, caplog):
     caplog.set_level("INFO")
     shutil.copytree(copy / f"simple_cnn/{version(2)}", copy / f"simple_cnn/{version(9)}")
@@ -403,8 +415,9 @@ def test_an_empty_folder_is_one_sentence(tmp_path):
     assert "Traceback" not in result.stdout + result.stderr
 
 
-def test_published_models_are_not_evaluated_again(tmp_path):
+@pytest.mark.parametrize(("pipelines", "read"), [([], "evaluations"), (["robustness"], "robustness")])
+def test_published_models_are_not_evaluated_again(tmp_path, pipelines, read):
     """`kedro run --env=published` alone would download, train and evaluate, before its evaluations had no place."""
-    with pytest.raises(InputError, match=r"^evaluations is only read with --env=published\. .* --pipelines=reporting$"):
-        run(tmp_path, env="published")
+    with pytest.raises(InputError, match=rf"^{read} is only read with --env=published\. .* --pipelines=reporting$"):
+        run(tmp_path, *pipelines, env="published")
     assert not list(tmp_path.iterdir())

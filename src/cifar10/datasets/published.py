@@ -44,14 +44,17 @@ class PublishedDataset(LocalDataset):
     def write(self, path: Path, data: Publication) -> None:
         """Write the labels, then one model after the other, each completely or not at all.
 
+        A model that is published already keeps its remark and its robustness where the new publication has none.
+
         Raises:
             InputError: the folder has models of other data, or another model under the same name and version. Then
                 nothing is written.
         """
         _check_labels(path / LABELS, data.labels)
-        places = {_place(path, model): (model, predictions) for model, predictions in data.models}
-        for place, (model, _) in places.items():
-            _check_identity(place / MODEL, model)
+        places = {
+            (place := _place(path, model)): (_completed(place / MODEL, model), predictions)
+            for model, predictions in data.models
+        }
         _write_labels(path / LABELS, data.labels)
         for place, (model, predictions) in places.items():
             with nullcontext(place) if place.exists() else atomic_folder(place) as unfinished:
@@ -61,17 +64,10 @@ class PublishedDataset(LocalDataset):
         return True  # `load` says what is missing
 
 
-class PublishedEvaluationsDataset(PublishedDataset):
-    """The `Evaluations` of all published models, computed anew and kept until the run releases them."""
+class _ResultsDataset(PublishedDataset):
+    """What was measured of all published models. It is only read."""
 
     read_only = True
-    _evaluations: Any = None
-
-    def read(self, path: Path) -> Any:
-        """Evaluate the published probabilities."""
-        if self._evaluations is None:
-            self._evaluations = evaluate_published(_read(path))
-        return self._evaluations
 
     def save(self, data: Any) -> NoReturn:
         """Refuse, because published models have been evaluated elsewhere."""
@@ -80,12 +76,24 @@ class PublishedEvaluationsDataset(PublishedDataset):
             "evaluate, then publish: kedro run --pipelines=publish"
         )
 
+
+class PublishedEvaluationsDataset(_ResultsDataset):
+    """The `Evaluations` of all published models, computed anew and kept until the run releases them."""
+
+    _evaluations: Any = None
+
+    def read(self, path: Path) -> Any:
+        """Evaluate the published probabilities."""
+        if self._evaluations is None:
+            self._evaluations = evaluate_published(_read(path))
+        return self._evaluations
+
     def _release(self) -> None:
         super()._release()
         self._evaluations = None
 
 
-class PublishedRobustnessDataset(PublishedDataset):
+class PublishedRobustnessDataset(_ResultsDataset):
     """The robustness of all published models, as `robustness.csv` has it; None if none of them has been evaluated."""
 
     def read(self, path: Path) -> pd.DataFrame | None:
@@ -229,17 +237,24 @@ def _check_labels(path: Path, labels: Labels) -> None:
         )
 
 
-def _check_identity(path: Path, model: PublishedModel) -> None:
-    """Check that what is published under this name and version, if anything, is the same model."""
+def _completed(path: Path, model: PublishedModel) -> PublishedModel:
+    """Return the model with the remark and robustness of its earlier publication in that file, where it has none.
+
+    Raises:
+        InputError: what is published under this name and version is another model.
+    """
     try:
         known = PublishedModel.read(path)
     except InputError:  # there is none, or it is damaged and will be replaced
-        return
+        return model
     if known.identity != model.identity:
         raise InputError(
             f"{path.parent} has another model of the same name and version. Move that folder away, or evaluate the "
             "model that was trained there: kedro run --pipelines=evaluation,publish"
         )
+    return model.model_copy(
+        update={"remark": model.remark or known.remark, "robustness": model.robustness or known.robustness}
+    )
 
 
 def _write_labels(path: Path, labels: Labels) -> None:
