@@ -8,7 +8,7 @@ import pytest
 from cifar10.contracts import TrainedModel
 from cifar10.errors import InputError
 from cifar10.pipelines.reporting.nodes import rank
-from cifar10.pipelines.selection import choose
+from cifar10.pipelines.selection import choose, current_rows
 from tests.helpers import CLASS_NAMES, make_evaluation, make_evaluations, make_record, make_row
 
 
@@ -137,3 +137,11 @@ def test_a_model_with_other_class_names_is_refused(architecture):
         chosen(architecture, class_names=["cat", *CLASS_NAMES[1:]])
     with pytest.raises(InputError, match=r"version .*, has 10 classes, but class_names has 1"):
         chosen(architecture, class_names=["cat"])
+
+
+def test_models_that_a_run_does_not_train_are_taken_from_their_folder(statistics):
+    """As `kedro run` alone, which trains two networks and ranks all."""
+    current = statistics.model_copy(update={"data_version": VGG19.record.data_version})
+    rows = current_rows([VGG19], ["vgg19"], Models(*ALL), current, CLASS_NAMES, "evaluation")
+    assert {(row.name, len(row.seeds)) for row in rows} >= {("vgg19", 1), ("simple_cnn", 1)}
+    assert sum(len(row.seeds) for row in rows) == len(ALL)

@@ -37,11 +37,11 @@ def current_rows(
     """Return the models that were trained on the current data, and log which versions are left out, and why.
 
     Args:
-        trained: one model per architecture; None where it has not been trained. It counts as the newest version,
-            because it is that of this run, if the run trains. One that was asked for with `--load-versions` is the only
-            version that is taken of its architecture.
-        architectures: in the same order.
-        models: all versions of all models.
+        trained: one model per architecture in `architectures`; None where it has not been trained. It counts as the
+            newest version, because it is that of this run, if the run trains. One that was asked for with
+            `--load-versions` is the only version that is taken of its architecture.
+        architectures: those that the run may train, or choose a version of; in the same order.
+        models: all versions of all models; those of other architectures are returned, too.
         statistics: of the current data.
         class_names: the current ones.
         pipeline: that asks, for the message.
@@ -53,7 +53,11 @@ def current_rows(
     rows: list[ModelRow[TrainedModel]] = []
     untrained: list[str] = []
     renamed: list[TrainedModel] = []
-    for name, model in zip(architectures, trained, strict=True):
+    newest = dict(zip(architectures, trained, strict=True))
+    for name in ARCHITECTURES:
+        if name not in newest and (versions := models.versions(name)):
+            newest[name] = models.load(name, versions[-1])
+    for name, model in newest.items():
         if model is None:
             untrained.append(name)
             continue
@@ -77,7 +81,7 @@ def current_rows(
         _log_versions(name, of_one, left_out, pinned=model.pinned)
     if untrained:
         names = ", ".join(untrained) if len(untrained) <= MANY else f"{len(untrained)} networks; kedro models lists all"
-        logger.info("Left out, because not trained yet (kedro run --pipelines=train_NAME): %s", names)
+        logger.info("Not trained yet (kedro run --pipelines=train_NAME): %s", names)
     if rows:
         return rows
     for model in renamed:

@@ -8,10 +8,11 @@ from cifar10.pipelines.evaluation.nodes import evaluator, explain
 
 
 def create_pipeline(architectures: Iterable[str]) -> Pipeline:
-    """Evaluate each of these architectures that has been trained.
+    """Evaluate all architectures that have been trained.
 
-    The models are inputs one by one, so that a run that trains some of them evaluates them afterwards. What comes after
-    evaluation knows no architecture.
+    Args:
+        architectures: those whose models are inputs, one by one, so that a run that trains some of them evaluates them
+            afterwards, and that `--load-versions` can choose their versions. What comes after knows no architecture.
     """
     names = list(architectures)
     return Pipeline(
