@@ -36,6 +36,9 @@ def end(code):
     sys.exit(code)
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
+def die_with_worker():
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(100)
 def sleep():
     try:
         time.sleep(100)
@@ -44,6 +47,7 @@ def sleep():
 dict(
     good=lambda: end(0), bad=lambda: end(1), busy=lambda: end(0 if again else {BUSY}),
     dies=die, dies_once=lambda: end(0) if again else die(), sleeps=sleep,
+    dies_with_worker=lambda: end(0) if again else die_with_worker(),
 )[sys.argv[1]]()
 """
 
@@ -85,6 +89,28 @@ def test_a_task_ends(client, make, monkeypatch, capsys, name, outcome, message):
     assert line.endswith(f"log: {task.log}\n")
     tries = {"busy": 2, "dies_once": 2, "dies": 1 + cluster.RETRIES}.get(name, 1)
     assert task.log.read_text().count(f"begin {name} 3") == tries
+
+
+def test_a_run_that_leaves_no_model_has_failed(client, make):
+    """As that of a worker with other code, or of an environment that only the worker has."""
+    (task,) = make("good")
+    task.log.parent.mkdir()
+    training = SimpleNamespace(record=lambda: None)
+    result = work._perform(task._replace(training=training), threading.Event(), None)
+    assert result.outcome == work.FAILED
+    assert "there is no model of this recipe, seed and data" in result.message
+
+
+def test_what_has_ended_does_not_run_again_when_its_worker_dies(make):
+    """Dask would compute results again that were lost with the worker, as long as somebody may ask for them."""
+    from distributed import Client, LocalCluster
+
+    options = {"n_workers": 1, "threads_per_worker": 1, "resources": {"CORES": 1}, "dashboard_address": None}
+    tasks = make("good", "bad", "dies_with_worker")
+    with LocalCluster(processes=True, **options) as local, Client(local) as client:
+        results = cluster._results(client, tasks, cluster.Resource("CORES", 1))
+    assert [result.outcome for result in results.values()] == [work.TUNED, work.FAILED, work.TUNED]
+    assert [task.log.read_text().count("begin") for task in tasks] == [1, 1, 2]
 
 
 def test_what_has_been_trained_needs_no_cluster(make, capsys):

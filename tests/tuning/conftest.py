@@ -36,11 +36,11 @@ def data(drawn):
 
 @pytest.fixture
 def make_plan(tmp_path, blocks, tuning):
-    """Make the plan of a search of the simple CNN, with changes."""
+    """Make the plan of a search of the simple CNN, with changes; without them, no trial is pruned."""
 
     def make(space=SPACE, recipe=None, folder=None, tuning_changes=None, question=None, **changes):
         pytest.importorskip("optuna")
-        options = Tuning.model_validate(tuning(**(tuning_changes or {})))
+        options = Tuning.model_validate(tuning(**{"pruner": "none", **(tuning_changes or {})}))
         block = {**blocks["_recipe"], "schedule": "cosine", "epochs": 4, **(recipe or {})}
         shipped = at_fidelity("simple_cnn", block, Fidelity(epochs=None, examples=None))
         space = {name: Values.model_validate(values) for name, values in space.items()}

@@ -149,7 +149,7 @@ def test_nothing_is_trained_if_no_trial_was_better(confirm, fake_fit, trials, re
     confirmed = confirm(only)
     assert (confirmed.candidates, fake_fit.recipes) == ([], [])
     block = nodes.choose(only.model_copy(update={"data_version": confirmed.data_version}), confirmed, recipe)
-    assert "No trial was better, so this is the recipe before." in block
+    assert "No trial was better than the recipe that was tuned, so it stays as it is." in block
     assert RECIPES["simple_cnn"].model_validate(yaml.safe_load(block)["simple_cnn"]).described() == trials.recipe
 
 
@@ -164,6 +164,18 @@ def test_training_that_fails_confirms_nothing(confirm, fake_fit, trials, recipe)
     assert (candidate.mean, candidate.better, candidate.message) == (None, None, "MemoryError")
     same = trials.model_copy(update={"data_version": confirmed.data_version})
     assert "Not confirmed, because a training failed: MemoryError." in nodes.choose(same, confirmed, recipe)
+
+
+def test_candidates_are_sorted_by_their_means_where_the_recipe_itself_failed(confirm, fake_fit):
+    def curve(recipe, epoch):
+        if recipe.schedule != "triangular" and recipe.shift != 3:
+            raise MemoryError
+        return 0.7 if recipe.schedule == "triangular" else 0.8
+
+    fake_fit.curve = curve
+    confirmed = confirm(confirm_top=2)
+    assert confirmed.shipped.mean is None
+    assert [each.mean for each in confirmed.candidates] == pytest.approx([0.8, 0.7])
 
 
 def test_trials_of_another_recipe_are_not_confirmed(confirm, recipe):

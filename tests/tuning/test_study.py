@@ -123,6 +123,19 @@ def test_journal_with_a_damaged_line_is_refused(make_plan, fake_fit):
         Study(plan)
 
 
+def test_study_that_cannot_be_written_is_not_called_damaged(make_plan, monkeypatch):
+    """A study that is opened again also appends a line."""
+    plan = make_plan()
+    backend = type(Study(plan).storage._backend)
+
+    def full(backend, logs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(backend, "append_logs", full)
+    with pytest.raises(InputError, match="could not be written: No space left"):
+        Study(plan)
+
+
 def test_full_disk_ends_the_search_with_one_message_and_loses_nothing(make_plan, fake_fit, monkeypatch):
     plan = make_plan(trials=3)
     study = Study(plan)
@@ -168,14 +181,30 @@ def test_processes_that_start_at_once_share_a_study(make_plan):
 
 def test_trials_that_are_behind_are_pruned_but_never_the_recipe(make_plan, fake_fit):
     fake_fit.curve = lambda recipe, epoch: 0.1 if recipe.learning_rate == 0.001 else 0.9 - recipe.learning_rate * epoch
-    plan = make_plan(trials=12, recipe={"epochs": 9}, tuning_changes={"min_epochs": 1})
+    plan = make_plan(trials=12, recipe={"epochs": 9}, tuning_changes={"pruner": "hyperband", "min_epochs": 1})
     trials = search(plan, NOTHING).results()
     assert trials[0].state == "complete"
     pruned = [trial for trial in trials if trial.state == "pruned"]
     assert pruned
     assert all(1 <= len(trial.val_accuracies) < 9 for trial in pruned)
-    plan = make_plan(trials=4, recipe={"epochs": 9}, tuning_changes={"pruner": "none"}, folder=plan.folder / "other")
+    plan = make_plan(trials=4, recipe={"epochs": 9}, folder=plan.folder / "other")
     assert set(states(search(plan, NOTHING))) == {"complete"}
+
+
+def test_trials_are_also_compared_with_the_recipe(make_plan, fake_fit):
+    fake_fit.curve = lambda recipe, epoch: 0.9 if recipe.learning_rate == 0.001 else 0.1 + recipe.learning_rate
+    plan = make_plan(trials=12, recipe={"epochs": 27}, tuning_changes={"pruner": "hyperband"})
+    assert "pruned" in states(search(plan, NOTHING))
+
+
+def test_trials_are_not_pruned_after_their_own_last_epoch(make_plan, fake_fit):
+    fake_fit.curve = lambda recipe, epoch: 0.9 - 50 * abs(recipe.learning_rate - 0.001)
+    space = {"learning_rate": {"low": 0.0001, "high": 0.01, "log": True}, "epochs": {"of": [9, 27]}}
+    plan = make_plan(trials=20, space=space, recipe={"epochs": 27}, tuning_changes={"pruner": "hyperband"})
+    trials = search(plan, NOTHING).results()
+    pruned = [trial for trial in trials if trial.state == "pruned"]
+    assert pruned
+    assert all(len(trial.val_accuracies) < trial.options["epochs"] for trial in pruned)
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def _slots(client: "Client", scheduler: str | None, resource: Resource) -> int:
 def _results(client: "Client", tasks: Sequence[Task], resource: Resource) -> "dict[str, Result]":
     from distributed import Event, as_completed
 
-    from cifar10.farm.work import perform
+    from cifar10.farm.work import Result, perform
 
     logs = tasks[0].log.parent
     logs.mkdir(parents=True, exist_ok=True)
@@ -172,13 +172,17 @@ def _results(client: "Client", tasks: Sequence[Task], resource: Resource) -> "di
         for number, task in enumerate(tasks)
     }
     ended = as_completed(futures)
-    done = 0
+    results: dict[str, Result] = {}
     while True:
         try:
             for future in ended:
-                done += 1
-                click.echo(f"[{done}/{len(tasks)}] {_line(futures[future], _result(future))}")
-            return {task.name: _result(future) for future, task in futures.items()}
+                task = futures[future]
+                results[task.name] = _result(future)
+                future.release()  # else Dask would run the task again if the worker died that has its result
+                click.echo(f"[{len(results)}/{len(tasks)}] {_line(task, results[task.name])}")
+            # Ctrl-C may have come while the loop was taking one.
+            late = {task.name: _result(future) for future, task in futures.items() if task.name not in results}
+            return {task.name: (results | late)[task.name] for task in tasks}
         except KeyboardInterrupt:
             if stop.is_set():
                 raise

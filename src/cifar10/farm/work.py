@@ -85,8 +85,13 @@ def _perform(task: Task, event: Event, threads: int | None) -> Result:
             return before
         code = _run(task, event, threads)
         if code == 0:
-            record = task.training.record() if task.training else None
-            return Result(TRAINED if task.training else TUNED, val_accuracy=record.val_accuracy if record else None)
+            if task.training is None:
+                return Result(TUNED)
+            if record := task.training.record():
+                return Result(TRAINED, val_accuracy=record.val_accuracy)
+            return Result(
+                FAILED, "its run has ended without an error, but there is no model of this recipe, seed and data"
+            )
         if event.is_set():
             break
         if code < 0:

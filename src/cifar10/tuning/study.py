@@ -16,8 +16,8 @@ from filelock import FileLock, Timeout
 
 from cifar10.atomic import unwritable
 from cifar10.contracts import Epoch, Trial
-from cifar10.errors import InputError, readable
-from cifar10.tuning.options import Tuning
+from cifar10.errors import InputError, reason
+from cifar10.tuning.options import Tuning, epochs_of
 from cifar10.tuning.space import Space, propose
 
 logger = logging.getLogger(__name__)
@@ -113,18 +113,25 @@ class Study:
         journal = plan.folder / JOURNAL
         with self._writing():
             plan.folder.mkdir(parents=True, exist_ok=True)
-            with self.lock, readable(journal, f"Move {plan.folder} away to start from scratch."):
-                cut_back(journal)
-                backend = optuna.storages.journal.JournalFileBackend(str(journal), _JournalLock(journal, self.lock))
-                self.storage = optuna.storages.JournalStorage(backend)
-                self.study = optuna.create_study(
-                    storage=self.storage,
-                    study_name=plan.name,
-                    direction="maximize",
-                    pruner=self._pruner(),
-                    load_if_exists=True,
-                )
-                self._check_question()
+            with self.lock:
+                try:
+                    cut_back(journal)
+                    backend = optuna.storages.journal.JournalFileBackend(str(journal), _JournalLock(journal, self.lock))
+                    self.storage = optuna.storages.JournalStorage(backend)
+                    self.study = optuna.create_study(  # which also appends a line
+                        storage=self.storage,
+                        study_name=plan.name,
+                        direction="maximize",
+                        pruner=self._pruner(),
+                        load_if_exists=True,
+                    )
+                    self._check_question()
+                except (InputError, OSError):  # the latter is explained by `_writing`
+                    raise
+                except Exception as error:  # Optuna raises many kinds for a damaged journal
+                    raise InputError(
+                        f"{journal} could not be read: {reason(error)}. Move {plan.folder} away to start from scratch."
+                    ) from error
 
     def unfinished(self) -> bool:
         """Return whether there is anything left to train, or another process still trains."""
@@ -162,8 +169,10 @@ class Study:
             epochs = self.study.get_trials(deepcopy=False)[claimed.number].intermediate_values
             if row["epoch"] not in epochs:
                 claimed.trial.report(row["val_accuracy"], step=row["epoch"])
-            # The first trial is what the others are compared with, and after the last epoch there is nothing to save.
-            if claimed.number and row["epoch"] < self.plan.epochs and claimed.trial.should_prune():
+            behind = claimed.trial.should_prune()  # also enters its value among those that others are compared with
+            last = epochs_of(self.plan.architecture, {**self.plan.recipe, **claimed.options}, {})
+            # The first trial is the recipe itself, and after its last epoch no trial has anything left to save.
+            if behind and claimed.number and row["epoch"] < last:
                 raise self.optuna.TrialPruned
 
     def finish(self, claimed: Claimed, val_accuracy: float | None, seconds: float, message: str = "") -> None:

@@ -209,7 +209,7 @@ def _confirmed(number: int | None, options: dict[str, Any], seeds: list[int], re
 def _compared(candidates: list[ConfirmedRecipe], shipped: ConfirmedRecipe) -> list[ConfirmedRecipe]:
     """Return the candidates with their differences from the recipe that was tuned, the best mean first."""
     if shipped.mean is None:
-        return candidates
+        return sorted(candidates, key=lambda each: -(each.mean or 0.0))
     comparable = [each for each in candidates if each.mean is not None]
     comparisons = [compare_seeds(each.val_accuracies, shipped.val_accuracies) for each in comparable]  # type: ignore[arg-type]
     known = [each.p_value for each in comparisons if each.p_value is not None]
@@ -240,7 +240,7 @@ def _story(trials: Trials, confirmed: Confirmed, best: ConfirmedRecipe | None) -
         f"validation {_points(found):.2f}% in trial {found.number}, {before} with the recipe before.",
     ]
     if best is None:
-        return [*lines, "No trial was better, so this is the recipe before."]
+        return [*lines, "No trial was better than the recipe that was tuned, so it stays as it is."]
     seeds = ", ".join(map(str, confirmed.seeds))
     lines.append(
         f"Trained at full length with seeds {seeds}: validation {_mean(best)}, {_mean(confirmed.shipped)} with the "
