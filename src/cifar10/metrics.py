@@ -24,8 +24,9 @@ def wilson_interval(accuracy: float, images: int) -> Interval:
     z = 1.959964
     centre = (accuracy + z**2 / (2 * images)) / (1 + z**2 / images)
     half = z / (1 + z**2 / images) * np.sqrt(accuracy * (1 - accuracy) / images + (z / (2 * images)) ** 2)
-    # Rounding must not leave the accuracy outside its interval.
-    return Interval(min(float(centre - half), accuracy), max(float(centre + half), accuracy))
+    # Rounding must not leave the accuracy outside its interval, nor an end outside 0 to 1.
+    low, high = np.clip([centre - half, centre + half], 0.0, 1.0).tolist()
+    return Interval(min(low, accuracy), max(high, accuracy))
 
 
 def t_interval(values: Sequence[float]) -> Interval | None:

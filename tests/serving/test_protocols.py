@@ -42,6 +42,7 @@ def test_example_of_the_docs_gets_the_same_answer_from_both(client, tmp_path, mo
     [
         ({"instances": red(2).tolist()}, "predictions"),
         ({"instances": red(2).astype(int).tolist(), "signature_name": "serving_default"}, "predictions"),
+        ({"instances": red(2).tolist(), "signature_name": ""}, "predictions"),
         ({"instances": [{"images": each} for each in red(2).tolist()]}, "predictions"),
         ({"inputs": red(2).tolist()}, "outputs"),
         ({"inputs": {"images": red(2).tolist()}}, "outputs"),

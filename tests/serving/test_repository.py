@@ -9,6 +9,7 @@ import threading
 import numpy as np
 import pytest
 
+from cifar10.serving import repository as repository_module
 from cifar10.serving.repository import Repository
 from tests.serving.conftest import network, wait_for, write_export
 
@@ -155,6 +156,31 @@ def test_samples_are_optional(tmp_path):
     repository = Repository(tmp_path)
     assert served(repository) == ("airbench94", 1)
     assert repository.model.samples == {}
+
+
+def test_samples_that_arrive_later_are_loaded(tmp_path):
+    """As from a copy that is still running when the network is complete."""
+    folder = write_export(tmp_path)
+    samples = (folder / "samples").rename(tmp_path / "samples")
+    repository = Repository(tmp_path)
+    assert served(repository) == ("airbench94", 1)
+    samples.rename(folder / "samples")
+    assert served(repository) == ("airbench94", 1)
+    assert repository.model.samples
+
+
+def test_an_export_that_becomes_readable_is_served(tmp_path, monkeypatch):
+    folder = write_export(tmp_path)
+    repository = Repository(tmp_path)
+    with monkeypatch.context() as context:
+        context.setattr(repository_module, "_read_card", lambda export: open_without_permission())
+        assert served(repository) is None
+    (folder / "model.onnx").chmod(0o640)
+    assert served(repository) == ("airbench94", 1)
+
+
+def open_without_permission():
+    raise PermissionError(13, "Permission denied")
 
 
 def test_probabilities_are_calibrated_with_the_temperature_of_the_card(tmp_path):

@@ -109,13 +109,18 @@ def serve(models: Path, host: str, port: int, threads: int, **limits: float) -> 
     uvicorn.Server(config).run(sockets=[listener])
 
 
+def _reason(error: Exception) -> str:
+    """Return why, without the address, which Python adds to the reason of the system."""
+    return str(getattr(error, "strerror", error)).partition(" (while")[0]
+
+
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)
     except (OSError, UnicodeError) as error:  # UnicodeError for a host name with empty labels, such as a..b
         raise click.ClickException(
-            f"Cannot listen on {host}:{port}: {getattr(error, 'strerror', error)}. Choose another --host or --port."
+            f"Cannot listen on {host}:{port}: {_reason(error)}. Choose another --host or --port."
         ) from error
 
 

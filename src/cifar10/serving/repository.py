@@ -22,6 +22,7 @@ INPUT_NAME = "images"
 OUTPUT_NAME = "probabilities"
 ONNX_FILE = "model.onnx"
 CARD_FILE = "model_card.json"
+SAMPLES = "samples"
 VERSION = re.compile(r"[1-9][0-9]{0,17}")
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -79,7 +80,7 @@ class _Export:
     """An export folder. Two are equal only if their files have the same modification times and sizes."""
 
     folder: Path
-    file_stats: tuple[int, ...]  # modification time in nanoseconds and size of each file
+    file_stats: tuple[int, ...]  # modification and change time in nanoseconds, and size, of each file
 
     @property
     def name(self) -> str:
@@ -171,11 +172,14 @@ class Repository:
     def _find_exports(self) -> Iterator[_Export]:
         for card in self.folder.glob(f"*/*/{CARD_FILE}"):
             if VERSION.fullmatch(card.parent.name):
+                files = (card, card.with_name(ONNX_FILE), *sorted(card.parent.glob(f"{SAMPLES}/*.png")))
                 try:
-                    stats = [path.stat() for path in (card, card.with_name(ONNX_FILE)) if path.exists()]
+                    stats = [path.stat() for path in files if path.exists()]
                 except FileNotFoundError:  # deleted since the glob
                     continue
-                yield _Export(card.parent, tuple(value for stat in stats for value in (stat.st_mtime_ns, stat.st_size)))
+                # The change time (ctime) tells of new permissions, too.
+                values = (value for stat in stats for value in (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size))
+                yield _Export(card.parent, tuple(values))
 
     def _skip(self, export: _Export, error: Exception) -> None:
         self._broken.add(export)
@@ -191,7 +195,7 @@ class Repository:
         samples = {
             index: file.read_bytes()
             for index in range(len(card.class_names))
-            if (file := export.folder / "samples" / f"{index}.png").is_file()
+            if (file := export.folder / SAMPLES / f"{index}.png").is_file()
         }
         model = Model(export.name, export.version, card, samples, session)
         _check_model(model, self._max_images)

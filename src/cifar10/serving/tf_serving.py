@@ -133,7 +133,7 @@ def _tensor_info(*sizes: int) -> dict[str, Any]:
 def _parse_body(body: bytes, limits: Limits) -> tuple[np.ndarray, str]:
     """Return the images, and the key of the response for their format."""
     parsed: _Body = validate(_BODY, parse_json(body, limits), "")
-    if parsed.signature_name not in (None, SIGNATURE):
+    if parsed.signature_name not in (None, "", SIGNATURE):  # empty: the default one, as in TF Serving
         raise HTTPException(400, f"This signature_name does not exist; omit it or use {SIGNATURE}.")
     if (parsed.instances is None) == (parsed.inputs is None):
         raise HTTPException(400, "The body must contain either instances or inputs, but not both.")
