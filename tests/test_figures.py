@@ -218,6 +218,26 @@ def test_predictions_are_drawn_most_probable_first_and_long_names_shortened():
     assert second.title.get_window_extent().x0 >= 0
 
 
+def test_file_names_are_no_formulas():
+    table = pd.DataFrame(np.full((1, 10), 0.1), columns=CLASSES)
+    table = table.assign(image="$_$.png", label=CLASSES[0], probability=0.1, unsure=False)
+    images = np.zeros((20, 30, 3), np.uint8), np.zeros((32, 32, 3), np.uint8)
+    figures.predictions(table, [images], "a model").draw_without_rendering()
+
+
+@pytest.mark.parametrize(("low", "high"), [(2, 20), (0.05, 0.6), (16, 128), (0.02, 0.08), (1e-5, 0.1)])
+def test_logarithmic_options_have_at_least_two_labels(low, high):
+    trials = make_trials(make_trial(0, options={"momentum": (low + high) / 2}))
+    trials = trials.model_copy(update={"space": {"momentum": {"low": low, "high": high, "log": True}}})
+    figure = figures.tuning_slices(trials)
+    figure.draw_without_rendering()
+    axis = figure.axes[0]
+    shown = [
+        float(label.get_text().replace("\N{MINUS SIGN}", "-")) for label in axis.get_xticklabels() if label.get_text()
+    ]
+    assert len([value for value in shown if low <= value <= high]) >= 2
+
+
 def test_versions_are_drawn_best_first_and_those_without_validation_last():
     runs = pd.DataFrame(
         {"architecture": ["vgg16", "vgg19", "deep_cnn", "simple_cnn"], "version": "2026-01-01", "accuracy": 0.9,

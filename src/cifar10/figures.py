@@ -328,7 +328,8 @@ def predictions(table: pd.DataFrame, images: Sequence[tuple[np.ndarray, np.ndarr
     for (original, network_input, bars), (_, row), (full, small) in zip(grid, table.iterrows(), images, strict=False):
         name = str(row.image)
         original.imshow(full)
-        _title(original, name if len(name) <= MAX_NAME_LENGTH else f"…{name[1 - MAX_NAME_LENGTH :]}")
+        shown = name if len(name) <= MAX_NAME_LENGTH else f"…{name[1 - MAX_NAME_LENGTH :]}"
+        _title(original, shown.replace("$", r"\$"))  # which would begin a formula
         network_input.imshow(small, interpolation="nearest")
         _title(network_input, "network input")
         for axis in (original, network_input):
@@ -452,6 +453,8 @@ def tuning_slices(trials: Trials) -> Figure:
         low, high = values["low"], values["high"]
         if values.get("log"):
             axis.set(xscale="log", xlim=(low / (high / low) ** 0.05, high * (high / low) ** 0.05))
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high <= 20 * low else (1,)))
+            axis.xaxis.set_major_formatter("{x:g}")
             axis.xaxis.set_minor_formatter(NullFormatter())
         else:
             axis.set(xlim=(low - 0.05 * (high - low), high + 0.05 * (high - low)))
