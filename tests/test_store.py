@@ -141,8 +141,8 @@ def test_raw_data_are_read_and_downloads_are_put(batches_folder, tmp_path, monke
     filesystem.pipe_file("/bucket/data/01_raw/train.csv", b"label\n3\n")
     filesystem.pipe_file("/bucket/data/01_raw/CIFAR-10-C/labels.npy", b"x")
     assert PixelCSVDataset(filepath=f"{ROOT}/01_raw/train.csv").exists()
-    with pytest.raises(DatasetError, match=r"labels\.npy could not be read"):
-        CIFAR10CDataset(filepath=f"{ROOT}/01_raw/CIFAR-10-C").load()
+    with pytest.raises(InputError, match=r"labels\.npy could not be read"):
+        CIFAR10CDataset(filepath=f"{ROOT}/01_raw/CIFAR-10-C").load()()
 
 
 def test_a_write_that_fails_puts_nothing():

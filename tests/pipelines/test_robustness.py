@@ -4,7 +4,6 @@ import logging
 
 import numpy as np
 import pytest
-from kedro.io import DatasetError
 
 from cifar10.contracts import Examples, TrainedModel
 from cifar10.datasets.cifar10_c import COMMON, EXTRA, CIFAR10CDataset
@@ -27,7 +26,7 @@ class Models:
         self.models = {each.version: each for each in models}
 
     def versions(self, name):
-        return sorted(self.models)
+        return sorted(version for version, each in self.models.items() if each.record.architecture == name)
 
     def load(self, name, version):
         return self.models[version]
@@ -45,7 +44,8 @@ def evaluate(monkeypatch, statistics):
         options = {"examples": examples, "seed": seed, "cifar10_c": use}
         current = statistics.model_copy(update={"digests": {"test": chosen.digest}})
         evaluate = nodes.robustness_evaluator(["vgg16"])
-        return evaluate(current, chosen, cifar10_c, CLASS_NAMES, options, earlier, Models(*models), models[-1])
+        given = cifar10_c if callable(cifar10_c) else lambda: cifar10_c
+        return evaluate(current, chosen, given, CLASS_NAMES, options, earlier, Models(*models), models[-1])
 
     chosen = TEST.take(slice(0, 10))
     monkeypatch.setattr("cifar10.compute.inference.infer", infer)
@@ -133,7 +133,7 @@ class TestCIFAR10C:
         monkeypatch.setattr(nodes, "SEVERITIES", (1, 2, 3, 4, 5))
 
     def load(self, folder):
-        return CIFAR10CDataset(filepath=str(folder)).load()
+        return CIFAR10CDataset(filepath=str(folder)).load()()
 
     def test_is_a_suite_of_its_own(self, evaluate, infer, folder, caplog):
         cifar10_c = self.load(folder)
@@ -160,6 +160,13 @@ class TestCIFAR10C:
         assert self.load(folder.with_name("nothing")) is None
         assert set(evaluate(model("2026-01-01", seed=0)).suite) == {"project"}
         assert caplog.text.count("CIFAR-10-C is not in 01_raw, so models are evaluated on") == 1
+
+    def test_is_not_even_read_where_it_is_not_wanted(self, evaluate, infer, folder):
+        (folder / "labels.npy").unlink()
+        damaged = CIFAR10CDataset(filepath=str(folder)).load()
+        assert set(evaluate(model("2026-01-01", seed=0), cifar10_c=damaged, use=False).suite) == {"project"}
+        with pytest.raises(InputError, match=r"labels\.npy could not be read"):
+            evaluate(model("2026-01-01", seed=0), cifar10_c=damaged)
 
     def test_a_part_of_it_is_evaluated_and_what_is_missing_is_named(self, evaluate, infer, folder, caplog):
         for name in ("fog", "spatter"):
@@ -199,5 +206,5 @@ class TestCIFAR10C:
             path.write_bytes(content(whole) if callable(content) else content)
         elif content is not None:
             np.save(path, content, allow_pickle=True)
-        with pytest.raises(DatasetError, match=rf"{path} could not be read: {complaint}\. Replace the file, or move"):
+        with pytest.raises(InputError, match=rf"{path} could not be read: {complaint}\. Replace the file, or move"):
             self.load(folder)

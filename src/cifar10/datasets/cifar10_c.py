@@ -1,5 +1,6 @@
 """CIFAR-10-C: the test images under 19 corruptions of five severities (Hendrycks and Dietterich 2019, 1903.12261)."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,13 +58,20 @@ class CIFAR10C(NamedTuple):
 
 
 class CIFAR10CDataset(RawDataset):
-    """The folder of `.npy` files that the archive of CIFAR-10-C has: one per corruption, and `labels.npy`."""
+    """The folder of `.npy` files that the archive of CIFAR-10-C has: one per corruption, and `labels.npy`.
+
+    A load returns a function that maps them, because a run that does not want them must neither check nor fetch them.
+    """
 
     def __init__(self, *, filepath: str, metadata: dict | None = None) -> None:
         self.path = Path(local(filepath))
         self.metadata = metadata
 
-    def load(self) -> CIFAR10C | None:
+    def load(self) -> Callable[[], CIFAR10C | None]:
+        """Return the function."""
+        return self._map_all
+
+    def _map_all(self) -> CIFAR10C | None:
         """Map the files that are there; None if there is no such folder.
 
         Raises:

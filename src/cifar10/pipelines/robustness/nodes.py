@@ -73,7 +73,7 @@ def robustness_evaluator(architectures: list[str]) -> Callable:
     def evaluate_corrupted(
         statistics: Statistics,
         test_examples: Examples,
-        cifar10_c: CIFAR10C | None,
+        cifar10_c: Callable[[], CIFAR10C | None],
         class_names: list[str],
         robustness: dict[str, Any],
         earlier: pd.DataFrame | None,
@@ -87,7 +87,7 @@ def robustness_evaluator(architectures: list[str]) -> Callable:
         Args:
             statistics: of the current data.
             test_examples: a random subset of which is evaluated, the same for every model.
-            cifar10_c: is evaluated as a whole; None: it is not there.
+            cifar10_c: gives CIFAR-10-C, which is evaluated as a whole, or None, if it is not there.
             class_names: in the order of the labels.
             robustness: see `Robustness`.
             earlier: what the last run returned; None if there was none.
@@ -104,7 +104,7 @@ def robustness_evaluator(architectures: list[str]) -> Callable:
         verify(statistics.digests, test=test_examples)
         rows = current_rows(trained, architectures, models, statistics, class_names, "robustness")
         suites = [_project_suite(test_examples, options)]
-        if options.cifar10_c and (used := _use(cifar10_c, test_examples)):
+        if options.cifar10_c and (used := _use(cifar10_c(), test_examples)):
             suites.append(Suite(CIFAR10_C, test_examples, list(used.images), used.take))
         tables = [evaluate_model(row.seeds[0], suites, earlier).assign(name=row.name) for row in rows]
         tables.sort(key=lambda table: table.accuracy[table.suite == PROJECT].mean(), reverse=True)
