@@ -115,9 +115,16 @@ def test_every_seed_of_the_latest_evaluation_stays(tmp_path):
 
 def test_checkpoints_and_exports_stay(tmp_path):
     make(tmp_path, "06_models/vgg16_checkpoint/a_training/epoch_1.npz", hours_ago=50)
+    make(tmp_path, "06_models/vgg16_checkpoint/a_training/.unfinished-1-epoch_2.npz")
     for version in (1, 2, 3):
         make(tmp_path, f"07_model_output/serving/vgg16/{version}/model.onnx", hours_ago=50)
     assert pruned(tmp_path) == []
+
+
+def test_what_a_killed_training_did_not_finish_to_write_goes(tmp_path):
+    make(tmp_path, "06_models/vgg16_checkpoint/a_training/epoch_1.npz", hours_ago=50)
+    left = make(tmp_path, "06_models/vgg16_checkpoint/a_training/.unfinished-1-epoch_2.npz", hours_ago=50)
+    assert pruned(tmp_path) == [str(left.relative_to(tmp_path))]
 
 
 @pytest.mark.parametrize("content", [b"", b'{"schema": 2', b"\xff\xfe\x00", b'{"schema": 1, "models": []}'])

@@ -62,7 +62,10 @@ def remove_abandoned(target: Path) -> None:
 
 def is_abandoned(path: Path) -> bool:
     """Return whether nothing in a file or folder has been changed for an hour."""
-    return time.time() - max(each.stat().st_mtime for each in (path, *path.rglob("*"))) > ABANDONED
+    try:
+        return time.time() - max(each.stat().st_mtime for each in (path, *path.rglob("*"))) > ABANDONED
+    except FileNotFoundError:  # another run has just completed it
+        return False
 
 
 def unwritable(target: Path, error: OSError) -> InputError:

@@ -48,6 +48,8 @@ def old_versions(root: Path, keep: int) -> list[OldVersion]:
         remains += [folder for folder in folders if folder not in whole and is_abandoned(folder)]
         remains += [path for folder in (artifact, *whole) for path in _unfinished(folder)]
         old += [folder for folder in whole[:-keep] if (artifact.name, folder.name) not in evaluated]
+    for folder in sorted((root / "06_models").glob("*_checkpoint/*/")):
+        remains += _unfinished(folder)
     for folder in sorted((root / PREDICTIONS).glob("*/")):
         remains += _unfinished(folder)
         models = root / "06_models" / f"{folder.name}.keras"

@@ -22,18 +22,19 @@ def test_xla_is_for_gpus_that_need_not_be_deterministic(monkeypatch, gpus, deter
 
 
 @ON_TENSORFLOW
-def test_make_deterministic_turns_xla_off(monkeypatch):
-    """TensorFlow has no public function that says so, hence this test of the private one."""
+def test_xla_is_off_while_a_training_must_be_deterministic(monkeypatch):
+    """TensorFlow has no public functions that say so and end it, hence this test of the private ones."""
     from tensorflow.python.framework import config
 
     monkeypatch.setattr(device, "_gpus", lambda: ["gpu:0"])
     assert device.jit_compile() == "auto"
     try:
-        device.make_deterministic()
+        device.set_deterministic(True)
         assert device.jit_compile() is False
+        device.set_deterministic(False)
+        assert device.jit_compile() == "auto"
     finally:
         config.disable_op_determinism()
-    assert device.jit_compile() == "auto"
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,14 @@ def test_too_few_images_for_every_class_in_both_splits(drawn, val_fraction):
         split(drawn[0], CLASS_NAMES, val_fraction, split_seed=0)
 
 
+def test_images_with_a_constant_channel_are_refused(drawn):
+    images = drawn[0].images.copy()
+    images[..., 1] = 7
+    constant = Examples(images, drawn[0].labels)
+    with pytest.raises(InputError, match="The green channel of the training images is 7 in every pixel"):
+        measure(constant, constant, constant)
+
+
 def test_class_names_of_other_data_are_refused(drawn):
     """As where `--env=demo` was forgotten, with fewer names than the images have classes."""
     message = "images have labels up to 9, but class_names has only 3 names"

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from cifar10.training.augmentation import Augmentation, _bilinear, flip_half, reduce_size
+from cifar10.training.augmentation import Augmentation, _bilinear, flip_half, make_mixing, reduce_size
 
 FILL = (10.0, 20.0, 30.0)
 
@@ -129,6 +129,11 @@ def test_reduced_pixel_is_the_mean_of_the_area_it_covers(size):
     enlarged = image.repeat(size, axis=1).repeat(size, axis=2)  # of which 32x32 pixels make one
     expected = enlarged.reshape(2, size, 32, size, 32, 3).mean(axis=(2, 4))
     np.testing.assert_allclose(reduced, expected, rtol=1e-4)
+
+
+def test_images_are_mixed_with_the_highest_seed(images, recipe):
+    mixing = make_mixing(recipe(mixup=0.5, seed=2**32 - 1))
+    assert keras.ops.shape(mixing(images.astype("float32"))) == images.shape
 
 
 def test_same_seed_gives_the_same_images_and_each_call_new_ones(images, recipe):

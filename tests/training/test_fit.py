@@ -172,7 +172,7 @@ def test_xla_is_recorded_as_it_is_used_in_a_deterministic_training(quick_fit, mo
     """Where operations must be deterministic, XLA is off."""
     compiled = ["auto"]
     monkeypatch.setattr(device, "jit_compile", lambda: compiled[-1])
-    monkeypatch.setattr("cifar10.training.fit.make_deterministic", lambda: compiled.append(False))
+    monkeypatch.setattr("cifar10.training.fit.set_deterministic", lambda wanted: compiled.append(not wanted))
     assert not quick_fit(epochs=1, examples=16, deterministic=True)[0].record.xla
 
 

@@ -103,9 +103,7 @@ def test_head_is_trained_on_features_and_the_backbone_is_not(network, splits, tr
 
 
 def test_divergence_of_the_head_names_its_own_options(network, splits, transfer_recipe, start):
-    message = (
-        rf"^{NAME}: the .* not finite.* Lower its head_learning_rate \(now 1e\+30\).* or set {NAME}\.compute_dtype"
-    )
+    message = rf"^{NAME}: the .* not finite.* lower its head_learning_rate \(now 1e\+30\)"
     with pytest.raises(InputError, match=message):
         train_head(*splits, NoAugmentation(), transfer_recipe(head_learning_rate=1e30), start(network))
 
@@ -316,7 +314,7 @@ def test_interrupted_training_with_a_cache_ends_like_an_uninterrupted_one(
         return fit(NAME, *splits, statistics, CLASS_NAMES, recipe, Checkpoints(tmp_path / folder))
 
     interrupt(monkeypatch, lambda: train("parts"), epochs=(1, 4))
-    (path,) = tmp_path.glob("parts/*/frozen_train.npy")
+    (path,) = tmp_path.glob("parts/*/frozen_train_*.npy")
     path.write_bytes(path.read_bytes()[:1000])
     check_same(train("parts"), train("whole"))
 

@@ -28,6 +28,11 @@ def jit_compile() -> bool | str:
     return "auto" if _gpus() and not is_op_determinism_enabled() else False
 
 
+def uses_fast_layers() -> bool:
+    """Return whether to train with the layers of `training.accelerate`, which are for TensorFlow on a CPU."""
+    return keras.backend.backend() == "tensorflow" and not _gpus()
+
+
 def uses_xla() -> bool:
     """Return whether computations are compiled with XLA, which draws other random numbers from the same seed."""
     return keras.backend.backend() == "jax" or bool(jit_compile())
@@ -58,8 +63,8 @@ def choose_compute_dtype(requested: str, on_cpu: str) -> str:
     return on_cpu if BFLOAT16_FLAGS & _processor_flags() else "float32"
 
 
-def make_deterministic() -> None:
-    """Make a GPU compute the same result every time, more slowly. A CPU does so anyway.
+def set_deterministic(wanted: bool) -> None:
+    """Make a GPU compute the same result every time, more slowly, or not any more. A CPU does so anyway.
 
     Raises:
         InputError: the backend needs an environment variable for it, which is not set.
@@ -68,15 +73,15 @@ def make_deterministic() -> None:
         return
     if keras.backend.backend() != "tensorflow":
         flag = "--xla_gpu_deterministic_ops=true"
-        if flag not in os.environ.get("XLA_FLAGS", ""):
+        if wanted and flag not in os.environ.get("XLA_FLAGS", ""):
             raise InputError(
-                f"deterministic=true works with TensorFlow only; with Keras on {keras.backend.backend()}, set it to "
-                f"false, and the environment variable XLA_FLAGS={flag}"
+                f"With Keras on {keras.backend.backend()}, deterministic=true needs the environment variable "
+                f"XLA_FLAGS={flag}"
             )
         return
-    import tensorflow as tf
+    from tensorflow.python.framework import config  # TensorFlow's public function can only turn it on
 
-    tf.config.experimental.enable_op_determinism()
+    (config.enable_op_determinism if wanted else config.disable_op_determinism)()
 
 
 def describe(compute_dtype: str) -> str:

@@ -1,7 +1,7 @@
 """Faster layers and a faster Adam for training with TensorFlow on a CPU, where its standard kernels are slow.
 
-Each computes the same as the standard one. Saved models are made of standard layers. With XLA (on GPUs, and in JAX) the
-standard layers are used in training, too, but for `Whitening`.
+Each computes the same as the standard one. Saved models are made of standard layers. On GPUs, and in JAX, the standard
+layers are used in training, too, but for `Whitening`.
 """
 
 import functools
@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import keras
 from keras import layers, ops
 
-from cifar10.compute.device import jit_compile
+from cifar10.compute.device import uses_fast_layers
 from cifar10.compute.layers import walk_layers
 
 WHITENING = "whitening"
@@ -35,7 +35,7 @@ def accelerate(network: keras.Model, compute_dtype: str, accumulate: int = 1) ->
     Returns:
         A network with the same order of weights.
     """
-    fused = not jit_compile()
+    fused = uses_fast_layers()
 
     def copy(layer: keras.Operation) -> keras.Operation:
         kind, config = type(layer), layer.get_config()

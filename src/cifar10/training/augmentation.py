@@ -93,7 +93,7 @@ class Mixing(keras.layers.Layer):
         alpha = recipe.mixup or recipe.cutmix
         # Drawn in advance, because XLA cannot draw from TensorFlow's beta distribution.
         self.weights_drawn = np.random.default_rng(recipe.seed).beta(alpha, alpha, 4096).astype("float32")
-        self.generator = keras.random.SeedGenerator(recipe.seed + 1)
+        self.generator = keras.random.SeedGenerator((recipe.seed + 1) % 2**32)
         # Written by `call` and read by `mix_targets` in the same step.
         self.weight = self.add_weight(shape=(), initializer="ones", trainable=False, name="weight")
 

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from cifar10 import store
 from cifar10.atomic import UNFINISHED, atomic, unwritable
 from cifar10.errors import BusyError
-from cifar10.training.recipe import RECIPES
+from cifar10.training.recipe import RECIPES, as_text, with_defaults
 
 if TYPE_CHECKING:
     from cifar10.contracts import Record
@@ -203,7 +203,7 @@ class Checkpoints:
         """Log which unfinished trainings there are, and how they differ from this one."""
         for path in sorted(self.folder.glob(f"*/{IDENTITY}")):
             epochs = _epochs(path.parent)
-            if path.parent == self._folder_of(identity) or not epochs:
+            if path.parent == self._folder_of(identity) or not (epochs or any(path.parent.glob("*.npy"))):
                 continue
             try:
                 ours, theirs = _flat(identity), _flat(json.loads(path.read_text(encoding="utf-8")))
@@ -211,7 +211,7 @@ class Checkpoints:
                 logger.warning("%s: %s is damaged (%s)", identity["architecture"], path, error)
                 continue
             changed = [
-                f"{name} {theirs.get(name, 'default')} -> {ours.get(name, 'default')}"
+                f"{name} {as_text(theirs.get(name))} -> {as_text(ours.get(name))}"
                 for name in ours | theirs
                 if ours.get(name) != theirs.get(name)
             ]
@@ -248,7 +248,8 @@ def _epochs(folder: Path) -> int:
 
 
 def _flat(identity: dict[str, Any]) -> dict[str, Any]:
-    return {**{name: value for name, value in identity.items() if name != "recipe"}, **identity["recipe"]}
+    recipe = with_defaults(identity["architecture"], identity["recipe"])
+    return {**{name: value for name, value in identity.items() if name != "recipe"}, **recipe}
 
 
 def _read(path: Path) -> Checkpoint:

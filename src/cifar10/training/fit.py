@@ -11,11 +11,11 @@ import pandas as pd
 from cifar10.architectures import build
 from cifar10.compute import parallel
 from cifar10.compute.batches import one_hot
-from cifar10.compute.device import choose_compute_dtype, cores, describe, has_gpu, make_deterministic
+from cifar10.compute.device import choose_compute_dtype, cores, describe, has_gpu, set_deterministic
 from cifar10.compute.portable import OLDEST_KERAS
 from cifar10.compute.provenance import provenance, sources
 from cifar10.contracts import Epoch, Examples, LayerSummary, Phase, Record, Statistics, TrainedModel, verify
-from cifar10.errors import InputError
+from cifar10.errors import InputError, RecipeError
 from cifar10.training.accelerate import accelerate, copy_back
 from cifar10.training.augmentation import Augmentation, flip_half, make_mixing
 from cifar10.training.checkpoint import Checkpoint, Checkpoints, FollowedCheckpoints
@@ -68,12 +68,17 @@ def fit(
         InputError: the splits are not those of `statistics`, there are fewer examples than the recipe asks for, the
             weights of a backbone are not available, another run trains the same, a checkpoint cannot be resumed here,
             the disk is full, or other processes that are to train together with this one train something else.
-        RecipeError: the loss is not finite, there is not enough memory, or the network refuses the resolutions.
+        RecipeError: the loss is not finite, there is not enough memory, the network refuses the resolutions, or the
+            optimizer would destroy pretrained weights.
     """
+    if isinstance(recipe, TransferRecipe) and recipe.unfreeze and recipe.optimizer == "muon":
+        raise RecipeError(
+            f"{name}: muon sets the norm of every kernel that it trains, which would destroy the pretrained ones. "
+            f"Choose another {name}.optimizer, or set {name}.unfreeze=0."
+        )
     verify(statistics.digests, train=train, val=val)
     train, val = training_images(name, train, val, train_on=recipe.train_on, examples=recipe.examples, seed=recipe.seed)
-    if recipe.deterministic:
-        make_deterministic()
+    set_deterministic(recipe.deterministic)
     keras.utils.set_random_seed(recipe.seed)
     network = build(name, len(class_names), statistics, **recipe.builder_options())
     identity = identify(name, recipe, statistics.data_version, class_names, fingerprint(network))
@@ -117,7 +122,7 @@ def _facts(name: str, recipe: Recipe, checkpoint: Checkpoint | None) -> dict[str
     if checkpoint is None:
         return facts
     before = {key: checkpoint.facts[key] for key in facts}
-    if before["compute_dtype"] == "bfloat16" != facts["compute_dtype"]:
+    if before["compute_dtype"] == "bfloat16" != choose_compute_dtype(recipe.compute_dtype, "bfloat16"):
         raise InputError(
             f"{name}: its checkpoint was computed in bfloat16, for which this processor has no instructions: resume it "
             f"on one that has, or start from scratch with --params={name}.compute_dtype=float32."
@@ -148,6 +153,8 @@ def _announce(network: keras.Model, recipe: Recipe, images: int, compute_dtype: 
 
 def _duration(seconds: float) -> str:
     """Return a rough duration."""
+    if seconds < 45:
+        return "less than a minute"
     return f"{math.ceil(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.0f} h"
 
 
@@ -248,7 +255,9 @@ def _interruption(progress: Progress) -> str:
 
 
 def _log_result(record: Record) -> None:
-    val = ", the last one" if record.val_accuracy is None else f" with validation accuracy {record.val_accuracy:.4f}"
+    val = ", the last one" if record.val_accuracy is None else f" with validation accuracy {record.val_accuracy:.2%}"
+    if record.compute_dtype == "bfloat16":
+        val += " (in bfloat16; evaluations are in float32)"
     logger.info(
         "%s: kept epoch %d of %d%s; trained for %.0f s",
         record.architecture,

@@ -62,18 +62,21 @@ def make_cache(
 ) -> Cache | None:
     """Compute what enters the trained layers, for each of `feature_copies` augmented copies of the training images.
 
-    Return None, and log why, if that is no single tensor, if it does not fit into `cache_gb`, or if several processes
-    train; both phases then compute the frozen layers again.
+    Return None, and log why, if that is no single tensor, or does not fit into `cache_gb`; both phases then compute the
+    frozen layers again.
 
     Raises:
-        InputError: what enters them exceeds the range of float16, or memory or disk are full.
+        InputError: several processes train; what enters them exceeds the range of float16, or memory or disk are full.
     """
     if not recipe.cache_gb:
         return None
     name = progress.network.name
     if several_processes():
-        logger.info("%s: cache_gb is not used, because several processes would write the same file", name)
-        return None
+        # Without the cache they would train on other images than one process, under the same identity.
+        raise InputError(
+            f"{name}: several processes cannot use cache_gb, because each would write the same file. Set "
+            f"{name}.cache_gb=null, which makes another recipe, or train in one process."
+        )
     parts = split(progress.network, recipe.unfreeze)
     if parts is None:
         logger.info("%s: cache_gb is not used, because its trained layers have no single input of their own", name)
@@ -98,8 +101,9 @@ def make_cache(
         _fill(array, parts.frozen, val.images, name, "val", recipe)
 
     checkpoints, identity = progress.checkpoints, progress.identity
-    cached_train = checkpoints.cached(identity, "frozen_train", compute_train)
-    cached_val = checkpoints.cached(identity, "frozen_val", compute_val) if len(val) else cached_train[0][:0]
+    dtype = progress.facts["compute_dtype"]  # a run that was killed before its first epoch may have had another
+    cached_train = checkpoints.cached(identity, f"frozen_train_{dtype}", compute_train)
+    cached_val = checkpoints.cached(identity, f"frozen_val_{dtype}", compute_val) if len(val) else cached_train[0][:0]
     return Cache(parts, cached_train, cached_val, time.perf_counter() - started)
 
 

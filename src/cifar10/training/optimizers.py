@@ -109,10 +109,10 @@ def _sgd_options(plan: Plan) -> dict[str, Any]:
 def _adam(plan: Plan) -> "keras.optimizers.Optimizer":
     import keras
 
-    from cifar10.compute.device import jit_compile
+    from cifar10.compute.device import uses_fast_layers
     from cifar10.training.accelerate import FusedAdam
 
-    adam = keras.optimizers.Adam if jit_compile() else FusedAdam
+    adam = FusedAdam if uses_fast_layers() else keras.optimizers.Adam
     optimizer = adam(weight_decay=plan.weight_decay or None, **plan.common_options)
     if plan.weight_decay and not plan.recipe.decay_biases:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])

@@ -64,7 +64,8 @@ def optimise(
     variables = [*model.state(), *optimizer.variables]
     progress.restore(variables)
     name, steps = progress.network.name, math.ceil(len(targets) / recipe.batch_size)
-    epochs = _Epochs(model, optimizer, targets, val_targets, recipe, name, image_size, learning_rate)
+    dtype = progress.facts["compute_dtype"]
+    epochs = _Epochs(model, optimizer, targets, val_targets, recipe, name, image_size, learning_rate, dtype)
     with live(f"{name}, {phase}", recipe.epochs * steps, len(progress.of(phase)) * steps) as show:
         while not _finished(recipe, rows := progress.of(phase)):
             started, counters = time.perf_counter() - (0.0 if rows else prepared), read_counters()
@@ -99,19 +100,20 @@ class _Epochs:
     name: str
     image_size: int
     learning_rate: str
+    compute_dtype: str
 
     def run(self, rows: list[Epoch], show: Show) -> tuple[dict[str, float], dict[str, Any]]:
         """Run the epoch after these rows of the history, and return accuracy and loss on train and val."""
         recipe, model, epoch = self.recipe, self.model, len(rows)
         if recipe.schedule == "plateau":
             self.optimizer.learning_rate.assign(_plateau(recipe, [row["val_accuracy"] or 0.0 for row in rows]))
-        model.start_epoch(epoch)
         order = shuffled(len(self.targets), recipe.seed, epoch)
         train_batches = batches(order, self.targets[order], batch_size=recipe.batch_size)
         costs = [float(side**2) for side in recipe.sides]
         steps = math.ceil(len(order) / recipe.batch_size)
         ticker = TrainingProgress(show, steps, costs, [row["seconds"] for row in rows])
         with enough_memory(self.name, recipe.batch_size, f"batch_size, and the {self.learning_rate} with it"):
+            model.start_epoch(epoch)
             history = model.fit(
                 train_batches,
                 initial_epoch=epoch,
@@ -150,11 +152,16 @@ class _Epochs:
     def diverged(self, what: str, step: keras.Variable) -> RecipeError:
         """Return the error for what is not finite since that step."""
         at = int(keras.ops.convert_to_numpy(step))
-        warmup = "a longer warmup or " if "warmup" in SCHEDULES[self.recipe.schedule].options else ""
+        remedies = [f"lower its {self.learning_rate} (now {self.recipe.learning_rate:g})"]
+        if "warmup" in SCHEDULES[self.recipe.schedule].options:
+            remedies.append("give it a longer warmup")
+        if not self.recipe.gradient_clip:
+            remedies.append("give it a gradient_clip")
+        if self.compute_dtype != "float32":
+            remedies.append(f"set {self.name}.compute_dtype=float32")
         return RecipeError(
             f"{self.name}: the {what} since training step {at}. Training stopped, and the epochs before this one are "
-            f"saved. Lower its {self.learning_rate} (now {self.recipe.learning_rate:g}), give it {warmup}a "
-            f"gradient_clip, or set {self.name}.compute_dtype=float32."
+            f"saved. What may help: {' or '.join(remedies)}."
         )
 
 
@@ -200,7 +207,8 @@ def _plateau(recipe: Recipe, accuracies: list[float]) -> float:
             continue
         waited += 1
         if waited >= recipe.plateau_patience:
-            learning_rate, waited = max(learning_rate * recipe.plateau_factor, MIN_LEARNING_RATE), 0
+            lower = max(learning_rate * recipe.plateau_factor, MIN_LEARNING_RATE)
+            learning_rate, waited = min(learning_rate, lower), 0
     return learning_rate
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cifar10.errors import InputError
-from cifar10.training.checkpoint import Checkpoint, Checkpoints
+from cifar10.training.checkpoint import Checkpoint, Checkpoints, key_of
 
 if TYPE_CHECKING:
     import keras
@@ -85,8 +85,8 @@ class Progress:
             commit = self.facts["provenance"]["versions"]["commit"]
             raise InputError(
                 f"{self.network.name}: its checkpoint was created by another version of the code (commit {commit}), "
-                f"and cannot be resumed by this one. Go back to that commit, or delete {self.checkpoints.folder} to "
-                "start from scratch."
+                f"and cannot be resumed by this one. Go back to that commit, or delete "
+                f"{self.checkpoints.folder / key_of(self.identity)} to start from scratch."
             )
         for variable, value in zip(variables, self.resumed.state, strict=True):
             variable.assign(value)

@@ -91,7 +91,8 @@ def fine_tune(
     num_classes = network.output_shape[-1]
     unfreeze(network, recipe.unfreeze)
     if cache:
-        model = TrainingModel(cache.parts.trained, cache.train[0], cache.val, copies=cache.train)
+        with enough_memory(network.name, recipe.batch_size, "image_size, or set its cache_gb to null"):
+            model = TrainingModel(cache.parts.trained, cache.train[0], cache.val, copies=cache.train)
     else:
         model = TrainingModel(network, train.images, val.images, augmentation, make_mixing(recipe))
     optimise(

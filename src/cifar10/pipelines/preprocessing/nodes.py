@@ -43,12 +43,22 @@ def split(
 
 
 def measure(train: Examples, val: Examples, test_examples: Examples) -> Statistics:
-    """Compute the statistics of the train split, the digest of each split, and the data version."""
+    """Compute the statistics of the train split, the digest of each split, and the data version.
+
+    Raises:
+        InputError: a colour channel is constant, so that it cannot be standardised.
+    """
     # Counting how often each of the 256 values occurs is exact and needs no float copy of the images.
     counts = np.stack([np.bincount(train.images[..., channel].ravel(), minlength=256) for channel in range(3)])
     values = np.arange(256)
     mean = counts @ values / counts.sum(axis=1)
     std = np.sqrt(counts @ values**2 / counts.sum(axis=1) - mean**2)
+    for name, deviation, value in zip(CHANNELS, std, mean, strict=True):
+        if not deviation > 0:
+            raise InputError(
+                f"The {name} channel of the training images is {value:g} in every pixel, so it cannot be standardised. "
+                "Ingest other images."
+            )
     digests = {"train": train.digest, "val": val.digest, "test": test_examples.digest}
     data_version = hashlib.sha256("".join(digests.values()).encode()).hexdigest()
     covariance = _patch_covariance(train.images, mean)
