@@ -246,7 +246,12 @@ def test_names_in_the_configuration_that_are_nearly_right_are_warned_of(tmp_path
     ("pipeline", "parameters", "warnings"),
     [
         ("train_vgg16", {"vgg16": {"epochs": 2}, "devices": "one"}, []),
-        ("train_vgg16", {"simple_cnn": {"epochs": 2, "seed": 1}}, ["simple_cnn.epochs, simple_cnn.seed"]),
+        (
+            "train_vgg16",
+            {"vgg16": {"epochs": 2}, "simple_cnn": {"epochs": 2, "seed": 1}},
+            ["simple_cnn.epochs, simple_cnn.seed"],
+        ),
+        ("evaluation", {"simple_cnn": {"epochs": 2}}, ["simple_cnn.epochs"]),
         ("export", {"architecture": "vgg16"}, ["architecture; did you mean export.architecture?"]),
     ],
 )
@@ -256,6 +261,15 @@ def test_parameters_that_the_run_does_not_use_are_warned_of(tmp_path, caplog, pi
         run(tmp_path, pipeline, **parameters)
     logged = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert logged == [f"Not used by this run: {each}" for each in warnings]
+
+
+def test_a_recipe_of_no_network_that_is_trained_is_refused(tmp_path):
+    """A training of hours would begin in place of the short one that was meant."""
+    message = (
+        r"^deep_cnn\.epochs would have no effect: this run trains simple_cnn\. .* as in simple_cnn\.epochs, or add"
+    )
+    with pytest.raises(InputError, match=message):
+        run(tmp_path, "train_simple_cnn", deep_cnn={"epochs": 1})
 
 
 def changed_conf(folder, **files):

@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
     This project trains CNN architectures on CIFAR-10 and compares them. To start:
 
     \b
-    kedro run --env=demo    do all of it on drawn images, in a minute
+    kedro run --env=demo    do all of it on synthetic images, in a minute
     kedro run --help        the pipelines, and how to choose and change them
     kedro models            the architectures, and what has been trained
 
@@ -54,10 +54,13 @@ def cli() -> None:
 def _run(**options: Any) -> Any:
     # Kedro would log the same error before the message below, and advice that does not help after it.
     logging.getLogger("kedro.pipeline.node").addFilter(lambda record: record.levelno < logging.ERROR)
-    logging.getLogger("kedro.runner.sequential_runner").addFilter(lambda record: record.levelno < logging.WARNING)
+    for name in run_log.RUNNER_LOGGERS:
+        logging.getLogger(name).addFilter(lambda record: record.levelno < logging.WARNING)
     try:
         with _mistakes():
             run_options.check(options, _conf(options["conf_source"]))
+            if options["pipeline"] and not options["pipelines"]:  # both work here; Kedro would warn of the older one
+                options |= {"pipelines": [options["pipeline"]], "pipeline": None}
             return kedro_run.callback(**options)  # type: ignore[misc]
     except KeyboardInterrupt as error:
         click.echo(err=True)  # after the terminal's ^C
@@ -260,7 +263,7 @@ run = _Command(
     robustness      test the evaluated ones on corrupted images
     reporting       make the leaderboard, its figures, and report.html
     export          write the winner as SavedModel, ONNX and LiteRT
-    predict         classify images: --params=image=FILE_OR_FOLDER
+    predict         classify images: --params=image=FILE_OR_FOLDER (by an older model: architecture=NAME:VERSION)
     history         list all trained versions
     publish         copy what the evaluation stands on into data/published
     benchmark       measure the speed of training and inference
@@ -338,6 +341,8 @@ def farm(
         if env and not given["env"]:
             options = (*options, f"--env={env}")  # other machines may have another variable
         run_options.check(given, _conf(given["conf_source"]))
+        if given["only_missing_outputs"]:
+            raise InputError("--only-missing-outputs: kedro farm leaves out what has been trained. Leave it out.")
         numbers = None if seeds is None else parse_seeds(seeds)
         if scheduler and workers > 1 and not any(name.startswith("tune_") for name in given["pipelines"]):
             raise InputError(
@@ -437,7 +442,7 @@ def models(name: str | None, env: str | None, conf_source: str | None, params: d
             comparison.check_architecture(name, catalog.load("models"))
         runs = list_versions(catalog.load("models"), catalog.load("all_evaluations"))
         if name is None:
-            terminal.print_architectures(terminal.console(), list_architectures(runs))
+            terminal.print_architectures(terminal.console(), list_architectures(runs), catalog.load("models").folder)
         else:
             published = getattr(catalog.get("evaluations"), "read_only", False)  # and so without checkpoints
             unfinished = [] if published else catalog.load(f"{name}.checkpoint").trainings()

@@ -273,9 +273,14 @@ def check_architecture(name: str, models: Models) -> None:
     if name not in known:
         stem, _, recipe = name.partition("-")
         if recipe and stem in known:
+            of_row = [
+                version
+                for version in models.versions(stem)
+                if models.load(stem, version).record.recipe_hash.startswith(recipe)
+            ]
             raise InputError(
-                f"{name} is a row of the leaderboard. Name one of its versions, as in {stem}:VERSION; "
-                f"`kedro models {stem}` lists them with their recipes."
+                f"{name} is a row of the leaderboard. Name one of its versions, as in "
+                f"{stem}:{of_row[-1] if of_row else 'VERSION'}; `kedro models {stem}` lists them with their recipes."
             )
         raise InputError(f"There is no architecture {name}; {did_you_mean(name, known)}")
 

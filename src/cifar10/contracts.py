@@ -347,6 +347,10 @@ class Bin(TypedDict):
     accuracy: float
 
 
+# Metrics that do not fit into one cell of a table.
+NESTED_METRICS = {"classes", "confusion", "reliability", "calibrated_reliability"}
+
+
 class Metrics(BaseModel):
     """How good a model is. Test metrics unless the name says otherwise; all shares are fractions.
 
@@ -701,7 +705,8 @@ class Trials(Artifact):
         images = f"{examples:,}" if examples else "all"
         if "examples" in self.space:
             images = "various numbers of"
-        return f"{len(states)} trials ({', '.join(parts)}), {length} on {images} images"
+        trials = f"{len(states)} trial{'s' * (len(states) > 1)}"
+        return f"{trials} ({', '.join(parts)}), {length} on {images} images"
 
 
 class ConfirmedRecipe(BaseModel):
@@ -774,8 +779,20 @@ class Export(NamedTuple):
     config: str
 
 
-def verify(digests: dict[str, str], **splits: Examples) -> None:
+def verify(
+    digests: dict[str, str],
+    *,
+    since: str = "preprocessing was last completed",
+    remedy: str = "Run it again, then train on its output: kedro run --pipelines=preprocessing",
+    **splits: Examples,
+) -> None:
     """Check that splits are those whose digests were taken: each is a file that can be replaced by itself.
+
+    Args:
+        digests: of the splits by their names.
+        since: when they were taken, for the message.
+        remedy: what to do where they have changed, which ends in a command.
+        splits: train, val or test.
 
     Raises:
         InputError: a split has changed.
@@ -783,8 +800,7 @@ def verify(digests: dict[str, str], **splits: Examples) -> None:
     for name, split in splits.items():
         if split.digest != digests.get(name):
             raise InputError(
-                f"The {name} images have changed since preprocessing was last completed. Run it again, then train on "
-                "its output: kedro run --pipelines=preprocessing (with the same --env and --params)"
+                f"The {name} images have changed since {since}. {remedy} (with the same --env and --params)"
             )
 
 

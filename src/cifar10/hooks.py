@@ -107,7 +107,7 @@ class ProjectHooks:
                 _check_model_entry(architecture, dataset)
             if isinstance(dataset, LocalDataset):
                 dataset.check_writable()
-        _warn_of_unused(run_params["runtime_params"] or {}, pipeline, catalog)
+        _check_unused(run_params["runtime_params"] or {}, pipeline, catalog, {**self.recipes, **tuned})
         used = set().union(*(each.datasets() for each in pipelines.values()))
         entries = (name for name in catalog.keys() if not name.startswith("param"))  # noqa: SIM118 - no dict
         _warn_of_misspelt(entries, used, "The catalog has an entry {name}, which no pipeline uses")
@@ -281,9 +281,20 @@ def _warn_of_misspelt(names: Iterable[str], known: Collection[str], problem: str
             logger.warning("%s: did you mean %s?", problem.format(name=name), similar)
 
 
-def _warn_of_unused(given: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
-    """Warn of parameters for this run that only other pipelines use, such as recipes of networks it does not train."""
+def _check_unused(given: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog, trains: Collection[str]) -> None:
+    """Warn of parameters for this run that only other pipelines use, such as recipes of networks it does not train.
+
+    Raises:
+        InputError: no recipe is given but such ones. Whatever it was to change, the training would be another one.
+    """
     used = _parameters_of(pipeline)
+    recipes = [name for name in given if name in ARCHITECTURES and isinstance(given[name], dict)]
+    if trains and recipes and not used & set(recipes):
+        name, option = recipes[0], next(iter(given[recipes[0]]))
+        raise InputError(
+            f"{name}.{option} would have no effect: this run trains {', '.join(trains)}. Name that network, as in "
+            f"{next(iter(trains))}.{option}, or add train_{name} to --pipelines."
+        )
     others = set().union(*map(_parameters_of, pipelines.values())) - used
     blocks = {name: block for name in sorted(used) if isinstance(block := catalog.load(f"params:{name}"), dict)}
     for name in sorted(given.keys() & others):

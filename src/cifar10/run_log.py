@@ -33,6 +33,8 @@ class OneLinePerNode(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether to log this record."""
+        if logging.getLogger("kedro").isEnabledFor(logging.INFO):  # conf/logging.yml asks for all of them
+            return True
         if record.levelno > logging.INFO or record.msg.startswith(("Pipeline execution completed", "Skipping ")):
             return True
         return record.msg == "Completed node: %s" and record.getMessage().removeprefix("Completed node: ") in self.saved
@@ -84,7 +86,8 @@ def log_result(made: set[str], catalog: DataCatalog, run_params: dict[str, Any])
         lines.append(f"Report: {_path(catalog, 'report').resolve().as_uri()}")
     for name in sorted(each.removesuffix(".trials") for each in made if each.endswith(".trials")):
         if f"{name}.confirmed" not in made:
-            lines.append(_next(f"tune_{name}", run_params, f" --from-nodes=tuning.{name}.confirm"))
+            again = f" (with the same --params of {name})" if name in run_params["runtime_params"] else ""
+            lines.append(_next(f"tune_{name}", run_params, f" --from-nodes=tuning.{name}.confirm") + again)
     for name in sorted(each for each in made if each.endswith(".tuned")):
         story = [line for line in catalog.load(name).splitlines() if line.startswith("#")]
         lines += [line.removeprefix("# ") for line in story]

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -24,6 +25,7 @@ WHOLE = 96  # characters of a line about an architecture; where there are fewer,
 COLOURS = ("dodger_blue1", "dark_orange3", "green3", "orchid", "dark_cyan")  # of the models, as in the figures
 LISTED = 15  # places of images in a line
 CURVE = (12, 78)  # lines and characters of the learning curves
+FEW_EPOCHS = 4  # of which the table says enough
 
 
 def console() -> Console:
@@ -32,8 +34,14 @@ def console() -> Console:
     return Console(highlight=False, width=width, soft_wrap=False, emoji=False, markup=False)
 
 
-def print_architectures(to: Console, table: pd.DataFrame) -> None:
-    """Print one line per architecture, as `list_architectures` returns them, and the sources of the expectations."""
+def print_architectures(to: Console, table: pd.DataFrame, folder: Path) -> None:
+    """Print one line per architecture, as `list_architectures` returns them, and the sources of the expectations.
+
+    Args:
+        to: where to print.
+        table: the architectures.
+        folder: of the models.
+    """
     sources = {text: f"[{number}]" for number, text in enumerate(table.source.dropna().unique(), start=1)}
     work = ("MFLOP", "input") if to.width >= WHOLE else ()
     shown = _table("architecture", "parameters", *work, "trained", "validation", "test", "expected")
@@ -60,6 +68,8 @@ def print_architectures(to: Console, table: pd.DataFrame) -> None:
     )
     if unknown := [name for name in table.architecture if name not in FACTS]:
         to.print(f"\nNothing is known of {', '.join(unknown)}: add a row to src/cifar10/architectures/facts.py")
+    if not table.versions.any():
+        to.print(f"\nThere is no model in {folder} yet. Those of the demo are listed by: kedro models --env=demo")
     to.print("\nTo train one: kedro run --pipelines=train_NAME. Its versions: kedro models NAME")
 
 
@@ -75,7 +85,7 @@ def print_versions(to: Console, name: str, runs: pd.DataFrame, unfinished: list[
         )
     of_one = runs[runs.architecture == name]
     if of_one.empty:
-        to.print("\nNo version of it has been trained yet. To train one, with the same --env and --params:")
+        to.print("\nNo version of it has been trained yet. To train one, with the --env and --params of this command:")
         to.print(f"kedro run --pipelines=train_{name}")
     else:
         _print_runs(to, of_one)
@@ -124,13 +134,13 @@ def print_comparison(to: Console, comparison: Comparison) -> None:
             _latency(side.costs),
         )
     to.print(shown)
+    to.print(Text("Below each value: its 95% interval; of the latency, the 5th to 95th percentile.", "dim"))
     to.print()
     for verdict in verdicts(comparison):
         to.print(verdict)
     for note in comparison.notes:
         to.print(Text(note, "dim"))
     _print_differences(to, comparison)
-    _heading(to, "Validation accuracy after each epoch")
     _print_curves(to, comparison.sides)
     for each in comparison.disagreements:
         _print_disagreement(to, comparison, each)
@@ -158,6 +168,9 @@ def _print_curves(to: Console, sides: list[Side]) -> None:
     """Print the validation accuracy over the epochs, each point as the letter of its model, or as * for several."""
     curves = {side.letter: _validated(side.record.history) for side in sides}
     points = [(letter, epoch, value) for letter, curve in curves.items() for epoch, value in curve]
+    if points and max(map(len, curves.values())) < FEW_EPOCHS:
+        return
+    _heading(to, "Validation accuracy after each epoch")
     if not points:
         to.print("None of these models has a validation accuracy.")
         return
@@ -183,7 +196,7 @@ def _validated(history: Sequence[Epoch]) -> list[tuple[int, float]]:
 
 def _print_disagreement(to: Console, comparison: Comparison, each: Disagreement) -> None:
     split = SPLITS[comparison.split].capitalize()
-    _heading(to, f"{split} images that only one of {each.first} and {each.second} classifies correctly")
+    _heading(to, f"{split} accuracy by class, and images that only one of {each.first} and {each.second} gets right")
     shown = _table("class", "images", each.first, each.second, f"gained by {each.second}", "lost", "net")
     for row in each.classes:
         net = row.gained - row.lost

@@ -24,7 +24,7 @@ ONE_SEED = (
     "All of these models were trained with fewer than 3 seeds: a difference to another model, even if significant, is "
     "one between two trainings, and not yet one between architectures."
 )
-RECIPES = "Each architecture stands for its recipes; by another recipe it may do better or worse."
+RECIPES = "Each result is that of a recipe: by another one, the same network may do better or worse."
 
 
 def test_each_budget_has_its_model():

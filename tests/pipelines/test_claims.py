@@ -27,7 +27,7 @@ RESULTS = {  # of these models: validation accuracy, test accuracy, cost, number
 COMPARING = r"\b(best|better|worst|worse|ahead|behind|unbeaten|beats?|fast\w*|slow\w*|longer|robust|noisy|hard)\b"
 SOURCE = r"\([^)]*(19|20)\d\d"
 GENERAL = {
-    "Each architecture stands for its recipes; by another recipe it may do better or worse.",
+    "Each result is that of a recipe: by another one, the same network may do better or worse.",
     "All of these models were trained with fewer than 3 seeds: a difference to another model, even if significant, is "
     "one between two trainings, and not yet one between architectures.",
 }

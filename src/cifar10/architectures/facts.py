@@ -6,7 +6,7 @@ network; a test builds them. An architecture may lack them. None of them enters 
 
 from typing import NamedTuple
 
-NOTEBOOK = "what a notebook reached with this network; its author is not known"
+NOTEBOOK = "a notebook of unknown author, with this network"
 LONG = "--env=long"
 GUESS = (
     "a guess, between a linear classifier on the features and fine-tuning of the whole backbone (97.5% with ResNet50, "
@@ -47,7 +47,7 @@ FACTS = {
         86_709_248,
         32,
         (0.87, 0.87),
-        "what a notebook reached with a network of this kind; its author is not known",
+        "a notebook of unknown author, with a network of this kind",
     ),
     "airbench94": Facts(
         1_973_944,

@@ -267,9 +267,9 @@ class BatchesDataset(RawDataset):
         elif mirror:
             why += f" (to try {mirror['url']}, too: {parquet.NEEDED})"
         raise InputError(
-            f"CIFAR-10 is neither at {self.archive} nor at {self.folder}. Download the archive with a browser and "
-            "place it there, or run the demo, which needs no download: kedro run --env=demo. It could not be "
-            f"downloaded {why}."
+            f"CIFAR-10 could not be downloaded {why}. Put {self.archive.name} from that address, or the folder "
+            f"{self.folder.name} of it, into {raw}, and run the command again. The demo needs no download: "
+            "kedro run --env=demo"
         ) from cause
 
 

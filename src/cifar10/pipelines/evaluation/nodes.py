@@ -37,7 +37,7 @@ EXAMPLES = 8  # images of each kind of mistake in the figure
 
 
 def evaluator(architectures: list[str]) -> Callable:
-    """Return the node function that evaluates the models of these architectures."""
+    """Return the node function that evaluates all models, after those of these architectures have been trained."""
 
     def evaluate(
         statistics: Statistics,
@@ -208,7 +208,12 @@ def explain(
     drawn: dict[str, Figure] = {}
     with live("drawing the figures of each model", len(evaluations.rows)) as show:
         for number, row in enumerate(evaluations.rows, start=1):
-            verify(row.first.record.digests, test=test_examples)
+            verify(
+                row.first.record.digests,
+                since="the latest evaluation",
+                remedy="Evaluate again: kedro run --pipelines=evaluation",
+                test=test_examples,
+            )
             model = models.load(row.architecture, row.first.version)
             mistakes = draw_mistakes(row.title, model, predictions.load(model).test, test_examples)
             mistakes.set_label(model.identity)

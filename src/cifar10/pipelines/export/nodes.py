@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cifar10.architectures.descriptions import describe
 from cifar10.confidence import UNSURE_SHARE, describe_unsure, unsure_threshold
 from cifar10.contracts import (
+    NESTED_METRICS,
     Evaluation,
     Evaluations,
     Examples,
@@ -41,7 +42,6 @@ MAX_ACCURACY_LOSS = 0.01  # of the int8 format
 REPRESENTATIVE = 200  # training images, from which the int8 ranges are taken
 BATCH = 32  # images, whose latency is measured beside that of one
 MAX_MISTAKES = 3  # equally frequent ones that the card names
-NESTED = {"classes", "confusion", "reliability", "calibrated_reliability"}  # metrics that the card leaves out
 COLUMNS = ["format", "file", "megabytes", "latency_1_ms", f"latency_{BATCH}_ms", "max_difference", "val_accuracy",
            "val_images", "shipped"]  # fmt: skip
 
@@ -141,10 +141,10 @@ def compare_formats(
              milliseconds(predict, BATCH), difference, accuracy(labels, predicted), count, True)
         )  # fmt: skip
         logger.info(
-            "%s: %.1f MB, latency %.2f ms, probabilities differ from Keras's by at most %.2g",
+            "%s: %.1f MB, latency %.2f ms%s",
             kind,
             *rows[-1][2:4],
-            difference,
+            "" if kind == KERAS else f", probabilities differ from Keras's by at most {difference:.2g}",
         )
     table = pd.DataFrame(rows, columns=COLUMNS)
     int8 = table.format == LITERT_INT8
@@ -191,7 +191,7 @@ def describe_model(
         "unsure_share": UNSURE_SHARE,
         "data": data_description,
         "parameters": record.parameters,
-        "metrics": scores.model_dump(exclude=NESTED),
+        "metrics": scores.model_dump(exclude=NESTED_METRICS),
         "recall": recall,
         "limits": _limits(record, scores, recall),
         "formats": formats.to_dict("records"),

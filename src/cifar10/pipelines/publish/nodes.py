@@ -64,7 +64,13 @@ def publish(
     """
     remarks = Publish.model_validate(publish).remarks
     evaluated = [each for row in evaluations.rows for each in row.seeds]
-    verify(evaluated[0].record.digests, val=val, test=test_examples)
+    verify(
+        evaluated[0].record.digests,
+        since="the latest evaluation",
+        remedy="Evaluate again: kedro run --pipelines=evaluation,publish",
+        val=val,
+        test=test_examples,
+    )
     labels = Labels(evaluations.data_version, evaluations.class_names, val.labels, test_examples.labels)
     models = [
         (_describe(each, robustness, remarks.get(each.record.architecture, "")), _select(each, predictions))

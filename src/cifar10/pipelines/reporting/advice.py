@@ -128,7 +128,7 @@ def _caveats(rows: list[Row]) -> Iterator[str]:
     if _kind(rows) == "recipes":
         yield f"All of these models are {rows[0].architecture}: they compare its recipes, not architectures."
     else:
-        yield "Each architecture stands for its recipes; by another recipe it may do better or worse."
+        yield "Each result is that of a recipe: by another one, the same network may do better or worse."
     if noisy := [row.marked_name for row in rows if _varies(row)]:
         yield (
             f"Latencies are not reliable: while they were measured, those of {formatting.listed(noisy)} varied more "

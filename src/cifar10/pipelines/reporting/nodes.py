@@ -16,7 +16,16 @@ from cifar10 import figures, metrics
 from cifar10.architectures.descriptions import describe
 from cifar10.architectures.facts import FACTS
 from cifar10.comparison import differing_options
-from cifar10.contracts import CIFAR10_C, PROJECT, Evaluations, Pair, Record, Row, check_class_names
+from cifar10.contracts import (
+    CIFAR10_C,
+    NESTED_METRICS,
+    PROJECT,
+    Evaluations,
+    Pair,
+    Record,
+    Row,
+    check_class_names,
+)
 from cifar10.datasets import cifar10_c
 from cifar10.pipelines.reporting import advice, formatting, recipes
 
@@ -24,7 +33,6 @@ logger = logging.getLogger(__name__)
 
 FIRST_COLUMNS = ["rank", "name", "mean_val_accuracy", "accuracy", "accuracy_low", "accuracy_high"]
 DIGITS = 6  # significant ones in tables: more than a reader needs, and few enough for processors to agree
-NESTED = {"classes", "confusion", "reliability", "calibrated_reliability"}  # metrics that do not fit into a table
 DRAWN = ("comparison", "trade_offs", "overlaid_curves", "calibration", "per_class", "pairs", "robustness")
 SHOWN = {  # figures on the Markdown page -> what they show
     "comparison": "Accuracy, training minutes and parameters of each model",
@@ -89,7 +97,7 @@ def _of_first(row: Row) -> dict[str, Any]:
     evaluation, record = row.first, row.first.record
     versions = {name: version for name, version in record.versions.items() if name != "commit"}
     return {
-        **evaluation.metrics.model_dump(exclude=NESTED),
+        **evaluation.metrics.model_dump(exclude=NESTED_METRICS),
         **evaluation.costs.model_dump(),
         "parameters": record.parameters,
         "megabytes": evaluation.megabytes,
