@@ -26,6 +26,7 @@ from tests.helpers import CLASS_NAMES
 from tests.training.interruptions import check_same, interrupt
 
 NAME = "mobilenetv2_imagenet"
+LAST = 7  # layers of the small backbone: its block, with the shortcut around it
 IDENTITY = {"architecture": NAME, "recipe": {}}
 FACTS = {"compute_dtype": "float32"}
 
@@ -53,9 +54,28 @@ def small_mobilenet(statistics, tmp_path_factory):
     return make
 
 
+def small_network(*_, head_units, head_dropout, **__):
+    """Return a network that is fast to build and to train, under the name of one with a backbone of ImageNet."""
+    layers, start = keras.layers, {"kernel_initializer": "he_normal", "padding": "same", "use_bias": False}
+    x = inputs = keras.Input((32, 32, 3))
+    for filters in (8, 16):
+        x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(filters, 3, 2, **start)(x)))
+    inner = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(16, 3, **start)(x)))
+    inner = layers.BatchNormalization()(layers.Conv2D(16, 3, **start)(inner))
+    backbone = keras.Model(inputs, layers.ReLU()(layers.Add()([x, inner])), name="backbone")
+
+    images = keras.Input((32, 32, 3))
+    x = backbone(layers.Rescaling(1 / 127.5, -1)(images), training=False)
+    x = layers.GlobalAveragePooling2D(name="features")(x)
+    x = layers.Dense(head_units, activation="relu", name="head_dense")(x)
+    x = layers.BatchNormalization(momentum=0.9, name="head_norm")(x)
+    x = layers.Dropout(head_dropout, name="head_dropout")(x)
+    return keras.Model(images, layers.Dense(10, name="logits")(x), name=NAME)
+
+
 @pytest.fixture(scope="module")
 def transfer_recipe(blocks, builder_options):
-    quick = {"epochs": 1, "batch_size": 32, "head_epochs": 2, "unfreeze": 20}
+    quick = {"epochs": 1, "batch_size": 32, "head_epochs": 2, "unfreeze": LAST}
 
     def make(**changes):
         return RECIPES[NAME](**{**blocks[NAME], **builder_options(NAME), **quick, **changes})
@@ -64,8 +84,16 @@ def transfer_recipe(blocks, builder_options):
 
 
 @pytest.fixture
-def network(statistics, builder_options):
-    return build(NAME, 10, statistics, **builder_options(NAME))
+def network(builder_options):
+    keras.utils.set_random_seed(0)
+    return small_network(**builder_options(NAME))
+
+
+@pytest.fixture
+def train_small(splits, statistics, monkeypatch):
+    """Train that network by a recipe."""
+    monkeypatch.setattr("cifar10.training.fit.build", small_network)
+    return lambda recipe, checkpoints: fit(NAME, *splits, statistics, CLASS_NAMES, recipe, checkpoints)
 
 
 @pytest.fixture
@@ -157,7 +185,7 @@ def test_each_copy_is_augmented_anew_and_val_images_are_not(network, splits, tra
     np.testing.assert_allclose(val_features, plain_val, atol=0.01)
 
 
-@pytest.mark.parametrize("unfreeze", [20, 154])
+@pytest.mark.parametrize("unfreeze", [LAST, 14])
 def test_fine_tuning_trains_the_last_layers_except_batch_norms(network, splits, transfer_recipe, start, unfreeze):
     backbone = network.get_layer("backbone")
     before = values(backbone.variables)
@@ -170,7 +198,7 @@ def test_fine_tuning_trains_the_last_layers_except_batch_norms(network, splits, 
 
 
 def test_both_phases_and_their_record(splits, statistics, transfer_recipe, checkpoints):
-    recipe = transfer_recipe(head_epochs=3, epochs=2)
+    recipe = transfer_recipe(head_epochs=3, epochs=2, unfreeze=20)
     trained, history = fit(NAME, *splits, statistics, CLASS_NAMES, recipe, checkpoints)
     assert list(history.phase) == ["head"] * 3 + ["fine-tuning"] * 2
     assert list(history.epoch) == [1, 2, 3, 4, 5]
@@ -184,32 +212,32 @@ def test_both_phases_and_their_record(splits, statistics, transfer_recipe, check
     assert history.val_accuracy[record.best_epoch - 1] == pytest.approx(accuracy, abs=1e-6)
 
 
-def test_head_alone(splits, statistics, transfer_recipe, checkpoints):
-    _, history = fit(NAME, *splits, statistics, CLASS_NAMES, transfer_recipe(unfreeze=0), checkpoints)
+def test_head_alone(train_small, transfer_recipe, checkpoints):
+    _, history = train_small(transfer_recipe(unfreeze=0), checkpoints)
     assert list(history.phase) == ["head"] * 2
 
 
-def test_fine_tuning_without_improvement_is_undone(splits, statistics, transfer_recipe, checkpoints, caplog):
+def test_fine_tuning_without_improvement_is_undone(train_small, splits, transfer_recipe, checkpoints, caplog):
     recipe = transfer_recipe(
-        head_epochs=40,
+        head_epochs=20,
         head_learning_rate=0.005,
         head_dropout=0.0,
-        unfreeze=154,
-        learning_rate=1000.0,
+        unfreeze=14,
+        learning_rate=10.0,
         gradient_clip=100.0,
         warmup=0.0,
     )
     with caplog.at_level(logging.WARNING, "cifar10"):
-        trained, history = fit(NAME, *splits, statistics, CLASS_NAMES, recipe, checkpoints)
+        trained, history = train_small(recipe, checkpoints)
     assert "fine-tuning did not improve it" in caplog.text
     record = trained.record
-    assert record.best_epoch <= 40
-    assert len(history) == 41
+    assert record.best_epoch <= 20
+    assert len(history) == 21
     accuracy = (trained.load_network().predict(splits[1].images, verbose=0).argmax(axis=1) == splits[1].labels).mean()
     assert record.val_accuracy == pytest.approx(accuracy, abs=1e-6)
 
 
-@pytest.mark.parametrize("count", [1, 20, 100])
+@pytest.mark.parametrize("count", [1, LAST, 10])
 def test_parts_together_are_the_network(network, splits, count):
     images = splits[0].images[:4].astype("float32")
     parts = split(network, count)
@@ -224,11 +252,11 @@ def test_parts_together_are_the_network(network, splits, count):
 
 
 def test_a_shortcut_around_the_first_trained_layer_cannot_be_cut(network, splits, transfer_recipe, start, caplog):
-    """The last 14 layers begin inside a block, whose input they add to its output."""
+    """The last four layers begin inside a block, whose input they add to its output."""
     caplog.set_level(logging.INFO, "cifar10")
-    assert split(network, 14) is None
+    assert split(network, 4) is None
     assert split(network, len(network.get_layer("backbone").layers)) is None  # nothing is frozen
-    recipe = transfer_recipe(unfreeze=14, cache_gb=1.0)
+    recipe = transfer_recipe(unfreeze=4, cache_gb=1.0)
     assert make_cache(*splits, NoAugmentation(), recipe, start(network)) is None
     assert "cache_gb is not used, because its trained layers have no single input" in caplog.text
 
@@ -292,26 +320,25 @@ def test_each_epoch_trains_on_the_next_copy(network, splits, transfer_recipe, st
     np.testing.assert_array_equal(seen, [cache.train[0], cache.train[1], cache.train[0]])
 
 
-def test_training_with_a_cache_is_the_one_without_it(splits, statistics, transfer_recipe, tmp_path):
+def test_training_with_a_cache_is_the_one_without_it(train_small, transfer_recipe, tmp_path):
     """Up to the rounding to float16, where every epoch sees the same images."""
     options = {"flip": "none", "shift": 0, "head_dropout": 0.0, "epochs": 2, "learning_rate": 0.0001}
     histories = []
     for cache_gb in (None, 1.0):
         recipe = transfer_recipe(**options, cache_gb=cache_gb)
-        checkpoints = Checkpoints(tmp_path / f"{cache_gb}")
-        histories.append(fit(NAME, *splits, statistics, CLASS_NAMES, recipe, checkpoints)[1])
+        histories.append(train_small(recipe, Checkpoints(tmp_path / f"{cache_gb}"))[1])
     np.testing.assert_allclose(histories[1].loss, histories[0].loss, rtol=0.02)
     np.testing.assert_allclose(histories[1].val_loss, histories[0].val_loss, rtol=0.02)
 
 
 def test_interrupted_training_with_a_cache_ends_like_an_uninterrupted_one(
-    splits, statistics, transfer_recipe, tmp_path, monkeypatch
+    train_small, transfer_recipe, tmp_path, monkeypatch
 ):
     """Even if the cache is damaged in between."""
     recipe = transfer_recipe(cache_gb=1.0, flip="random", shift=2, feature_copies=2, epochs=3)
 
     def train(folder):
-        return fit(NAME, *splits, statistics, CLASS_NAMES, recipe, Checkpoints(tmp_path / folder))
+        return train_small(recipe, Checkpoints(tmp_path / folder))
 
     interrupt(monkeypatch, lambda: train("parts"), epochs=(1, 4))
     (path,) = tmp_path.glob("parts/*/frozen_train_*.npy")
@@ -330,7 +357,7 @@ def test_cache_is_faster_than_the_frozen_layers_in_each_epoch(
     for number in range(3):
         for way, cache_gb in (("once", 4.0), ("each epoch", None)):
             recipe = transfer_recipe(
-                image_size=224, alpha=1.0, epochs=10, flip="random", feature_copies=2, cache_gb=cache_gb
+                image_size=224, alpha=1.0, unfreeze=20, epochs=10, flip="random", feature_copies=2, cache_gb=cache_gb
             )
             progress = Progress(small_mobilenet(recipe), Checkpoints(tmp_path / f"{number}{way}"), IDENTITY, FACTS)
             train_backbone(train, val, Augmentation(recipe, (0.0, 0.0, 0.0)), recipe, progress)
