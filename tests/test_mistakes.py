@@ -1,5 +1,6 @@
 """Commands that cannot work end in one sentence before anything is done."""
 
+import logging
 import os
 import re
 import shlex
@@ -14,6 +15,19 @@ from kedro.framework.startup import bootstrap_project
 from cifar10 import cli, run_log
 from cifar10.errors import InputError
 from tests.helpers import PROJECT, kedro, run
+
+
+@pytest.fixture
+def kedro_run(monkeypatch):
+    """Return `kedro run` as a user types it, but in this process, which has imported everything already."""
+    monkeypatch.chdir(PROJECT)
+    monkeypatch.delenv("KEDRO_ENV", raising=False)
+    bootstrap_project(PROJECT)
+    changed = [logging.getLogger(name) for name in ("kedro.pipeline.node", "kedro.runner.sequential_runner")]
+    filters = [logger.filters[:] for logger in changed]
+    yield lambda *arguments: CliRunner().invoke(cli.run, arguments)
+    for logger, before in zip(changed, filters, strict=True):
+        logger.filters[:] = before
 
 
 @pytest.mark.parametrize(
@@ -53,8 +67,6 @@ from tests.helpers import PROJECT, kedro, run
             ["--env=demo", "--pipelines=train_simple_cnn,train_deep_cnn", "--runner=ThreadRunner"],
             "A training cannot share its process with other nodes",
         ),
-        (["--env=demo", "--pipelines=train_simple_cnn", "--runner=ParallelRunner"], "ParallelRunner cannot run this"),
-        (["--env=demo", "--pipelines=ingestion", "--runner=ParallelRunner"], "ParallelRunner cannot run this project"),
         (["--params=val_fraction=1.2"], "val_fraction: input should be less than 1, but it is 1.2"),
         (["--params=split_seed=1.0"], "split_seed: input should be a valid integer, but it is 1.0"),
         (["--params=image=a.jpg,image=b.jpg"], "--params sets image 2 times. Set it once."),
@@ -113,14 +125,26 @@ from tests.helpers import PROJECT, kedro, run
         (["--pipelines=ingestion,ingestion_csv"], "cannot run together, because both write test_examples"),
     ],
 )
-def test_mistake_ends_in_one_clear_message(tmp_path, arguments, message):
+def test_mistake_ends_in_one_clear_message(kedro_run, tmp_path, arguments, message):
     parameters = [argument for argument in arguments if argument.startswith("--params=")] or ["--params="]
     others = [argument for argument in arguments if not argument.startswith("--params=")]
     root = f"{parameters[0]}{',' if parameters[0] != '--params=' else ''}data_root={tmp_path}"
-    result = kedro("run", *others, root)
-    assert result.returncode == 1
+    result = kedro_run(*others, root)
+    assert type(result.exception) is SystemExit, result.exc_info  # any other would end in a traceback
+    assert result.exit_code == 1
     assert result.stderr.count("Error: ") == 1
     assert message in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("pipeline", ["train_simple_cnn", "ingestion"])
+def test_a_runner_of_several_processes_is_refused(tmp_path, pipeline):
+    result = kedro(
+        "run", "--env=demo", f"--pipelines={pipeline}", "--runner=ParallelRunner", f"--params=data_root={tmp_path}"
+    )
+    assert result.returncode == 1
+    assert result.stderr.count("Error: ") == 1
+    assert "ParallelRunner cannot run this project" in result.stderr
     assert "Traceback" not in result.stdout + result.stderr
     assert not list(tmp_path.iterdir())
 
@@ -321,8 +345,8 @@ def test_a_run_that_cannot_save_is_refused_before_any_work(tmp_path, monkeypatch
         (["-e", "demo", "--env=long", "--env=demo"], "--env is given 3 times"),
     ],
 )
-def test_an_option_given_twice_is_refused(options, message):
+def test_an_option_given_twice_is_refused(kedro_run, options, message):
     """Of which Click would take the last without a word."""
-    result = CliRunner().invoke(cli.run, options)
+    result = kedro_run(*options)
     assert (result.exit_code, result.output.count("Error: ")) == (1, 1), result.output
     assert f"Error: {message}, of which only the last would count. Give it once; where it takes" in result.output
