@@ -118,6 +118,20 @@ def test_record_knows_that_the_whitening_was_not_trained(splits, statistics, blo
     assert layers["logits"]["trained"] == layers["logits"]["parameters"] == 2560
 
 
+def whitening_network(*_, **__):
+    """Return a network that is fast to build and to train, with a whitening as that of airbench94."""
+    layers = keras.layers
+    whitening = layers.Conv2D(8, 2, name="whitening")
+    stack = [
+        *(layers.Rescaling(1 / 127.5, -1), whitening, layers.Activation("gelu"), layers.MaxPooling2D()),
+        *(layers.Conv2D(16, 3), layers.BatchNormalization(), layers.GlobalAveragePooling2D(name="features")),
+        layers.Dense(10, name="logits"),
+    ]
+    network = keras.Sequential([keras.Input((32, 32, 3)), *stack], name="airbench94")
+    whitening.kernel.trainable = False
+    return network
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -135,6 +149,7 @@ def test_whitening_that_no_longer_learns_costs_no_gradient_and_changes_nothing(
     """With `gradient_clip` it does, because all gradients count in their norm, and where the first step comes later."""
     options = {"epochs": 3, "whitening_epochs": 1, "batch_size": 8, "examples": 32, "compute_dtype": "float32"}
     recipe = RECIPES["airbench94"](**{**blocks["airbench94"], "accumulate": 1, **options, **changes})
+    monkeypatch.setattr("cifar10.training.fit.build", whitening_network)
     learns = []
 
     def train(name):
@@ -213,14 +228,10 @@ def test_weights_that_the_last_step_of_an_epoch_makes_infinite_are_not_saved(qui
     assert not list(tmp_path.glob("*/*.npz"))
 
 
-OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED: 1 GB", "OOM when allocating", "CUDA out of memory", "Out of memory allocating")
-
-
-@pytest.mark.parametrize("error", [MemoryError(), *map(RuntimeError, OUT_OF_MEMORY)])
 @pytest.mark.parametrize("where", ["fit", "evaluate"])
-def test_out_of_memory_names_the_option(quick_fit, monkeypatch, where, error):
+def test_out_of_memory_names_the_option(quick_fit, monkeypatch, where):
     def fail(*arguments, **options):
-        raise error
+        raise MemoryError
 
     monkeypatch.setattr(f"cifar10.training.model.TrainingModel.{where}", fail)
     with pytest.raises(

@@ -7,7 +7,7 @@ import pytest
 from cifar10.errors import InputError, RecipeError
 from cifar10.training.augmentation import Augmentation
 from cifar10.training.model import TrainingModel
-from cifar10.training.phase import MIN_LEARNING_RATE, _finished, _plateau, compile_by, optimise
+from cifar10.training.phase import MIN_LEARNING_RATE, _finished, _plateau, compile_by, enough_memory, optimise
 from cifar10.training.progress import Progress
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
@@ -184,3 +184,12 @@ def test_best_epoch_is_the_first_with_the_best_accuracy_or_the_last_without_any(
         progress.add({"phase": "training", "val_accuracy": accuracy}, [])
     assert progress.best_epoch == best
     assert progress.best_weights[0][0, 0] == best
+
+
+OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED: 1 GB", "OOM when allocating", "CUDA out of memory", "Out of memory allocating")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), *map(RuntimeError, OUT_OF_MEMORY)])
+def test_each_way_to_say_that_memory_is_short_is_known(error):
+    with pytest.raises(InputError, match="there is not enough memory for batches of 16"), enough_memory("a", 16, "b"):
+        raise error
