@@ -10,6 +10,7 @@ import pytest
 from cifar10.errors import InputError
 from cifar10.farm.plan import Training, parse_seeds, plan
 from cifar10.training.checkpoint import IDENTITY, IN_RECORD
+from cifar10.training.identity import engine_version
 from cifar10.training.recipe import RECIPES
 from tests.helpers import CLASS_NAMES, make_record
 
@@ -109,7 +110,8 @@ def test_what_cannot_be_planned_is_refused(planned, options, message):
 def save(models, version="2026-01-01T00.00.00.000Z", **changes):
     """Save a record as the training of `planned` with seed 4 would, with changes."""
     recipe = RECIPES["vgg16"].model_validate({**RECIPE, **changes.pop("recipe", {})})
-    record = make_record(**{"recipe": recipe.model_dump(), "recipe_hash": recipe.hash, **changes})
+    values = {"recipe": recipe.model_dump(), "recipe_hash": recipe.hash, "engine_version": engine_version("vgg16")}
+    record = make_record(**{**values, **changes})
     folder = models / "vgg16.keras" / version
     folder.mkdir(parents=True)
     (folder / "record.json").write_text(record.to_json())
@@ -125,7 +127,7 @@ def save(models, version="2026-01-01T00.00.00.000Z", **changes):
         ({"recipe": {"epochs": 4}}, False),
         ({"data_version": "another"}, False),
         ({"class_names": CLASS_NAMES[::-1]}, False),
-        ({"engine_version": 2}, False),
+        ({"engine_version": engine_version("vgg16") + 1}, False),
     ],
 )
 def test_only_the_same_training_counts(planned, tmp_path, changes, trained):
