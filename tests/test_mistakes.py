@@ -137,6 +137,17 @@ def test_mistake_ends_in_one_clear_message(kedro_run, tmp_path, arguments, messa
     assert not list(tmp_path.iterdir())
 
 
+def test_out_of_memory_ends_in_one_clear_message(kedro_run, monkeypatch):
+    def fail(**_):
+        raise MemoryError
+
+    monkeypatch.setattr(cli.kedro_run, "callback", fail)
+    result = kedro_run("--env=demo")
+    assert type(result.exception) is SystemExit
+    assert result.exit_code == 1
+    assert result.stderr == "Error: There is not enough memory. Close other programs, or lower batch_size.\n"
+
+
 @pytest.mark.parametrize("pipeline", ["train_simple_cnn", "ingestion"])
 def test_a_runner_of_several_processes_is_refused(tmp_path, pipeline):
     result = kedro(

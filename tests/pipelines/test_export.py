@@ -3,6 +3,7 @@
 import itertools
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -237,6 +238,20 @@ def test_exports_are_numbered_and_appear_whole(tmp_path):
     dataset.save(Export("vgg16", {"model.onnx": b"tenth"}, "config"))
     assert [path.name for path in (folder / "10").iterdir()] == ["model.onnx"]
     assert not list(folder.glob(".unfinished*"))
+
+
+def test_simultaneous_exports_are_numbered_and_whole(tmp_path):
+    def save(number):
+        content = {name: bytes([number]) for name in ("model.onnx", "model.tflite")}
+        ServingDataset(filepath=str(tmp_path / "serving")).save(Export("vgg16", content, str(number)))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(save, range(8)))
+    folders = [path for path in (tmp_path / "serving/vgg16").iterdir() if path.is_dir()]
+    assert sorted(path.name for path in folders) == list("12345678")
+    exports = sorted((path / "model.onnx").read_bytes() + (path / "model.tflite").read_bytes() for path in folders)
+    assert exports == [bytes([number] * 2) for number in range(8)]
+    assert (tmp_path / "serving/vgg16/config.pbtxt").read_text() in "01234567"
 
 
 @pytest.mark.parametrize("earlier", [False, True], ids=["first", "second"])

@@ -7,10 +7,15 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
+from importlib import metadata
 
 import pytest
 import requests
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
+from tests.helpers import PROJECT
 from tests.serving.conftest import form, png, server, write_export
 
 
@@ -39,6 +44,42 @@ def test_an_invalid_option_is_reported_in_one_line(tmp_path, options, message):
     (line,) = result.stderr.splitlines()
     assert line.startswith("Error: ")
     assert message in line
+
+
+def test_the_extra_serve_suffices():
+    """Its service starts where nothing is installed but what that extra requires."""
+
+    def add(text, extra=""):
+        requirement = Requirement(text)
+        name = canonicalize_name(requirement.name)
+        if name in installed or (requirement.marker and not requirement.marker.evaluate({"extra": extra})):
+            return
+        installed.add(name)
+        for each in metadata.requires(name) or ():
+            for wanted in requirement.extras or {""}:
+                add(each, wanted)
+
+    installed = {"cifar10"}
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for requirement in project["optional-dependencies"]["serve"]:
+        add(requirement)
+    missing = [
+        module
+        for module, names in metadata.packages_distributions().items()
+        if not installed & {canonicalize_name(name) for name in names}
+    ]
+    script = """
+import sys
+class Missing:
+    def find_spec(name, *_):
+        if name.partition(".")[0] in sys.argv[1:]:
+            raise ModuleNotFoundError(f"No module named {name}", name=name)
+sys.meta_path.insert(0, Missing)
+import cifar10.serving.cli, cifar10.serving.app
+"""
+    result = subprocess.run([sys.executable, "-c", script, *missing], capture_output=True, text=True, check=False)
+    assert "tensorflow" in missing
+    assert result.returncode == 0, result.stderr
 
 
 def test_a_port_in_use_is_reported_in_one_line(tmp_path):
