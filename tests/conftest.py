@@ -71,10 +71,10 @@ def reference():
         import keras
 
         keras.utils.set_random_seed(0)  # whatever was made before
-        _, constructor = REFERENCES[name.removesuffix("_imagenet")]
+        _, constructor = REFERENCES[name]
         return getattr(keras.applications, constructor)(include_top=False, weights=None, input_shape=(32, 32, 3))
 
-    return make
+    return lambda name: make(name.removesuffix("_imagenet"))
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from PIL import Image
@@ -35,6 +36,12 @@ REFERENCES = {  # name -> module and constructor of keras.applications
 }
 
 
+# Tests of these are slow: deeper than others by the same builder, or the same head on another backbone.
+DEEPER = {"vgg19", "resnet101"} | {
+    f"{name}_imagenet" for name in ("vgg19", "resnet50", "resnet101", "densenet121", "nasnetmobile")
+}
+
+
 class Python2Pickler(pickle._Pickler):
     """Writes bytes as Python 2 wrote its strings, in which the official batches were written."""
 
@@ -45,6 +52,11 @@ class Python2Pickler(pickle._Pickler):
         self.memoize(text)
 
     dispatch[bytes] = save_bytes
+
+
+def deeper_are_slow(names):
+    """Return names of architectures to parametrize a test with, which is slow for the deeper ones."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in DEEPER else name for name in names]
 
 
 def write_batch(path, pixels, labels, **entries):

@@ -8,6 +8,7 @@ import pytest
 
 from cifar10.architectures import build
 from cifar10.pipelines.preprocessing.nodes import measure
+from tests.helpers import deeper_are_slow
 
 # Parameters of keras.applications with `include_top=False`.
 PUBLISHED = {
@@ -83,19 +84,29 @@ DIFFERENCES = {
 }
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_parameters_are_the_published_ones_except_for_named_differences(name, statistics, reference):
-    theirs, ours = reference(name), build(name, 10, statistics)
+@pytest.fixture(scope="module")
+def network(request, statistics):
+    """The network of that name, built once for all tests of it; parametrized by them."""
+    keras.utils.set_random_seed(0)
+    return build(request.param, 10, statistics)
+
+
+@pytest.mark.parametrize("network", deeper_are_slow(PUBLISHED), indirect=True)
+def test_parameters_are_the_published_ones_except_for_named_differences(network, reference):
+    name = network.name
+    theirs = reference(name)
     assert theirs.count_params() == PUBLISHED[name]
-    head = ours.get_layer("logits").count_params()
-    assert ours.count_params() - head == PUBLISHED[name] + DIFFERENCES[name](theirs)
+    head = network.get_layer("logits").count_params()
+    assert network.count_params() - head == PUBLISHED[name] + DIFFERENCES[name](theirs)
 
 
-@pytest.mark.parametrize("name", ["deep_cnn", "vgg16", "densenet121", "efficientnetb0", "nasnetmobile", "mobilenetv2"])
-def test_kernels_before_a_batch_norm_start_as_by_he(name, statistics):
+@pytest.mark.parametrize(
+    "network", ["deep_cnn", "vgg16", "densenet121", "efficientnetb0", "nasnetmobile", "mobilenetv2"], indirect=True
+)
+def test_kernels_before_a_batch_norm_start_as_by_he(network):
     """With a variance of 2 by the number of inputs of an output, which for a depthwise kernel is that of its pixels."""
     found = 0
-    for layer in build(name, 10, statistics).layers:
+    for layer in network.layers:
         for weight in layer.weights:
             if "kernel" not in weight.name or len(weight.shape) != 4 or getattr(layer, "use_bias", False):
                 continue
@@ -136,18 +147,17 @@ DEPTHS = {
 }
 
 
-@pytest.mark.parametrize("name", SIZES)
-def test_stages_have_their_blocks_and_sizes(name, statistics):
+@pytest.mark.parametrize("network", deeper_are_slow(SIZES), indirect=True)
+def test_stages_have_their_blocks_and_sizes(network):
     sizes, blocks = {}, {}
-    for layer in build(name, 10, statistics).layers:
+    for layer in network.layers:
         stage, *rest = layer.name.split("_")
         if stage.startswith("stage"):
             if "squeeze" not in rest:  # its average has a size of 1x1
                 sizes[stage] = layer.output.shape[1]
             blocks.setdefault(stage, set()).update(part for part in rest if part.startswith("block"))
-    assert tuple(sizes.values()) == SIZES[name]
-    assert tuple(map(len, blocks.values())) == DEPTHS[name]
-    assert all(size > 1 for size in SIZES[name][:-1])
+    assert tuple(sizes.values()) == SIZES[network.name]
+    assert tuple(map(len, blocks.values())) == DEPTHS[network.name]
 
 
 # Table 1 of the paper, modules 3a to 5b: output channels, and the filters of the convolutions in `BRANCHES`.

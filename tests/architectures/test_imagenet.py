@@ -7,8 +7,9 @@ import pytest
 from cifar10.architectures import ARCHITECTURES, build
 from cifar10.architectures.imagenet import check_weights
 from cifar10.errors import InputError
-from tests.helpers import preprocessed
+from tests.helpers import REFERENCES, deeper_are_slow, preprocessed
 
+OPTIONS = {"weights": None, "image_size": 32, "head_units": 16, "head_l2": 0.0, "head_dropout": 0.0}
 NAMES = [name for name, module in ARCHITECTURES.items() if module == "imagenet"]
 
 
@@ -28,7 +29,27 @@ def features(network, images):
     return keras.ops.convert_to_numpy(network(images, training=False))
 
 
+@pytest.fixture
+def without_backbones(monkeypatch):
+    """In place of every backbone, a network that returns its input."""
+
+    def make(*, input_shape, name, **_):
+        inputs = keras.Input(input_shape)
+        return keras.Model(inputs, keras.layers.Identity()(inputs), name=name)
+
+    for _, constructor in REFERENCES.values():
+        monkeypatch.setattr(keras.applications, constructor, make)
+
+
+@pytest.mark.usefixtures("without_backbones")
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "efficientnetb0_imagenet"])
+def test_images_are_prepared_as_the_backbone_expects_them(name, statistics, images):
+    width = {"alpha": 1.0} if name == "mobilenetv2_imagenet" else {}
+    ours = features(build(name, 10, statistics, **OPTIONS, **width), images)
+    np.testing.assert_allclose(ours, preprocessed(name, images).mean(axis=(1, 2)), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", deeper_are_slow(name for name in NAMES if name != "efficientnetb0_imagenet"))
 def test_features_are_those_of_keras_applications_used_as_documented(
     name, statistics, builder_options, reference, images
 ):
@@ -59,14 +80,16 @@ def test_efficientnet_from_a_file_is_the_one_that_keras_downloads(
     np.testing.assert_allclose(standardised, expected, atol=1e-5)
 
 
-def test_images_are_enlarged_inside(statistics, mobilenet, images):
-    network = build("mobilenetv2_imagenet", 10, statistics, **{**mobilenet, "image_size": 96})
+@pytest.mark.usefixtures("without_backbones")
+def test_images_are_enlarged_inside(statistics, images):
+    network = build("vgg16_imagenet", 10, statistics, **{**OPTIONS, "image_size": 96})
     assert network.get_layer("backbone").input_shape == (None, 96, 96, 3)
     assert network(images).shape == (2, 10)
 
 
-def test_head_has_the_penalty_and_the_dropout_of_the_recipe(statistics, mobilenet):
-    network = build("mobilenetv2_imagenet", 10, statistics, **{**mobilenet, "head_l2": 0.5, "head_dropout": 0.3})
+@pytest.mark.usefixtures("without_backbones")
+def test_head_has_the_penalty_and_the_dropout_of_the_recipe(statistics):
+    network = build("vgg16_imagenet", 10, statistics, **{**OPTIONS, "head_l2": 0.5, "head_dropout": 0.3})
     kernel = np.array(network.get_layer("head_dense").kernel)
     assert [float(loss) for loss in network.losses] == pytest.approx([0.5 * (kernel**2).sum()], rel=1e-5)
     ones = np.ones((100, 16), "float32")
