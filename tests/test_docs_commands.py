@@ -27,8 +27,6 @@ from cifar10.datasets.drawn import DrawnBatchesDataset
 from tests.helpers import PROJECT
 from tests.test_docs import MARKDOWN, PAGES
 
-pytestmark = pytest.mark.slow
-
 SERVERS = {  # a command that keeps running -> where it answers
     "cifar10-serve": "http://127.0.0.1:8000/health/ready",
     "kedro viz run": "http://127.0.0.1:4141",
@@ -208,6 +206,7 @@ def test_reasons_not_to_run_a_command_are_needed():
     assert not [start for start in SERVERS if not any(text.startswith(start) for text in printed)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", commands(), ids=lambda command: f"{command.place}: {command.text}")
 def test_command_runs_as_printed(copy, command):
     for start, reason in NOT_RUN.items():

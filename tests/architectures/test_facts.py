@@ -26,6 +26,7 @@ def test_expectation_in_words(expected, text):
 @pytest.mark.parametrize("env", ["base/parameters_architectures.yml", "long/parameters.yml"])
 def test_comments_on_recipes_do_not_repeat_them(env):
     comments = re.findall(r"#.*", (PROJECT / "conf" / env).read_text(encoding="utf-8"))
+    assert comments
     assert not [line for line in comments if re.search(r"[Ee]xpected \d|reports a test accuracy", line)]
 
 

@@ -5,7 +5,6 @@ import pytest
 
 from cifar10.architectures import build
 from cifar10.compute.flops import flops
-from cifar10.pipelines.benchmark.throughput import graph
 
 
 @pytest.mark.parametrize(
@@ -33,11 +32,3 @@ def test_flops_of_each_kind_of_layer(layer, multiplications):
     network = keras.Sequential([keras.Input((8, 10, 6)), layer])
     assert flops(network) == 2 * multiplications
     assert flops(keras.Sequential([keras.Input((8, 10, 6)), network])) == 2 * multiplications  # nested, too
-
-
-def test_flops_of_one_layer_by_hand(statistics):
-    """The first layer is a 3x3 convolution from 3 to 32 channels on 32x32 pixels."""
-    network = build("simple_cnn", 10, statistics)
-    first = next(node for node in graph(network) if node["kind"] == "Conv2D")
-    assert (first["kernel_size"], first["filters"], first["size"], first["channels"]) == ((3, 3), 32, [32, 32], 3)
-    assert flops(network) > 2 * 32 * 32 * 9 * 3 * 32

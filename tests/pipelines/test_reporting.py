@@ -372,9 +372,8 @@ def test_report_of_another_number_of_classes(classes):
     names = [f"class {number}" for number in range(classes)]
     models = [make_evaluation(name, class_names=names) for name in ("vgg16", "vgg19")]
     evaluations = make_evaluations(*models, pairs=[make_pair("vgg16", "vgg19")], class_names=names)
-    for draw in (figures.per_class, figures.calibration, figures.pairwise, figures.overlaid_curves):
-        if draw is not figures.overlaid_curves:
-            draw(evaluations).draw_without_rendering()
+    for draw in (figures.per_class, figures.calibration, figures.pairwise):
+        draw(evaluations).draw_without_rendering()
     axis = figures.confusion_matrix(evaluations.rows[0]).axes[0]
     assert [label.get_text() for label in axis.get_xticklabels()] == names
     assert "vgg16 has the best validation accuracy of 2 models" in report(evaluations)

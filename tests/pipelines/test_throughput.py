@@ -21,6 +21,7 @@ from cifar10.pipelines.benchmark.nodes import _hours, benchmarker
 from cifar10.pipelines.benchmark.throughput import (
     Description,
     EndedError,
+    _Subject,
     graph,
     measuring,
     peak_memory,
@@ -87,9 +88,9 @@ def test_benchmark_trains_on_reduced_images_and_on_what_enters_the_trained_layer
         ),
     ]
     for recipe, name in zip(recipes, ("airbench94", "mobilenetv2_imagenet"), strict=True):
-        with measuring(name, recipe, "float32") as ask:
-            for side in set(recipe.sides):
-                assert ask("train", 8, 0.1, side)[0] > 1
+        subject = _Subject(name, recipe, "float32")  # in this process, which has imported everything already
+        for side in set(recipe.sides):
+            assert subject.train(8, 0.1, side)[0] > 1
 
 
 def test_peak_memory_is_that_of_the_process_alone():
@@ -168,6 +169,12 @@ def test_benchmark_is_drawn_with_and_without_pytorch(table):
 def test_pytorch_that_does_not_work_is_named(python, message):
     with pytest.raises(InputError, match=rf"benchmark.torch: {python} {message}"):
         torch_throughput(python, Description(1, 1, "float32", [], "a machine"), "train", 1, 1.0)
+
+
+def test_graph_says_what_a_layer_computes(statistics):
+    """The first layer is a 3x3 convolution from 3 to 32 channels on 32x32 pixels."""
+    first = next(node for node in graph(build("simple_cnn", 10, statistics)) if node["kind"] == "Conv2D")
+    assert (first["kernel_size"], first["filters"], first["size"], first["channels"]) == ((3, 3), 32, [32, 32], 3)
 
 
 def test_inputs_of_a_layer_come_before_it_in_the_graph(statistics):
