@@ -3,6 +3,7 @@
 import functools
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,26 @@ from tests.helpers import CLASS_NAMES, REFERENCES, preprocessed, raw_images, wri
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores: with more threads, they would wait for each other
     os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+# The files that take longest, which come first, so that both workers end together.
+LONGEST = (
+    "test_run.py",
+    "training/test_fit.py",
+    "training/test_blocks.py",
+    "test_faults.py",
+    "test_checkpoints.py",
+    "test_mixed_runs.py",
+    "test_classes.py",
+    "training/test_transfer.py",
+    "test_extension.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Sort these files first, and leave the order otherwise."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture
