@@ -13,10 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from kedro.io import Version
-from matplotlib.figure import Figure
 from PIL import Image
 
-from cifar10 import figures
 from cifar10.compute import inference
 from cifar10.contracts import Evaluations, TrainedModel
 from cifar10.datasets.arrays import ExamplesDataset
@@ -26,7 +24,7 @@ from cifar10.errors import InputError
 from cifar10.pipelines.preprocessing.nodes import measure
 from cifar10.pruning import delete, old_versions
 from cifar10.training.subset import training_images
-from tests.helpers import CLASS_NAMES, make_record, run
+from tests.helpers import CLASS_NAMES, draw_plainly, make_record, run
 
 
 class Folder:
@@ -144,9 +142,7 @@ def mixed(tmp_path_factory, drawn):
         patch.setattr(inference, "seconds_of_calls", lambda call, seconds=0.5: np.array([0.001]))
         patch.setattr("cifar10.pipelines.robustness.nodes.SEVERITIES", (1, 5))
         patch.setattr("cifar10.pipelines.evaluation.nodes.EXAMPLES", 1)
-        patch.setattr(
-            figures, "_figure", lambda height, title="": Figure((figures.WIDTH, height), dpi=50)
-        )  # without a layout
+        draw_plainly(patch)
 
         # The first runs evaluate and rank three networks. The winner is deleted afterwards.
         folder.add_model("vgg19", 1)
