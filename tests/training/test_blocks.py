@@ -117,7 +117,12 @@ def test_every_kernel_is_a_matrix_except_depthwise_ones_and_the_logits(block):
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX compiles each operation of an eager step by itself")
 @pytest.mark.parametrize(
-    "block", ["mobilenetv2", "efficientnetb0", "nasnetmobile", "mobilenetv2_imagenet"], indirect=True
+    "block",
+    [
+        *("mobilenetv2", "mobilenetv2_imagenet"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("efficientnetb0", "nasnetmobile")),
+    ],
+    indirect=True,
 )
 def test_muon_trains_networks_of_depthwise_and_separable_convolutions(block):
     """One eager step; in the last network, only a part of the nested backbone is trained."""
