@@ -43,7 +43,7 @@ def options(config):
             yield from options(each)
 
 
-@pytest.mark.parametrize("name", ["batchnorm_cnn", "resnet50_imagenet"])
+@pytest.mark.parametrize("name", ["batchnorm_cnn", "mobilenetv2_imagenet"])
 def test_only_what_earlier_versions_know_is_saved(name, statistics, builder_options, tmp_path):
     network = _with_softmax(build(name, 10, statistics, **builder_options(name)))
     save(network, tmp_path / "network.keras")
