@@ -12,9 +12,7 @@ from cifar10.pipeline_registry import register_pipelines
 from cifar10.training.fit import _with_softmax
 from cifar10.training.optimizers import make_optimizer
 from cifar10.training.recipe import Recipe
-from tests.helpers import PROJECT
-
-DEEPER = {"vgg19", "resnet101", "vgg19_imagenet", "resnet101_imagenet"}  # than others, by the same builder
+from tests.helpers import PROJECT, deeper_are_slow
 
 
 def values(network):
@@ -29,9 +27,17 @@ def test_table_blocks_and_pipelines_agree():
     assert sorted(recipes) == sorted(ARCHITECTURES) == sorted(trainings)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in DEEPER else name for name in ARCHITECTURES]
-)
+@pytest.mark.parametrize("stage", ["train", "tune"])
+def test_no_training_reads_the_test_split_or_another_recipe(stage):
+    pipelines = register_pipelines()
+    for name in ARCHITECTURES:
+        inputs = pipelines[f"{stage}_{name}"].inputs()
+        assert {"train", "val", "statistics"} <= inputs
+        assert not [each for each in inputs if each.startswith("test")]
+        assert {each for each in inputs if each.removeprefix("params:") in ARCHITECTURES} == {f"params:{name}"}
+
+
+@pytest.mark.parametrize("name", deeper_are_slow(ARCHITECTURES))
 def test_contract(name, statistics, builder_options, drawn, tmp_path):
     keras.utils.set_random_seed(0)
     network = build(name, 7, statistics, **builder_options(name))
@@ -42,6 +48,12 @@ def test_contract(name, statistics, builder_options, drawn, tmp_path):
     assert (network.input_shape, network.output_shape) == ((None, 32, 32, 3), (None, 7))
     order = [layer.name for layer in network.layers]
     assert order.index("features") < order.index("logits") == len(order) - 1
+
+    # Scaling is inside.
+    if ARCHITECTURES[name] != "imagenet":
+        standardised = keras.ops.convert_to_numpy(network.get_layer("standardise")(images.astype("float32")))
+        expected = (images - np.array(statistics.mean)) / np.array(statistics.std)
+        np.testing.assert_allclose(standardised, expected, atol=1e-5)
 
     # Calling it changes nothing.
     before = values(network)
@@ -77,10 +89,3 @@ def test_contract(name, statistics, builder_options, drawn, tmp_path):
     network.compile(make_optimizer(recipe, len(images)), loss, run_eagerly=True, jit_compile=False)
     losses = [network.train_on_batch(images, labels) for _ in range(4)]
     assert losses[-1] < 0.95 * losses[0]
-
-
-@pytest.mark.parametrize("name", [name for name, module in ARCHITECTURES.items() if module != "imagenet"])
-def test_scaling_is_inside(name, statistics, drawn):
-    standardised = build(name, 10, statistics).get_layer("standardise")(drawn[0].images[:4].astype("float32"))
-    expected = (drawn[0].images[:4] - np.array(statistics.mean)) / np.array(statistics.std)
-    np.testing.assert_allclose(keras.ops.convert_to_numpy(standardised), expected, atol=1e-5)
