@@ -14,6 +14,7 @@ from kedro.framework.startup import bootstrap_project
 
 from cifar10 import cli, run_log
 from cifar10.errors import InputError
+from cifar10.run_log import RUNNER_LOGGERS
 from tests.helpers import PROJECT, kedro, run
 
 
@@ -23,7 +24,7 @@ def kedro_run(monkeypatch):
     monkeypatch.chdir(PROJECT)
     monkeypatch.delenv("KEDRO_ENV", raising=False)
     bootstrap_project(PROJECT)
-    changed = [logging.getLogger(name) for name in ("kedro.pipeline.node", "kedro.runner.sequential_runner")]
+    changed = [logging.getLogger(name) for name in ("kedro.pipeline.node", *RUNNER_LOGGERS)]
     filters = [logger.filters[:] for logger in changed]
     yield lambda *arguments: CliRunner().invoke(cli.run, arguments)
     for logger, before in zip(changed, filters, strict=True):

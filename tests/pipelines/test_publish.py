@@ -177,10 +177,11 @@ def test_publishing_again_without_remark_and_robustness_keeps_them(roots, copy):
     place = copy / f"vgg19/{version(1)}/model.json"
     published = PublishedModel.read(place)
     assert published.robustness
+    dataset = PublishedDataset(filepath=str(copy))
+    known = dataset.load()
+    probabilities = next(each for model, each in known.models if model == published)
     again = published.model_copy(update={"remark": "", "robustness": []})
-    labels = PublishedDataset(filepath=str(copy)).load().labels
-    probabilities = next(each for model, each in PublishedDataset(filepath=str(copy)).load().models if model == published)
-    PublishedDataset(filepath=str(copy)).save(Publication(labels, [(again, probabilities)]))
+    dataset.save(Publication(known.labels, [(again, probabilities)]))
     assert PublishedModel.read(place) == published
 
 
