@@ -63,6 +63,8 @@ def predict_images(
     if image is None:
         raise InputError("No image is given: kedro run --pipelines=predict --params=image=FILE_OR_FOLDER")
     files = find_images(image)
+    if len(files) == 1:
+        read_image(files[0])  # where it cannot be read, say so before the network is loaded
     model = choose(models, leaderboard, statistics, class_names, architecture, "architecture")
     network, record, temperature = model.load_network(), model.record, _temperature(evaluations, model)
     unsure_below = _unsure_below(predictions, model, temperature)
