@@ -32,14 +32,6 @@ def test_kedro_shows_how_to_start():
     assert all((PROJECT / path).exists() for path in re.findall(r"conf/\w[\w/.]+\w", text))
 
 
-def test_kedro_models_imports_no_pipelines(tmp_path):
-    command = [sys.executable, "-X", "importtime", "-m", "kedro", "models", f"--params=data_root={tmp_path}"]
-    result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
-    assert "simple_cnn" in result.stdout
-    assert "cifar10.parameters" in result.stderr
-    assert "cifar10.pipeline_registry" not in result.stderr
-
-
 def test_the_help_of_run_names_every_pipeline_and_the_recipes():
     text = CliRunner().invoke(cli.run, ["--help"]).output
     stages = {name for name in pipelines if not name.startswith(("_", "train_", "tune_"))}

@@ -372,7 +372,7 @@ def test_evaluation_needs_few_nodes_and_tells_the_untrained_in_one_line(copy, ca
     run(copy, "evaluation")
     lines = [record.message for record in caplog.records if record.name.startswith("cifar10")]
     assert not any("vgg16" in line for line in lines)
-    assert sum("not trained yet" in line for line in lines) == 1
+    assert sum("Not trained yet" in line for line in lines) == 1
 
 
 @pytest.mark.parametrize(

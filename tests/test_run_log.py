@@ -9,7 +9,7 @@ import pytest
 
 from cifar10.run_log import log_result
 
-RUN = {"env": "demo", "runtime_params": {"data_root": "/data"}}
+RUN = {"env": "demo", "runtime_params": {"data_root": "/data", "deep_cnn": {"epochs": 4}}}
 TUNED = "# Tuned by 2 trials\n# significantly better\nsimple_cnn:\n  epochs: 3\n"
 CONFIRM = "Next: kedro run --pipelines=tune_simple_cnn --from-nodes=tuning.simple_cnn.confirm --env=demo"
 
@@ -46,6 +46,10 @@ class Catalog:
                 "Next: raise tuning.trials or tuning.minutes, and run the same again; or change the space, for which "
                 "deep_cnn_study must be moved away first",
             ],
+        ),
+        (
+            {"deep_cnn.trials"},
+            [f"{CONFIRM.replace('simple', 'deep')} --params=data_root=/data (with the same --params of deep_cnn)"],
         ),
         ({"runs", "figure.runs"}, ["All versions: file:///data/figure.runs, and /data/runs"]),
         ({"train"}, []),

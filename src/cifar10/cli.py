@@ -217,7 +217,7 @@ CHANGED: dict[str, dict[str, Any]] = {
     "params": {
         "metavar": "NAME=VALUE,...",
         "help": "Parameters of conf/*/parameters*.yml for this run alone, as in vgg16.epochs=3,vgg16.seed=1; and "
-        "data_root=FOLDER, where all data are.",
+        "data_root=FOLDER, where all data but the published are.",
     },
     "env": {
         "type": Names(_environments),
@@ -442,7 +442,8 @@ def models(name: str | None, env: str | None, conf_source: str | None, params: d
             comparison.check_architecture(name, catalog.load("models"))
         runs = list_versions(catalog.load("models"), catalog.load("all_evaluations"))
         if name is None:
-            terminal.print_architectures(terminal.console(), list_architectures(runs), catalog.load("models").folder)
+            where = store.with_urls(str(catalog.load("models").folder))
+            terminal.print_architectures(terminal.console(), list_architectures(runs), where)
         else:
             published = getattr(catalog.get("evaluations"), "read_only", False)  # and so without checkpoints
             unfinished = [] if published else catalog.load(f"{name}.checkpoint").trainings()

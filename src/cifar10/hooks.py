@@ -24,7 +24,7 @@ from cifar10.errors import InputError, nearest
 from cifar10.keras_settings import check_backend, check_devices, several_processes
 from cifar10.pipelines.reporting.recipes import training_command
 from cifar10.store import check_local
-from cifar10.training.recipe import RECIPES, Recipe, TransferRecipe
+from cifar10.training.recipe import RECIPES, Recipe, TransferRecipe, check_optimizer
 from cifar10.training.subset import check_examples
 from cifar10.tuning.options import check_tuning
 
@@ -121,6 +121,8 @@ class ProjectHooks:
         for name in tuned:
             check_tuning(name, catalog.load(f"params:{name}"), catalog.load("params:tuning"))
         self.follows = several_processes() and not _join(pipeline, catalog)
+        for name, recipe in {**self.recipes, **tuned}.items():
+            check_optimizer(name, recipe)
         _check_backbones({**self.recipes, **tuned})
         self.lines = run_log.OneLinePerNode()
         self.lines.install()
@@ -231,7 +233,9 @@ def _check_load_versions(load_versions: dict[str, str], pipeline: Pipeline) -> N
             )
         if name not in pipeline.inputs():
             advice = ""
-            if name.endswith(".model") and "leaderboard" in pipeline.inputs():
+            if name.endswith(".model") and "evaluations" in pipeline.all_outputs():
+                advice = " It evaluates all versions. For this one in place of the others: --pipelines=evaluation"
+            elif name.endswith(".model") and "leaderboard" in pipeline.inputs():
                 chosen = f"architecture={name.removesuffix('.model')}:{version}"
                 advice = f" Name this version with --params={chosen} to predict, or --params=export.{chosen} to export."
             raise InputError(f"--load-versions={name}: this run does not read that dataset.{advice}")

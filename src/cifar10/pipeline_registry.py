@@ -18,7 +18,7 @@ from cifar10.pipelines.robustness import pipeline as robustness
 from cifar10.pipelines.training import pipeline as training
 from cifar10.pipelines.tuning import pipeline as tuning
 
-LAPTOP_RUN = ("simple_cnn", "deep_cnn")  # what `kedro run` trains and compares, within an hour on two cores with AVX2
+LAPTOP_RUN = ("simple_cnn", "deep_cnn")  # what `kedro run` trains, within an hour on two cores with AVX2
 
 
 def register_pipelines() -> dict[str, Pipeline]:

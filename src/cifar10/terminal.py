@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -34,7 +33,7 @@ def console() -> Console:
     return Console(highlight=False, width=width, soft_wrap=False, emoji=False, markup=False)
 
 
-def print_architectures(to: Console, table: pd.DataFrame, folder: Path) -> None:
+def print_architectures(to: Console, table: pd.DataFrame, folder: str) -> None:
     """Print one line per architecture, as `list_architectures` returns them, and the sources of the expectations.
 
     Args:

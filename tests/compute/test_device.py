@@ -19,6 +19,7 @@ def test_xla_is_for_gpus_that_need_not_be_deterministic(monkeypatch, gpus, deter
 
     monkeypatch.setattr(config, "is_op_determinism_enabled", lambda: deterministic)
     assert device.jit_compile() == expected
+    assert device.uses_fast_layers() == (not gpus)  # of which some cannot be deterministic on a GPU
 
 
 @ON_TENSORFLOW

@@ -70,6 +70,13 @@ def planned(tmp_path, statistics):
             {"vgg16 seed 9": "run --pipelines=train_vgg16 --params=vgg16.epochs=2,vgg16.seed=9"},
         ),
         (
+            {"pipelines": ["train_vgg16", "train_resnet50"], "params": "data_root=a,vgg16.epochs=2"},
+            {
+                "vgg16 seed 4": "run --pipelines=train_vgg16 --params=data_root=a,vgg16.epochs=2",
+                "resnet50 seed 4": "run --pipelines=train_resnet50 --params=data_root=a",
+            },
+        ),
+        (
             {"pipelines": ["tune_vgg16"], "workers": 2},
             {f"tune_vgg16 worker {number}": "run --pipelines=tune_vgg16" for number in (1, 2)},
         ),

@@ -251,7 +251,7 @@ def test_simultaneous_exports_are_numbered_and_whole(tmp_path):
     assert sorted(path.name for path in folders) == list("12345678")
     exports = sorted((path / "model.onnx").read_bytes() + (path / "model.tflite").read_bytes() for path in folders)
     assert exports == [bytes([number] * 2) for number in range(8)]
-    assert (tmp_path / "serving/vgg16/config.pbtxt").read_text() in "01234567"
+    assert (tmp_path / "serving/vgg16/config.pbtxt").read_text() in list("01234567")
 
 
 @pytest.mark.parametrize("earlier", [False, True], ids=["first", "second"])

@@ -113,17 +113,19 @@ def test_history_has_the_learning_rate_that_each_epoch_was_trained_with(
 
 
 @pytest.mark.parametrize(
-    ("schedule", "advice"),
+    ("changes", "dtype", "advice"),
     [
-        ("constant", r"\) or give it a gradient_clip\.$"),
-        ("cosine", r"\) or give it a longer warmup or give it a gradi"),
+        ({"schedule": "constant"}, "float32", r" or give it a gradient_clip\."),
+        ({"schedule": "cosine"}, "float32", r" or give it a longer warmup or give it a gradient_clip\."),
+        ({"schedule": "cosine", "gradient_clip": 1e38}, "float32", r" or give it a longer warmup\."),
+        ({"schedule": "constant"}, "bfloat16", r" or give it a gradient_clip or set \w+\.compute_dtype=float32\."),
     ],
 )
-def test_a_longer_warmup_is_only_advised_where_there_is_one(recipe, model, checkpoints, schedule, advice):
-    options = recipe(epochs=2, batch_size=2, optimizer="sgd", learning_rate=1e38, schedule=schedule)
+def test_what_is_advised_against_divergence_is_not_set_yet(recipe, model, checkpoints, changes, dtype, advice):
+    options = recipe(epochs=2, batch_size=2, optimizer="sgd", learning_rate=1e38, **changes)
     trained = model(options)
-    progress = Progress(trained.network, checkpoints, {}, {"compute_dtype": "float32"})
-    with pytest.raises(InputError, match=advice):
+    progress = Progress(trained.network, checkpoints, {}, {"compute_dtype": dtype})
+    with pytest.raises(InputError, match=rf"What may help: lower its learning_rate \(now 1e\+38\){advice}$"):
         optimise(trained, TARGETS, TARGETS, options, progress, phase="training")
 
 

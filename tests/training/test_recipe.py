@@ -7,9 +7,10 @@ import yaml
 from pydantic import ValidationError
 
 from cifar10.architectures import ARCHITECTURES
+from cifar10.errors import RecipeError
 from cifar10.training.identity import identify
 from cifar10.training.optimizers import OPTIMIZERS
-from cifar10.training.recipe import RECIPES, MobileNetTransferRecipe, Recipe
+from cifar10.training.recipe import RECIPES, MobileNetTransferRecipe, Recipe, check_optimizer
 from cifar10.training.schedules import SCHEDULES
 from tests.helpers import PROJECT
 
@@ -293,3 +294,10 @@ def test_builder_options_are_those_of_the_backbone():
     assert options == {
         "weights": "imagenet", "image_size": 96, "alpha": 1.0, "head_units": 8, "head_l2": 0.0, "head_dropout": 0.0,
     }  # fmt: skip
+
+
+def test_muon_is_for_kernels_that_are_not_pretrained():
+    check_optimizer("vgg16", Recipe(**REQUIRED))
+    check_optimizer("mobilenetv2_imagenet", MobileNetTransferRecipe(**{**TRANSFER, "unfreeze": 0}))
+    with pytest.raises(RecipeError, match=r"would destroy the pretrained ones.* set mobilenetv2_imagenet\.unfreeze=0"):
+        check_optimizer("mobilenetv2_imagenet", MobileNetTransferRecipe(**{**TRANSFER, "unfreeze": 5}))

@@ -237,6 +237,13 @@ def test_fine_tuning_without_improvement_is_undone(train_small, splits, transfer
     assert record.val_accuracy == pytest.approx(accuracy, abs=1e-6)
 
 
+def test_several_processes_cannot_share_a_cache(network, splits, transfer_recipe, start, monkeypatch):
+    """One process would fine-tune on the same augmented copies in each epoch, several on new ones."""
+    monkeypatch.setattr("cifar10.training.frozen.several_processes", lambda: True)
+    with pytest.raises(InputError, match=rf"several processes cannot use cache_gb.* Set {NAME}\.cache_gb=null"):
+        make_cache(*splits, NoAugmentation(), transfer_recipe(cache_gb=1.0), start(network))
+
+
 @pytest.mark.parametrize("count", [1, LAST, 10])
 def test_parts_together_are_the_network(network, splits, count):
     images = splits[0].images[:4].astype("float32")

@@ -27,11 +27,13 @@ STEPS = 32  # per execution
 BATCH = 4
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def as_on_a_gpu(monkeypatch):
-    """Compile with XLA, and return to Python every 32 steps."""
-    for module in (accelerate, phase, device):
+    """Compile the standard layers with XLA, and return to Python every 32 steps."""
+    for module in (phase, device):
         monkeypatch.setattr(module, "jit_compile", lambda: True)
+    for module in (accelerate, device):
+        monkeypatch.setattr(module, "uses_fast_layers", lambda: False)
     monkeypatch.setattr(phase, "steps_per_execution", lambda: STEPS)
 
 
@@ -60,6 +62,7 @@ def test_every_network_from_scratch_is_here():
 
 
 @pytest.mark.xla
+@pytest.mark.usefixtures("as_on_a_gpu")
 @pytest.mark.parametrize("name", TRAINED if ON_TENSORFLOW else ["simple_cnn", "batchnorm_cnn", "airbench94"])
 def test_training_resumes_to_the_same_result(name, splits, tmp_path, monkeypatch):
     train, val = splits
@@ -90,6 +93,7 @@ def test_training_resumes_to_the_same_result(name, splits, tmp_path, monkeypatch
 
 
 @pytest.mark.xla
+@pytest.mark.usefixtures("as_on_a_gpu")
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="the other networks are lowered on TensorFlow")
 @pytest.mark.parametrize("name", LOWERED)
 def test_training_step_can_be_lowered_to_xla(name, splits):

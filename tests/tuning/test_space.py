@@ -96,6 +96,13 @@ def test_space_that_the_recipe_refuses_is_refused(blocks, tuning, space, message
     assert message in str(error.value)
 
 
+def test_space_that_would_destroy_pretrained_weights_is_refused(blocks, tuning):
+    pytest.importorskip("optuna")
+    block = {**blocks["vgg16_imagenet"], "unfreeze": 4}
+    with pytest.raises(InputError, match=r"has optimizer muon, .* muon sets the norm of every kernel"):
+        check_tuning("vgg16_imagenet", block, tuning(space={"optimizer": {"of": ["adam", "muon"]}}))
+
+
 @pytest.mark.parametrize(
     ("changes", "recipe", "message"),
     [

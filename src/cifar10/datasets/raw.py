@@ -256,9 +256,10 @@ class BatchesDataset(RawDataset):
         try:
             return _fetch(raw, {self.archive.name: (self.url, f"md5:{self.md5}")})
         except (OSError, ValueError) as error:
-            why, cause = f"from {self.url}: {_why(error)}", error
+            why, cause = _why(error), error
         if mirror and parquet.is_installed():
-            logger.warning("CIFAR-10 could not be downloaded %s. Downloading it from %s", why, mirror["url"])
+            message = "CIFAR-10 could not be downloaded from %s: %s. Downloading it from %s"
+            logger.warning(message, self.url, why, mirror["url"])
             hashes = mirror["sha256"].items()
             try:
                 return _fetch(raw, {f"plain_text/{name}": (f"{mirror['url']}/{name}", each) for name, each in hashes})
@@ -267,7 +268,7 @@ class BatchesDataset(RawDataset):
         elif mirror:
             why += f" (to try {mirror['url']}, too: {parquet.NEEDED})"
         raise InputError(
-            f"CIFAR-10 could not be downloaded {why}. Put {self.archive.name} from that address, or the folder "
+            f"CIFAR-10 could not be downloaded: {why}. Put {self.archive.name} from {self.url}, or the folder "
             f"{self.folder.name} of it, into {raw}, and run the command again. The demo needs no download: "
             "kedro run --env=demo"
         ) from cause

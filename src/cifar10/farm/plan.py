@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from kedro.framework.context import KedroContext
 from kedro.io.core import generate_timestamp
 
+from cifar10.architectures import ARCHITECTURES
 from cifar10.contracts import Record
 from cifar10.datasets.model import Models
 from cifar10.errors import InputError
@@ -111,6 +112,13 @@ def plan(
             )
         if seeds is not None and name.startswith("tune_"):
             raise InputError(f"--seeds: {name} has seeds of its own. Leave out one of them.")
+    farmed = [name.partition("_")[2] for name in pipelines]
+    for name, options_of_recipe in context.config_loader.runtime_params.items():
+        if name in ARCHITECTURES and name not in farmed:
+            raise InputError(
+                f"{name}.{next(iter(options_of_recipe))} would have no effect: the tasks are of "
+                f"{', '.join(dict.fromkeys(farmed))}. Leave it out, or add train_{name} to --pipelines."
+            )
     models: Any = context.catalog.get("models")
     check_local(models.path, "kedro farm")
     statistics: Any = context.catalog.load("statistics")
@@ -119,7 +127,8 @@ def plan(
     logs = models.path.parent.absolute() / LOGS / f"farm_{generate_timestamp()}"
 
     def task(name: str, pipeline: str, values: list[str], training: Training | None = None) -> Task:
-        given = [f"--params={','.join([*filter(None, [params]), *values])}"] if params or values else []
+        items = [*_without_others(params, pipeline.partition("_")[2]), *values]
+        given = [f"--params={','.join(items)}"] if items else []
         log = logs / f"{name.replace(' ', '_')}.log"
         return Task(name, ["run", *options, f"--pipelines={pipeline}", *given], Path.cwd(), log, training)
 
@@ -145,6 +154,12 @@ def plan(
         else:
             tasks += [task(f"{pipeline} worker {number}", pipeline, []) for number in range(1, workers + 1)]
     return tasks
+
+
+def _without_others(params: str, architecture: str) -> list[str]:
+    """Return the items of `--params` that are not of the recipe of another architecture, which a run would refuse."""
+    items = filter(None, params.split(","))
+    return [item for item in items if item.strip().partition(".")[0] not in ARCHITECTURES.keys() - {architecture}]
 
 
 def _training(models: Path, architecture: str, recipe: Any, statistics: Any, parameters: dict[str, Any]) -> Training:

@@ -4,6 +4,7 @@ import logging
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -80,7 +81,7 @@ class _Export:
     """An export folder. Two are equal only if their files have the same modification times and sizes."""
 
     folder: Path
-    file_stats: tuple[int, ...]  # modification and change time in nanoseconds, and size, of each file
+    file_stats: tuple[int, ...]  # of the card, the network, and the samples
 
     @property
     def name(self) -> str:
@@ -172,14 +173,7 @@ class Repository:
     def _find_exports(self) -> Iterator[_Export]:
         for card in self.folder.glob(f"*/*/{CARD_FILE}"):
             if VERSION.fullmatch(card.parent.name):
-                files = (card, card.with_name(ONNX_FILE), *sorted(card.parent.glob(f"{SAMPLES}/*.png")))
-                try:
-                    stats = [path.stat() for path in files if path.exists()]
-                except FileNotFoundError:  # deleted since the glob
-                    continue
-                # The change time (ctime) tells of new permissions, too.
-                values = (value for stat in stats for value in (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size))
-                yield _Export(card.parent, tuple(values))
+                yield _Export(card.parent, _stats(card.parent))
 
     def _skip(self, export: _Export, error: Exception) -> None:
         self._broken.add(export)
@@ -200,6 +194,17 @@ class Repository:
         model = Model(export.name, export.version, card, samples, session)
         _check_model(model, self._max_images)
         return model
+
+
+def _stats(folder: Path) -> tuple[int, ...]:
+    """Return numbers that change with the files of an export that the service reads, and with their permissions."""
+    values: list[int] = []
+    samples = folder / SAMPLES
+    with suppress(OSError):  # what is not there yet, or not any more, or may not be read
+        for path in (folder / CARD_FILE, folder / ONNX_FILE, samples, *sorted(samples.iterdir())):
+            stat = path.stat()
+            values += (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size)
+    return tuple(values)
 
 
 def _read_card(export: _Export) -> Card:

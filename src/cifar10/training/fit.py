@@ -15,7 +15,7 @@ from cifar10.compute.device import choose_compute_dtype, cores, describe, has_gp
 from cifar10.compute.portable import OLDEST_KERAS
 from cifar10.compute.provenance import provenance, sources
 from cifar10.contracts import Epoch, Examples, LayerSummary, Phase, Record, Statistics, TrainedModel, verify
-from cifar10.errors import InputError, RecipeError
+from cifar10.errors import InputError
 from cifar10.training.accelerate import accelerate, copy_back
 from cifar10.training.augmentation import Augmentation, flip_half, make_mixing
 from cifar10.training.checkpoint import Checkpoint, Checkpoints, FollowedCheckpoints
@@ -24,7 +24,7 @@ from cifar10.training.identity import fingerprint, identify
 from cifar10.training.model import TrainingModel
 from cifar10.training.phase import optimise
 from cifar10.training.progress import Progress
-from cifar10.training.recipe import Recipe, TransferRecipe
+from cifar10.training.recipe import Recipe, TransferRecipe, check_optimizer
 from cifar10.training.subset import training_images
 from cifar10.training.transfer import train_backbone
 
@@ -71,11 +71,7 @@ def fit(
         RecipeError: the loss is not finite, there is not enough memory, the network refuses the resolutions, or the
             optimizer would destroy pretrained weights.
     """
-    if isinstance(recipe, TransferRecipe) and recipe.unfreeze and recipe.optimizer == "muon":
-        raise RecipeError(
-            f"{name}: muon sets the norm of every kernel that it trains, which would destroy the pretrained ones. "
-            f"Choose another {name}.optimizer, or set {name}.unfreeze=0."
-        )
+    check_optimizer(name, recipe)
     verify(statistics.digests, train=train, val=val)
     train, val = training_images(name, train, val, train_on=recipe.train_on, examples=recipe.examples, seed=recipe.seed)
     set_deterministic(recipe.deterministic)
@@ -143,8 +139,7 @@ def _announce(network: keras.Model, recipe: Recipe, images: int, compute_dtype: 
     if not has_gpu():
         operations = recipe_flops(network, recipe, images)
         logger.info(
-            "%s: no GPU found: on this CPU, the recipe takes very roughly %s "
-            "(kedro run --pipelines=benchmark measures it)",
+            "%s: no GPU found: on this CPU, the recipe takes %s (kedro run --pipelines=benchmark measures it)",
             name,
             _duration(operations / (FLOPS_PER_CORE[compute_dtype] * cores())),
         )
@@ -155,7 +150,7 @@ def _duration(seconds: float) -> str:
     """Return a rough duration."""
     if seconds < 45:
         return "less than a minute"
-    return f"{math.ceil(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.0f} h"
+    return f"very roughly {f'{math.ceil(seconds / 60)} min' if seconds < 5400 else f'{seconds / 3600:.0f} h'}"
 
 
 def _run_phases(

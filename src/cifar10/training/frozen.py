@@ -71,12 +71,6 @@ def make_cache(
     if not recipe.cache_gb:
         return None
     name = progress.network.name
-    if several_processes():
-        # Without the cache they would train on other images than one process, under the same identity.
-        raise InputError(
-            f"{name}: several processes cannot use cache_gb, because each would write the same file. Set "
-            f"{name}.cache_gb=null, which makes another recipe, or train in one process."
-        )
     parts = split(progress.network, recipe.unfreeze)
     if parts is None:
         logger.info("%s: cache_gb is not used, because its trained layers have no single input of their own", name)
@@ -86,6 +80,12 @@ def make_cache(
     if gigabytes > recipe.cache_gb:
         logger.info("%s: cache_gb is not used, because %.1f GB would be needed", name, gigabytes)
         return None
+    if several_processes():
+        # Without the cache they would train on other images than one process, under the same identity.
+        raise InputError(
+            f"{name}: several processes cannot use cache_gb, because each would write the same file. Set "
+            f"{name}.cache_gb=null, which makes another recipe, or train in one process."
+        )
 
     started = time.perf_counter()
     augmented = keras.Sequential([augmentation, parts.frozen])

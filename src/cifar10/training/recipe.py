@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Protocol, Self
 from pydantic import Field, model_validator
 
 from cifar10.architectures import ARCHITECTURES
-from cifar10.errors import did_you_mean, readable
+from cifar10.errors import RecipeError, did_you_mean, readable
 from cifar10.training.optimizers import OPTIMIZERS
 from cifar10.training.options import SIZE, AugmentationOptions, Count, Fraction, NotNegative, Options, Positive
 from cifar10.training.schedules import SCHEDULES
@@ -178,6 +178,19 @@ class MobileNetTransferRecipe(TransferRecipe):
         if self.weights == "imagenet" and self.alpha not in widths:
             raise ValueError(f"with weights=imagenet, alpha must be one of {widths}, but it is {self.alpha}")
         return self
+
+
+def check_optimizer(name: str, recipe: Recipe) -> None:
+    """Refuse an optimizer that would destroy pretrained weights. Recorded recipes of old models may have it.
+
+    Raises:
+        RecipeError: it would.
+    """
+    if isinstance(recipe, TransferRecipe) and recipe.unfreeze and recipe.optimizer == "muon":
+        raise RecipeError(
+            f"{name}: muon sets the norm of every kernel that it trains, which would destroy the pretrained ones. "
+            f"Choose another {name}.optimizer, or set {name}.unfreeze=0."
+        )
 
 
 RECIPES: dict[str, type[Recipe]] = {

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
-from cifar10.errors import InputError, did_you_mean
+from cifar10.errors import InputError, RecipeError, did_you_mean
 from cifar10.training.optimizers import OPTIMIZERS
-from cifar10.training.recipe import RECIPES, Recipe
+from cifar10.training.recipe import RECIPES, Recipe, check_optimizer
 from cifar10.training.schedules import SCHEDULES
 
 if TYPE_CHECKING:
@@ -161,9 +161,11 @@ def _problem(architecture: str, shipped: Options, space: Space, option: str, end
         if option in unused({**shipped, **options}):
             continue
         try:
-            recipe_of(architecture, shipped, options)
+            check_optimizer(architecture, recipe_of(architecture, shipped, options))
         except ValidationError as error:
             problem = why(error)
+        except RecipeError as error:
+            problem = str(error).removeprefix(f"{architecture}: ").rstrip(".")
         else:
             return None
     return problem

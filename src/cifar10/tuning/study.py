@@ -126,7 +126,7 @@ class Study:
                         load_if_exists=True,
                     )
                     self._check_question()
-                except (InputError, OSError):  # the latter is explained by `_writing`
+                except (InputError, MemoryError, OSError):  # the last is explained by `_writing`
                     raise
                 except Exception as error:  # Optuna raises many kinds for a damaged journal
                     raise InputError(

@@ -68,7 +68,7 @@ class Suite:
 
 
 def robustness_evaluator(architectures: list[str]) -> Callable:
-    """Return the node function that evaluates the models of these architectures."""
+    """Return the node function that evaluates all models, after those of these architectures have been trained."""
 
     def evaluate_corrupted(
         statistics: Statistics,

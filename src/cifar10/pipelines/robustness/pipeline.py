@@ -8,7 +8,7 @@ from cifar10.pipelines.robustness.nodes import robustness_evaluator
 
 
 def create_pipeline(architectures: Iterable[str]) -> Pipeline:
-    """Evaluate each of these architectures that has been trained."""
+    """Evaluate all architectures that have been trained; the models of these are inputs, one by one."""
     names = list(architectures)
     node = Node(
         robustness_evaluator(names),
