@@ -268,7 +268,7 @@ class BatchesDataset(RawDataset):
         elif mirror:
             why += f" (to try {mirror['url']}, too: {parquet.NEEDED})"
         raise InputError(
-            f"CIFAR-10 could not be downloaded: {why}. Put {self.archive.name} from {self.url}, or the folder "
+            f"CIFAR-10 could not be downloaded from {self.url}: {why}. Put {self.archive.name}, or the folder "
             f"{self.folder.name} of it, into {raw}, and run the command again. The demo needs no download: "
             "kedro run --env=demo"
         ) from cause
