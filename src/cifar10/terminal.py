@@ -68,7 +68,7 @@ def print_architectures(to: Console, table: pd.DataFrame, folder: str) -> None:
     if unknown := [name for name in table.architecture if name not in FACTS]:
         to.print(f"\nNothing is known of {', '.join(unknown)}: add a row to src/cifar10/architectures/facts.py")
     if not table.versions.any():
-        to.print(f"\nThere is no model in {folder} yet. Another --env, such as demo, may have some.")
+        to.print(f"\nThere is no model in {folder} yet. Those of the demo: kedro models --env=demo")
     to.print("\nTo train one: kedro run --pipelines=train_NAME. Its versions: kedro models NAME")
 
 

@@ -60,20 +60,20 @@ def test_live_line_of_a_training_fits_into_100_columns(monkeypatch):
         progress = TrainingProgress(show, steps=200, costs=[1.0] * 20, previous=[252.0] * 11)
         progress.on_train_batch_end(30, {"loss": 1.0, "accuracy": 0.5})
     lines = [line.rstrip() for line in terminal.getvalue().split("\r") if "epoch" in line]
-    assert re.search(r"epoch 12/20 16%, loss 1\.000, accuracy 0\.500, \d+ s/epoch, done \d\d:\d\d$", lines[-1])
+    assert re.search(r"epoch 12/20 16%, loss 1\.000, accuracy 0\.500, \d+ s/epoch, ends \d\d:\d\d$", lines[-1])
 
 
 @pytest.mark.parametrize(
     ("costs", "previous", "expected"),
     [
         # Ten seconds for half an epoch: twenty per epoch, of which two and a half are left.
-        ([1.0] * 3, [], (5, "epoch 1/3 50%, loss 1.000, accuracy 0.500, 20 s/epoch, done 50 s")),
-        ([1.0] * 5, [80.0, 40.0], (25, "epoch 3/5 50%, loss 1.000, accuracy 0.500, 20 s/epoch, done 50 s")),
+        ([1.0] * 3, [], (5, "epoch 1/3 50%, loss 1.000, accuracy 0.500, 20 s/epoch, ends 50 s")),
+        ([1.0] * 5, [80.0, 40.0], (25, "epoch 3/5 50%, loss 1.000, accuracy 0.500, 20 s/epoch, ends 50 s")),
         # After two epochs at a quarter of the cost, and in the first of three whole ones.
         (
             [0.25, 0.25, 1.0, 1.0, 1.0],
             [8.0, 4.0],
-            (25, "epoch 3/5 50%, loss 1.000, accuracy 0.500, 16 s/epoch, done 38 s"),
+            (25, "epoch 3/5 50%, loss 1.000, accuracy 0.500, 16 s/epoch, ends 38 s"),
         ),
     ],
 )

@@ -219,15 +219,13 @@ def test_what_is_left_out_is_told_in_one_line_per_architecture(evaluate, network
         "airbench94: no version; left out: 5 versions from 2026-02-01 to 2026-02-05 (trained with other class names "
         "than class_names)",
     ]
-    assert lines(caplog, "Not trained yet") == ["Not trained yet (kedro run --pipelines=train_NAME): vgg19, resnet50"]
+    assert lines(caplog, "Not trained yet") == ["Not trained yet: vgg19, resnet50"]
 
 
 def test_many_untrained_networks_are_counted(evaluate, network, caplog):
     with caplog.at_level(logging.INFO, "cifar10"):
         evaluate(model(network), names=["vgg16", "vgg19", "resnet50", "resnet101", "googlenet"])
-    assert lines(caplog, "Not trained yet") == [
-        "Not trained yet (kedro run --pipelines=train_NAME): 4 networks; kedro models lists all"
-    ]
+    assert lines(caplog, "Not trained yet") == ["Not trained yet: 4 networks (kedro models lists all)"]
 
 
 def test_nothing_to_evaluate_says_what_to_do(evaluate, network):

@@ -466,7 +466,7 @@ def test_jax_trains_and_predicts_too():
 @pytest.mark.parametrize(
     ("saves", "message"),
     [
-        (0, "interrupted in its first epoch, so nothing of it is saved"),
+        (0, "interrupted in its first epoch, with which the same command begins again"),
         (1, "interrupted after epoch 1, from which the"),
     ],
 )

@@ -99,9 +99,9 @@ class TrainingProgress(keras.callbacks.Callback):
         # The first epochs of a process compile, so the shortest so far is closest to those that come.
         rates = [seconds / cost for seconds, cost in zip([*self.previous, elapsed / share], self.costs, strict=False)]
         left = max(min(rates) * sum(self.costs[epoch:]) - elapsed, 0.0)
-        done_at = time.strftime("%H:%M", time.localtime(time.time() + left))
+        ends_at = time.strftime("%H:%M", time.localtime(time.time() + left))
         details = (
             f"epoch {epoch + 1}/{len(self.costs)} {share:.0%}, loss {logs['loss']:.3f}, accuracy "
-            f"{logs['accuracy']:.3f}, {min(rates) * self.costs[epoch]:.0f} s/epoch, done {done_at}"
+            f"{logs['accuracy']:.3f}, {min(rates) * self.costs[epoch]:.0f} s/epoch, ends {ends_at}"
         )
         self.show(epoch * self.steps + batch + 1, details)

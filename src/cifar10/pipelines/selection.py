@@ -80,8 +80,10 @@ def current_rows(
         renamed += left_out[OTHER_NAMES]
         _log_versions(name, of_one, left_out, pinned=model.pinned)
     if untrained:
-        names = ", ".join(untrained) if len(untrained) <= MANY else f"{len(untrained)} networks; kedro models lists all"
-        logger.info("Not trained yet (kedro run --pipelines=train_NAME): %s", names)
+        names = (
+            ", ".join(untrained) if len(untrained) <= MANY else f"{len(untrained)} networks (kedro models lists all)"
+        )
+        logger.info("Not trained yet: %s", names)
     if rows:
         return rows
     for model in renamed:

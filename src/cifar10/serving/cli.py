@@ -65,7 +65,7 @@ def serve(models: Path, host: str, port: int, threads: int, **limits: float) -> 
     if not models.is_dir():
         raise click.ClickException(
             f"There is no folder {models}. Export a model first (kedro run --pipelines=export), or name a folder of "
-            "exports with --models."
+            "exports with --models, such as data/demo/07_model_output/serving of --env=demo."
         )
     listener = _listen(host, port)  # before the slow imports, so that early connections wait instead of failing
     try:

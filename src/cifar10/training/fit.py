@@ -245,14 +245,14 @@ def _interruption(progress: Progress) -> str:
     """Say what an interruption leaves."""
     name, epochs = progress.network.name, progress.saved
     if not epochs:
-        return f"{name} was interrupted in its first epoch, so nothing of it is saved."
+        return f"{name} was interrupted in its first epoch, with which the same command begins again."
     return f"{name} was interrupted after epoch {epochs}, from which the same command resumes."
 
 
 def _log_result(record: Record) -> None:
     val = ", the last one" if record.val_accuracy is None else f" with validation accuracy {record.val_accuracy:.2%}"
     if record.compute_dtype == "bfloat16":
-        val += " (in bfloat16; evaluations are in float32)"
+        val += " (computed in bfloat16; evaluation does it again in float32)"
     logger.info(
         "%s: kept epoch %d of %d%s; trained for %.0f s",
         record.architecture,
