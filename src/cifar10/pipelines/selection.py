@@ -55,8 +55,8 @@ def current_rows(
     renamed: list[TrainedModel] = []
     newest = dict(zip(architectures, trained, strict=True))
     for name in ARCHITECTURES:
-        if name not in newest and (versions := models.versions(name)):
-            newest[name] = models.load(name, versions[-1])
+        if name not in newest and models.versions(name):
+            newest[name] = models.load(name, models.versions(name)[-1])
     for name, model in newest.items():
         if model is None:
             untrained.append(name)
