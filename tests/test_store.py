@@ -301,6 +301,7 @@ def test_commands_that_need_local_files_are_refused(command, arguments):
 )
 def test_a_store_that_cannot_be_used_is_refused_in_one_sentence(monkeypatch, url, message):
     monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)  # another test may have used it
     with pytest.raises(InputError) as error:
         run(url, "ingestion")
     assert str(error.value).startswith(message)
