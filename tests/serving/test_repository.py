@@ -194,8 +194,9 @@ def test_probabilities_are_calibrated_with_the_temperature_of_the_card(tmp_path)
 
 
 def test_an_export_that_is_copied_slowly_is_served_once_it_is_complete(tmp_path):
-    """The card is copied before the network."""
+    """The card is copied before the network, and there are no samples yet."""
     folder = write_export(tmp_path)
+    shutil.rmtree(folder / "samples")
     content = (folder / "model.onnx").read_bytes()
     repository = Repository(tmp_path)
     for part in (content[:0], content[:-50]):

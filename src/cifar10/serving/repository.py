@@ -198,10 +198,13 @@ class Repository:
 
 def _stats(folder: Path) -> tuple[int, ...]:
     """Return numbers that change with the files of an export that the service reads, and with their permissions."""
-    values: list[int] = []
     samples = folder / SAMPLES
-    with suppress(OSError):  # what is not there yet, or not any more, or may not be read
-        for path in (folder / CARD_FILE, folder / ONNX_FILE, samples, *sorted(samples.iterdir())):
+    paths = [folder / CARD_FILE, folder / ONNX_FILE, samples]
+    with suppress(OSError):  # here and below: what is not there yet, or not any more, or may not be read
+        paths += sorted(samples.iterdir())
+    values: list[int] = []
+    for path in paths:
+        with suppress(OSError):
             stat = path.stat()
             values += (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size)
     return tuple(values)
