@@ -8,7 +8,9 @@ from cifar10.architectures import build
 from cifar10.compute.layers import walk_layers
 from cifar10.contracts import Examples
 from cifar10.pipelines.preprocessing.nodes import measure
+from cifar10.training import accelerate as accelerate_module
 from cifar10.training.accelerate import (
+    FAST,
     FastActivation,
     FastConv2D,
     FastDropout,
@@ -121,6 +123,53 @@ def test_kernel_gradient_by_matrix_products(kernel_size, side, channels, padding
 
 
 @ON_TENSORFLOW
+@pytest.mark.parametrize("kind", ["DepthwiseConv2D", "SeparableConv2D"])
+@pytest.mark.parametrize(
+    ("size", "shape", "stride", "options", "large"),
+    [
+        (5, (4, 4), 1, {}, True),
+        (5, (4, 4), 2, {}, True),
+        (5, (3, 3), 2, {}, True),
+        (3, (2, 2), 1, {}, True),
+        (7, (6, 9), 1, {}, True),
+        (4, (3, 3), 1, {}, True),
+        (5, (1, 1), 1, {}, True),
+        (3, (3, 3), 1, {}, False),
+        (5, (4, 4), 1, {"depth_multiplier": 2}, False),
+        (3, (2, 2), 1, {"dilation_rate": 2}, False),
+        (5, (4, 4), 1, {"use_bias": True}, False),
+        (5, (4, 4), 1, {"activation": "relu"}, False),
+    ],
+)
+def test_gradients_of_a_depthwise_convolution(kind, size, shape, stride, options, large, monkeypatch):
+    import tensorflow as tf
+
+    calls = []
+    depthwise = accelerate_module._depthwise
+    monkeypatch.setattr(accelerate_module, "_depthwise", lambda *args: calls.append(args) or depthwise(*args))
+    inputs = np.random.default_rng(0).normal(size=(7, *shape, 6)).astype("float32")
+    standard, filters = getattr(keras.layers, kind), (4,) if kind == "SeparableConv2D" else ()
+    results, weights = [], None
+    for layer in (
+        each(*filters, size, stride, **{"padding": "same", "use_bias": False, **options})
+        for each in (standard, FAST[standard])
+    ):
+        layer.build(inputs.shape)
+        weights = weights or layer.get_weights()
+        layer.set_weights(weights)
+        x = tf.constant(inputs)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            outputs = layer(x)
+            positions = tf.reshape(tf.range(tf.size(outputs)), outputs.shape)
+            loss = tf.reduce_sum(outputs * tf.sin(tf.cast(positions, "float32")))
+        results.append([outputs, *tape.gradient(loss, [x, *(each.value for each in layer.trainable_variables)])])
+    assert bool(calls) == large
+    for plain, fast in zip(*results, strict=True):
+        np.testing.assert_allclose(fast, plain, rtol=1e-4, atol=1e-4)
+
+
+@ON_TENSORFLOW
 def test_frozen_and_flat_batch_norms_compute_the_same():
     for shape in ((4, 5, 5, 3), (4, 3)):
         inputs = np.random.default_rng(0).normal(2, 3, size=shape).astype("float32")
@@ -134,7 +183,8 @@ def test_frozen_and_flat_batch_norms_compute_the_same():
 
 
 @ON_TENSORFLOW
-def test_gelu_and_its_gradient():
+@pytest.mark.parametrize("activation", ["gelu", "silu"])
+def test_fast_activations_and_their_gradients(activation):
     import tensorflow as tf
 
     values, gradients = [], []
@@ -142,7 +192,7 @@ def test_gelu_and_its_gradient():
         x = tf.linspace(-6.0, 6.0, 101)
         with tf.GradientTape() as tape:
             tape.watch(x)
-            values.append(kind("gelu")(x))
+            values.append(kind(activation)(x))
         gradients.append(tape.gradient(values[-1], x))
     for plain, fast in (values, gradients):
         np.testing.assert_allclose(fast, plain, atol=1e-6)

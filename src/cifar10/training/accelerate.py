@@ -7,9 +7,11 @@ layers are used in training, too, but for `Whitening`.
 import functools
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from cifar10.compute.device import uses_fast_layers
@@ -179,38 +181,137 @@ def _gradients(inputs: Any, kernel: Any, upstream: Any) -> Any:
     return of_inputs, tf.reshape(tf.stack(taps), kernel.shape)
 
 
-class FastActivation(layers.Activation):
-    """GELU as one kernel compiled by XLA, and its gradient as another, instead of five and ten kernels."""
+class FastDepthwiseConv2D(layers.DepthwiseConv2D):
+    """A depthwise convolution with a fast gradient of a kernel that is larger than the image.
+
+    oneDNN has no kernel for that gradient, and instead computes many small matrix products, one per channel and image,
+    in up to 25 times as long.
+    """
 
     def call(self, inputs: Any) -> Any:
         """Compute the same as the standard layer."""
-        return _gelu()(inputs) if self.activation is keras.activations.gelu else super().call(inputs)
+        if not _is_large(self, inputs) or self.use_bias or self.activation is not keras.activations.linear:
+            return super().call(inputs)
+        return _depthwise(inputs, self.kernel, self.strides[0])
+
+
+class FastSeparableConv2D(layers.SeparableConv2D):
+    """A separable convolution, whose first half is computed as `FastDepthwiseConv2D` does it."""
+
+    def call(self, inputs: Any) -> Any:
+        """Compute the same as the standard layer."""
+        if not _is_large(self, inputs) or self.use_bias or self.activation is not keras.activations.linear:
+            return super().call(inputs)
+
+        import tensorflow as tf
+
+        filtered = _depthwise(inputs, self.depthwise_kernel, self.strides[0])
+        return tf.nn.conv2d(filtered, tf.convert_to_tensor(self.pointwise_kernel), 1, "SAME")
+
+
+def _is_large(layer: layers.DepthwiseConv2D | layers.SeparableConv2D, inputs: Any) -> bool:
+    """Whether the kernel is larger than the image, and the layer of the kind that `_depthwise` computes."""
+    _, height, width, _ = inputs.shape
+    size, stride = layer.kernel_size[0], layer.strides[0]
+    if layer.kernel_size != (size, size) or layer.strides != (stride, stride) or layer.dilation_rate != (1, 1):
+        return False
+    if layer.padding != "same" or layer.depth_multiplier != 1 or height is None or width is None:
+        return False
+    return size > min(height, width)
+
+
+def _depthwise(inputs: Any, kernel: Any, stride: int) -> Any:
+    """Return a depthwise convolution, (n, height, width, c), whose kernel gradient is computed by matrix products.
+
+    For each channel, all pixels of the inputs are multiplied with all those of the gradient of the outputs, summed over
+    the images. Each of these products belongs to the tap by which the two pixels are connected, if there is one.
+    """
+    import tensorflow as tf
+
+    _, height, width, channels = inputs.shape
+    size, strides = kernel.shape[0], [1, stride, stride, 1]
+    rows, columns = (_taps(side, size, stride) for side in (height, width))
+    taps = np.einsum("yia,xjb->yxijab", rows, columns).reshape(-1, size**2)
+
+    @tf.custom_gradient
+    def convolve(inputs: Any, kernel: Any) -> Any:
+        def gradients(upstream: Any) -> Any:
+            of_inputs = tf.raw_ops.DepthwiseConv2dNativeBackpropInput(
+                input_sizes=tf.shape(inputs), filter=kernel, out_backprop=upstream, strides=strides, padding="SAME"
+            )
+            seen = tf.transpose(tf.reshape(inputs, (-1, height * width, channels)), (2, 1, 0))
+            changes = tf.transpose(tf.reshape(upstream, (-1, math.prod(upstream.shape[1:3]), channels)), (2, 0, 1))
+            products = tf.reshape(tf.matmul(seen, changes), (channels, -1))
+            of_kernel = tf.matmul(taps, tf.cast(products, "float32"), transpose_a=True, transpose_b=True)
+            return of_inputs, tf.cast(tf.reshape(of_kernel, kernel.shape), kernel.dtype)
+
+        return tf.nn.depthwise_conv2d(inputs, kernel, strides, "SAME"), gradients
+
+    return convolve(inputs, tf.convert_to_tensor(kernel))
+
+
+def _taps(side: int, size: int, stride: int) -> np.ndarray:
+    """Return which tap connects an input with an output along one axis: float32 (inputs, outputs, taps), 0 or 1."""
+    outputs = -(-side // stride)
+    padding = max((outputs - 1) * stride + size - side, 0) // 2
+    tap = np.arange(side)[:, None] + padding - stride * np.arange(outputs)
+    return (tap[..., None] == np.arange(size)).astype("float32")
+
+
+class FastActivation(layers.Activation):
+    """GELU as one kernel compiled by XLA instead of five; the gradients of GELU and SiLU instead of ten and four."""
+
+    def call(self, inputs: Any) -> Any:
+        """Compute the same as the standard layer."""
+        compiled = {keras.activations.gelu: _gelu, keras.activations.silu: _silu}.get(self.activation)
+        return compiled()(inputs) if compiled else super().call(inputs)
 
 
 @functools.cache
 def _gelu() -> Any:
-    """Return the exact GELU (Hendrycks and Gimpel 2016, arXiv 1606.08415), computed in float32."""
+    """Return the exact GELU (Hendrycks and Gimpel 2016, arXiv 1606.08415)."""
     import tensorflow as tf
 
     def distribution(x: Any) -> Any:
         return 0.5 * (1 + tf.math.erf(x * 0.5**0.5))
+
+    def derivative(x: Any) -> Any:
+        density = tf.exp(-0.5 * x * x) * 0.3989422804014327  # 1 / sqrt(2 pi)
+        return distribution(x) + x * density
 
     @tf.function(jit_compile=True)
     def value(inputs: Any) -> Any:
         x = tf.cast(inputs, "float32")
         return tf.cast(x * distribution(x), inputs.dtype)
 
+    return _with_derivative(value, derivative)
+
+
+@functools.cache
+def _silu() -> Any:
+    """Return SiLU (Elfwing et al. 2017, arXiv 1702.03118), for which oneDNN has a kernel, but not for its gradient."""
+    import tensorflow as tf
+
+    def derivative(x: Any) -> Any:
+        gate = tf.sigmoid(x)
+        return gate * (1 + x * (1 - gate))
+
+    return _with_derivative(tf.nn.silu, derivative)
+
+
+def _with_derivative(value: Callable[[Any], Any], derivative: Callable[[Any], Any]) -> Any:
+    """Return a function with that derivative, whose gradient is compiled to one kernel that computes in float32."""
+    import tensorflow as tf
+
     @tf.function(jit_compile=True)
     def gradient(inputs: Any, upstream: Any) -> Any:
-        x = tf.cast(inputs, "float32")
-        density = tf.exp(-0.5 * x * x) * 0.3989422804014327  # 1 / sqrt(2 pi)
-        return tf.cast(tf.cast(upstream, "float32") * (distribution(x) + x * density), inputs.dtype)
+        return tf.cast(tf.cast(upstream, "float32") * derivative(tf.cast(inputs, "float32")), inputs.dtype)
 
     @tf.custom_gradient
-    def gelu(inputs: Any) -> Any:
+    def function(inputs: Any) -> Any:
         return value(inputs), lambda upstream: gradient(inputs, upstream)
 
-    return gelu
+    return function
 
 
 class FastDropout(layers.Dropout):
@@ -239,6 +340,8 @@ class FastDropout(layers.Dropout):
 FAST = {
     layers.BatchNormalization: FusedBatchNormalization,
     layers.Conv2D: FastConv2D,
+    layers.DepthwiseConv2D: FastDepthwiseConv2D,
+    layers.SeparableConv2D: FastSeparableConv2D,
     layers.Activation: FastActivation,
     layers.Dropout: FastDropout,
 }
