@@ -219,7 +219,8 @@ def test_block_builds_the_confirmed_recipe_wherever_it_is_pasted(trials, recipe,
     (block,) = yaml.safe_load(text).values()
     expected = RECIPES["simple_cnn"].model_validate({**recipe, **BETTER})
     assert RECIPES["simple_cnn"].model_validate(block) == expected
-    assert RECIPES["simple_cnn"].model_validate({**recipe, **block}) == expected  # as an environment merges it
+    other = {**recipe, "label_smoothing": 0.3, "accumulate": 2, "resolutions": "16", "early_stopping": 7}
+    assert RECIPES["simple_cnn"].model_validate({**other, **block}) == expected  # as an environment merges it with base
     with pytest.raises(InputError, match=r"simple_cnn.confirmed is of other trials"):
         nodes.choose(make_trials(*trials.trials, recipe=trials.recipe), confirmed, recipe)
 

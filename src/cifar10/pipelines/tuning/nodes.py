@@ -135,8 +135,8 @@ def confirmer(architecture: str) -> Callable:
 def choose(trials: Trials, confirmed: Confirmed, recipe: dict[str, Any]) -> str:
     """Return the block of the best recipe for `parameters_architectures.yml`, below how it was found.
 
-    The block has every option that is not at its default, or is not in the recipe that was tuned. So it is complete by
-    itself, and in an environment it replaces all of that recipe.
+    The block has every option, because in an environment it is merged with the recipe of conf/base, whose values would
+    take the place of those that it lacked.
     """
     name, parsed = trials.architecture, RECIPES[trials.architecture].model_validate(recipe)
     if confirmed.trials != trials.digest:
@@ -144,14 +144,8 @@ def choose(trials: Trials, confirmed: Confirmed, recipe: dict[str, Any]) -> str:
     _check_recipe(trials, parsed)
     best = next(iter(confirmed.candidates), None)
     chosen = recipe_of(name, parsed.model_dump(), best.options if best else {})
-    shipped, fields = parsed.model_dump(), type(parsed).model_fields
-    block = {
-        option: value
-        for option, value in chosen.model_dump().items()
-        if value != fields[option].default or shipped[option] != fields[option].default
-    }
     comment = "\n".join(f"# {line}" for line in _story(trials, confirmed, best))
-    return f"{comment}\n{yaml.safe_dump({name: block}, sort_keys=False)}"
+    return f"{comment}\n{yaml.safe_dump({name: chosen.model_dump()}, sort_keys=False)}"
 
 
 def _question(name: str, recipe: Recipe, statistics: Statistics, class_names: list[str]) -> dict[str, Any]:
