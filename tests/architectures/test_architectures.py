@@ -6,6 +6,8 @@ import pytest
 import yaml
 
 from cifar10.architectures import ARCHITECTURES, build
+from cifar10.architectures.inverted_residual import inverted_residual
+from cifar10.architectures.nasnet import _separable
 from cifar10.compute.inference import grad_cam
 from cifar10.compute.layers import walk_layers
 from cifar10.pipeline_registry import register_pipelines
@@ -35,6 +37,27 @@ def test_no_training_reads_the_test_split_or_another_recipe(stage):
         assert {"train", "val", "statistics"} <= inputs
         assert not [each for each in inputs if each.startswith("test")]
         assert {each for each in inputs if each.removeprefix("params:") in ARCHITECTURES} == {f"params:{name}"}
+
+
+def test_depthwise_kernels_start_with_values_of_their_own_that_depend_on_the_seed():
+    def kernels(seed):
+        keras.utils.set_random_seed(seed)
+        inputs = x = keras.Input((8, 8, 4))
+        for name in ("first", "second"):
+            x = inverted_residual(x, 4, expansion=2, activation="relu", name=name)
+        x = _separable(x, 8, 3, name="third")
+        return [
+            keras.ops.convert_to_numpy(variable)
+            for variable in keras.Model(inputs, _separable(x, 8, 3, name="fourth")).trainable_variables
+            if variable.shape[-1] == 1
+        ]
+
+    found = kernels(0)
+    assert len(found) == 6
+    for place, one in enumerate(found):
+        assert not any(np.array_equal(one, other) for other in found[:place])
+    assert all(np.array_equal(one, again) for one, again in zip(found, kernels(0), strict=True))
+    assert not any(np.array_equal(one, other) for one, other in zip(found, kernels(1), strict=True))
 
 
 @pytest.mark.parametrize("name", deeper_are_slow(ARCHITECTURES))

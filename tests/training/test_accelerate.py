@@ -81,6 +81,17 @@ def test_kernel_gradient_in_bfloat16_is_that_of_float32_up_to_rounding(size, sid
     np.testing.assert_allclose(gradient, expected, atol=0.01 * abs(expected).max())
 
 
+def test_statistics_of_a_normalization_are_used():
+    """EfficientNetB0's, which come with its weights."""
+    normalization = keras.layers.Normalization()
+    normalization.adapt(IMAGES)
+    inputs = keras.Input(IMAGES.shape[1:])
+    network = keras.Model(inputs, normalization(inputs))
+    expected = keras.ops.convert_to_numpy(network(IMAGES))
+    assert abs(expected.mean()) < 0.01
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(accelerate(network, "float32")(IMAGES)), expected, atol=1e-5)
+
+
 @ON_TENSORFLOW
 def test_accelerated_layers_learn_the_same(statistics):
     network = build("airbench94", 10, statistics)

@@ -21,7 +21,7 @@ from cifar10.training.model import TrainingModel
 from cifar10.training.phase import optimise
 from cifar10.training.progress import Progress
 from cifar10.training.recipe import RECIPES
-from cifar10.training.transfer import fine_tune, train_backbone, train_head
+from cifar10.training.transfer import fine_tune, train_backbone, train_head, unfreeze
 from tests.helpers import CLASS_NAMES
 from tests.training.interruptions import check_same, interrupt
 
@@ -195,6 +195,19 @@ def test_fine_tuning_trains_the_last_layers_except_batch_norms(network, splits, 
     expected = [layer for layer in last if layer.weights and not isinstance(layer, keras.layers.BatchNormalization)]
     assert moved == {weight.path for layer in expected for weight in layer.weights}
     assert any(isinstance(layer, keras.layers.BatchNormalization) for layer in last)
+
+
+def test_frozen_layers_drop_nothing_while_the_last_ones_are_trained():
+    inputs = keras.Input((4,))
+    frozen = keras.layers.Dropout(0.9, name="frozen")(inputs)
+    trained = keras.layers.Dropout(0.9, name="trained")(keras.layers.Dense(100, name="dense")(frozen))
+    backbone = keras.Model(inputs, trained, name="backbone")
+    outputs = backbone(inputs, training=False)
+    unfreeze(keras.Model(inputs, outputs), 2)
+    images = np.ones((8, 4), "float32")
+    kept, thinned = keras.Model(inputs, [frozen, trained])(images, training=True)
+    np.testing.assert_array_equal(kept, images)
+    assert 0.5 < (np.array(thinned) == 0).mean() < 1
 
 
 def test_both_phases_and_their_record(splits, statistics, transfer_recipe, checkpoints):

@@ -8,10 +8,6 @@ from cifar10.contracts import Statistics
 IMAGE_SHAPE = (32, 32, 3)
 BATCHNORM_MOMENTUM = 0.9  # as in PyTorch; with Keras's 0.99, validation lags behind for the first thousand steps
 
-# He initialisation for depthwise convolutions. Each of their filters sees only one channel, but Keras computes the
-# fan-in from all channels, which would make the weights far too small; their fan-out is kernel size squared, as wanted.
-DEPTHWISE_INITIALIZER = keras.initializers.VarianceScaling(2.0, mode="fan_out")
-
 
 def image_input() -> KerasTensor:
     """Return the input: raw RGB images of 0-255, (n, 32, 32, 3)."""
@@ -43,6 +39,17 @@ def convolution(x: KerasTensor, filters: int, kernel_size: int, strides: int = 1
         kernel_initializer="he_normal",
         name=f"{name}_conv",
     )(x)
+
+
+def depthwise_initializer() -> keras.initializers.Initializer:
+    """Return He initialisation for a depthwise convolution, of values of its own.
+
+    Each of its filters sees only one channel, but Keras computes the fan-in from all channels, which would make the
+    weights far too small; the fan-out is kernel size squared, as wanted.
+    """
+    # An initializer draws its seed when it is made: shared by layers, it would give them equal weights, and made before
+    # the seed of a training is set, others in every process.
+    return keras.initializers.VarianceScaling(2.0, mode="fan_out")
 
 
 def norm(x: KerasTensor, activation: str | None = None, *, name: str) -> KerasTensor:

@@ -2,7 +2,7 @@
 
 from keras import KerasTensor, layers
 
-from cifar10.architectures.common import DEPTHWISE_INITIALIZER, convolution_norm, norm
+from cifar10.architectures.common import convolution_norm, depthwise_initializer, norm
 
 
 def inverted_residual(
@@ -42,7 +42,7 @@ def inverted_residual(
         strides,
         padding="same",
         use_bias=False,
-        depthwise_initializer=DEPTHWISE_INITIALIZER,
+        depthwise_initializer=depthwise_initializer(),
         name=f"{name}_depthwise_conv",
     )(x)
     x = norm(x, activation, name=f"{name}_depthwise")

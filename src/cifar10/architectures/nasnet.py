@@ -7,7 +7,14 @@ with stride 1, without the two reduction cells that shrink large images, so that
 import keras
 from keras import KerasTensor, layers
 
-from cifar10.architectures.common import DEPTHWISE_INITIALIZER, classifier, convolution, image_input, norm, standardise
+from cifar10.architectures.common import (
+    classifier,
+    convolution,
+    depthwise_initializer,
+    image_input,
+    norm,
+    standardise,
+)
 from cifar10.contracts import Statistics
 
 STEM_FILTERS = 32
@@ -111,7 +118,7 @@ def _separable(x: KerasTensor, filters: int, kernel_size: int, strides: int = 1,
             step,
             padding="same",
             use_bias=False,
-            depthwise_initializer=DEPTHWISE_INITIALIZER,
+            depthwise_initializer=depthwise_initializer(),
             pointwise_initializer="he_normal",
             name=f"{name}_{half}_conv",
         )(x)

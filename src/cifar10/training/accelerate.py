@@ -58,6 +58,9 @@ def accelerate(network: keras.Model, compute_dtype: str, accumulate: int = 1) ->
 
     copied = keras.models.clone_model(network, clone_function=copy, recursive=True)
     copied.set_weights(network.get_weights())
+    for layer in walk_layers(copied):
+        if isinstance(layer, layers.Normalization):
+            layer.finalize_state()  # it computes with constants that it made of its weights before
     for ours, theirs in zip(copied.variables, network.variables, strict=True):
         ours.trainable = theirs.trainable  # Keras copies this for layers, but not for variables
     return copied

@@ -111,12 +111,15 @@ def fine_tune(
 def unfreeze(network: keras.Model, count: int) -> None:
     """Make the last `count` layers of the backbone trainable, and no layer before them.
 
-    Batch norms stay frozen: they keep working with the statistics of ImageNet.
+    Batch norms stay frozen: they keep working with the statistics of ImageNet. Layers before the last ones drop nothing
+    any more, as when what they compute is cached: in a training step, Keras runs them in training mode, too.
     """
     backbone = network.get_layer(BACKBONE)
     backbone.trainable = True
     for place, layer in enumerate(reversed(backbone.layers)):
         layer.trainable = place < count and not isinstance(layer, keras.layers.BatchNormalization)
+        if place >= count and isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0
 
 
 def _features(model: keras.Model, images: np.ndarray, name: str, image_size: int) -> np.ndarray:
