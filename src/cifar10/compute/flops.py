@@ -1,4 +1,4 @@
-"""The FLOPs of a network."""
+"""The FLOPs of a network, and the values that its layers write."""
 
 import math
 
@@ -19,6 +19,13 @@ def flops(network: keras.Model) -> int:
 def layer_flops(layer: keras.Layer) -> int:
     """Return the FLOPs of one layer, as `flops` counts them; none for a nested network, whose layers count."""
     return 2 * _multiplications(layer)
+
+
+def layer_values(layer: keras.Layer) -> int:
+    """Return how many values one layer writes for one image; none for a nested network, whose layers count."""
+    if isinstance(layer, keras.Model):
+        return 0
+    return sum(math.prod(each.shape[1:]) for each in keras.tree.flatten(layer.output))
 
 
 def _multiplications(layer: keras.Layer) -> int:

@@ -1,15 +1,35 @@
 """The cost of a recipe."""
 
+from collections.abc import Callable
+
 import keras
 
 from cifar10.architectures.imagenet import BACKBONE
-from cifar10.compute.flops import flops, layer_flops
-from cifar10.compute.layers import at_resolution
+from cifar10.compute.flops import layer_flops, layer_values
+from cifar10.compute.layers import at_resolution, walk_layers
 from cifar10.training.options import SIZE
 from cifar10.training.recipe import Recipe, TransferRecipe
 
+# Of one core in a second, roughly, with AVX-512. Networks of many small layers spend more time on writing values than
+# on computing them.
+FLOPS_PER_CORE = {"float32": 1e11, "bfloat16": 2e11}
+VALUES_PER_CORE = 1.2e9
 
-def recipe_flops(network: keras.Model, recipe: Recipe, images: int) -> float:
+
+def recipe_seconds(network: keras.Model, recipe: Recipe, images: int, compute_dtype: str, cores: int) -> float:
+    """Return roughly how long all epochs on that number of training images take on a CPU.
+
+    Raises:
+        InputError: as `recipe_flops`.
+    """
+    computing = recipe_flops(network, recipe, images) / FLOPS_PER_CORE[compute_dtype]
+    writing = recipe_flops(network, recipe, images, layer_values) / VALUES_PER_CORE
+    return (computing + writing) / cores
+
+
+def recipe_flops(
+    network: keras.Model, recipe: Recipe, images: int, cost: Callable[[keras.Layer], int] = layer_flops
+) -> float:
     """Return the FLOPs of all epochs on that number of training images; validation is not counted.
 
     A backward pass counts as two forward passes, of the layers that it goes through: in transfer learning, those of the
@@ -17,20 +37,31 @@ def recipe_flops(network: keras.Model, recipe: Recipe, images: int) -> float:
     forward pass per copy of the images; with `cache_gb`, taken to be enough, the second phase needs no other one
     through the frozen layers.
 
+    Args:
+        network: as it was built.
+        recipe: its epochs and resolutions, and what a transfer recipe trains.
+        images: per epoch.
+        cost: what to count in a forward pass of one image through a layer instead of FLOPs.
+
     Raises:
         InputError: the network cannot be trained at one of the resolutions of the recipe.
     """
-    forward = flops(network)
+
+    def total(network: keras.Model) -> int:
+        return sum(map(cost, walk_layers(network)))
+
+    forward = total(network)
     if not isinstance(recipe, TransferRecipe):
-        costs = {side: flops(at_resolution(network, side, layer=_copy)) for side in {*recipe.sides} - {SIZE}}
+        costs = {side: total(at_resolution(network, side, layer=_copy)) for side in {*recipe.sides} - {SIZE}}
         return images * 3 * sum(costs.get(side, forward) for side in recipe.sides)
     backbone = network.get_layer(BACKBONE)
-    head = forward - flops(backbone)
-    cost = images * recipe.copies * (flops(backbone) + recipe.head_epochs * 3 * head)
+    frozen = total(backbone)
+    head = forward - frozen
+    passes = images * recipe.copies * (frozen + recipe.head_epochs * 3 * head)
     if recipe.unfreeze:
-        trained = head + sum(map(layer_flops, backbone.layers[-recipe.unfreeze :]))
-        cost += images * recipe.epochs * (3 * trained if recipe.cache_gb else forward + 2 * trained)
-    return cost
+        trained = head + sum(map(cost, backbone.layers[-recipe.unfreeze :]))
+        passes += images * recipe.epochs * (3 * trained if recipe.cache_gb else forward + 2 * trained)
+    return passes
 
 
 def _copy(layer: keras.Operation) -> keras.Operation:

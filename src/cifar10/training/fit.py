@@ -19,7 +19,7 @@ from cifar10.errors import InputError
 from cifar10.training.accelerate import accelerate, copy_back
 from cifar10.training.augmentation import Augmentation, flip_half, make_mixing
 from cifar10.training.checkpoint import Checkpoint, Checkpoints, FollowedCheckpoints
-from cifar10.training.cost import recipe_flops
+from cifar10.training.cost import recipe_seconds
 from cifar10.training.identity import fingerprint, identify
 from cifar10.training.model import TrainingModel
 from cifar10.training.phase import optimise
@@ -29,8 +29,6 @@ from cifar10.training.subset import training_images
 from cifar10.training.transfer import train_backbone
 
 logger = logging.getLogger(__name__)
-
-FLOPS_PER_CORE = {"float32": 1e11, "bfloat16": 2e11}  # per second, roughly, with AVX-512; small networks reach less
 
 
 def fit(
@@ -137,11 +135,10 @@ def _announce(network: keras.Model, recipe: Recipe, images: int, compute_dtype: 
     name = network.name
     logger.info("%s: on %s", name, describe(compute_dtype))
     if not has_gpu():
-        operations = recipe_flops(network, recipe, images)
         logger.info(
             "%s: no GPU found: on this CPU, the recipe takes %s (kedro run --pipelines=benchmark measures it)",
             name,
-            _duration(operations / (FLOPS_PER_CORE[compute_dtype] * cores())),
+            _duration(recipe_seconds(network, recipe, images, compute_dtype, cores())),
         )
     logger.info("%s: %s parameters, %s training images", name, f"{network.count_params():,}", f"{images:,}")
 
