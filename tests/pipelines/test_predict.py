@@ -1,6 +1,9 @@
 """What is predicted for the user's images: calibrated by the temperature of this very model, in its own class names."""
 
+import io
 import logging
+import os
+import sys
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +15,7 @@ from PIL import Image
 from cifar10.contracts import Predictions, TrainedModel
 from cifar10.datasets.arrays import PredictionStore
 from cifar10.errors import InputError
+from cifar10.figures import to_svg
 from cifar10.images import read_image
 from cifar10.pipelines.predict import nodes
 from cifar10.pipelines.predict.nodes import predict_images
@@ -63,6 +67,16 @@ def test_the_temperature_is_that_of_the_model(image, caplog, evaluated, chosen, 
     assert table.probability[0] == pytest.approx(powers[0] / powers.sum())
     assert figure._suptitle.get_text() == f"vgg16, version {chosen}"
     assert f"cat.png: {CLASS_NAMES[0]}, {table.probability[0]:.1%} ({CLASS_NAMES[1]} " in caplog.text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems only permit names in Unicode")
+def test_a_file_name_that_is_not_utf8_is_escaped(image, tmp_path):
+    other = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    os.rename(image, other)
+    table, figure = predict_images(Models(), None, None, None, NOTHING, CLASS_NAMES, os.fsdecode(other), "vgg16")
+    assert table.image.tolist() == [r"caf\xe9.png"]
+    table.to_csv(io.BytesIO())
+    to_svg(figure)
 
 
 def test_another_seed_than_the_first_of_its_row_is_calibrated_too(image, caplog):

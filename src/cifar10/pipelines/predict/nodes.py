@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,7 +86,8 @@ def predict_images(
             unsure.append(found.unsure)
     calibrated = np.concatenate(parts)
     table = pd.DataFrame(calibrated, columns=record.class_names)
-    table.insert(0, "image", [path.name for path in paths])
+    # Linux permits names that are not UTF-8, which could neither be saved nor drawn.
+    table.insert(0, "image", [os.fsencode(path.name).decode("utf-8", "backslashreplace") for path in paths])
     table.insert(1, "label", [record.class_names[label] for label in calibrated.argmax(axis=1)])
     table.insert(2, "probability", calibrated.max(axis=1))
     table.insert(3, "unsure", None if unsure_below is None else unsure)
