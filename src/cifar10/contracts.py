@@ -719,9 +719,10 @@ class ConfirmedRecipe(BaseModel):
         mean: of these; None if a training failed.
         low: lower end of the 95% interval of the mean, None for fewer than three seeds; `high` likewise.
         difference: mean minus that of the recipe that was tuned, over pairs of trainings of the same seed.
-        difference_low: lower end of the 95% interval of the difference; `difference_high` likewise.
-        p_value: of a paired t-test, corrected for the number of recipes compared (Holm 1979).
-        better: whether it is significantly better; None if too few seeds can tell.
+        difference_low: lower end of the 95% interval of the difference, None for fewer than three seeds, or if it is
+            the same for all; `difference_high` likewise.
+        p_value: of a paired t-test, corrected for the number of recipes compared (Holm 1979); None likewise.
+        better: whether it is significantly better; None likewise.
         seconds: of all its trainings.
         message: why a training failed; else empty.
     """

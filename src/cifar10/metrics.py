@@ -44,8 +44,8 @@ class SeedComparison(NamedTuple):
 
     Attributes:
         difference: mean metric of the first minus that of the second.
-        interval: 95% interval of the difference; None for fewer than `MIN_SEEDS`.
-        p_value: of the paired t-test; None for fewer than `MIN_SEEDS`.
+        interval: 95% interval of the difference; None for fewer than `MIN_SEEDS`, or if it is the same for all seeds.
+        p_value: of the paired t-test; None likewise.
     """
 
     difference: float
@@ -56,14 +56,14 @@ class SeedComparison(NamedTuple):
 def compare_seeds(first: Sequence[float], second: Sequence[float]) -> SeedComparison:
     """Compare two recipes by a metric of their trainings, in the same order of seeds (Student 1908)."""
     differences = np.subtract(first, second)
-    interval = t_interval(differences.tolist())
-    p_value = None
-    if interval:
-        from scipy.stats import ttest_1samp
+    difference = float(differences.mean())
+    # Accuracies are whole numbers of images, so chance alone may repeat a difference. By a spread of 0, any difference
+    # would then be significant, however small.
+    if len(differences) < MIN_SEEDS or np.allclose(differences, difference):
+        return SeedComparison(difference, None, None)
+    from scipy.stats import ttest_1samp
 
-        spread = float(np.ptp(differences))
-        p_value = float(ttest_1samp(differences, 0).pvalue) if spread else float(not differences.any())
-    return SeedComparison(float(differences.mean()), interval, p_value)
+    return SeedComparison(difference, t_interval(differences.tolist()), float(ttest_1samp(differences, 0).pvalue))
 
 
 def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:

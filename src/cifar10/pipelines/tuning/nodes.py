@@ -206,8 +206,8 @@ def _compared(candidates: list[ConfirmedRecipe], shipped: ConfirmedRecipe) -> li
         return sorted(candidates, key=lambda each: -(each.mean or 0.0))
     comparable = [each for each in candidates if each.mean is not None]
     comparisons = [compare_seeds(each.val_accuracies, shipped.val_accuracies) for each in comparable]  # type: ignore[arg-type]
-    known = [each.p_value for each in comparisons if each.p_value is not None]
-    corrected = holm(known) if len(known) == len(comparisons) else [None] * len(comparisons)
+    corrected = iter(holm([each.p_value for each in comparisons if each.p_value is not None]))
+    p_values = [None if each.p_value is None else next(corrected) for each in comparisons]
     compared = [
         each.model_copy(
             update={
@@ -218,7 +218,7 @@ def _compared(candidates: list[ConfirmedRecipe], shipped: ConfirmedRecipe) -> li
                 "better": None if p_value is None else bool(p_value < 0.05 and comparison.difference > 0),
             }
         )
-        for each, comparison, p_value in zip(comparable, comparisons, corrected, strict=True)
+        for each, comparison, p_value in zip(comparable, comparisons, p_values, strict=True)
     ]
     failed = [each for each in candidates if each.mean is None]
     return [*sorted(compared, key=lambda each: -(each.mean or 0.0)), *failed]
