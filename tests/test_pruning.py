@@ -201,6 +201,7 @@ def test_the_command_deletes_nothing_unasked(tmp_path, command):
 @pytest.mark.parametrize(
     ("arguments", "file", "content", "message"),
     [
+        (["--env="], None, "", "--env is empty, as where a variable of the shell is not set"),
         (["--env=deom"], None, "", "There is no environment deom; did you mean demo?"),
         (["--params=data_root="], None, "", "data_root is empty"),
         (["--env=published"], None, "", "kedro prune is not for published models: leave out --env"),

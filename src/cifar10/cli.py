@@ -124,11 +124,20 @@ def _refuse_repeated(params: str | None) -> None:
             raise click.ClickException(f"--params sets {name} {names.count(name)} times. Set it once.")
 
 
+def _refuse_empty(opts: dict[str, Any]) -> None:
+    """Refuse options whose value is empty, for which the default would be used."""
+    for name in ("pipelines", "pipeline", "env"):
+        if name in opts and not opts[name].strip(", "):
+            raise click.ClickException(
+                f"--{name} is empty, as where a variable of the shell is not set. Give it a value, or leave it out."
+            )
+
+
 class _Command(click.Command):
     """A command that takes `--params`, whose values are read as YAML, and that can write on any terminal."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the options as Click does; report a value that is not YAML, and an option that is given twice.
+        """Parse the options as Click does; report values that are empty or not YAML, and options that are given twice.
 
         What is commonly typed in place of `--pipelines` and `--params` is reported with what was probably meant.
         """
@@ -160,6 +169,7 @@ class _Command(click.Command):
                     f"{option.opts[0]} is given {given.count(option)} times, of which only the last would count. Give "
                     "it once; where it takes several values, separate them by commas."
                 )
+        _refuse_empty(opts)
         _refuse_repeated(opts.get("params"))
         try:
             return super().parse_args(ctx, args)

@@ -236,6 +236,7 @@ def farm(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--pipelines="], "Error: --pipelines is empty, as where a variable of the shell is not set"),
         (["--pipelines=train_vgg61"], "Error: There is no pipeline train_vgg61; did you mean train_vgg16"),
         (["--pipelines=train_vgg16", "--sheduler=x"], "Error: No such option '--sheduler'"),
         (["--pipelines=train_vgg16", "--pipelines=train_vgg19"], "Error: --pipelines is given 2 times"),
