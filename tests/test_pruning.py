@@ -233,14 +233,31 @@ def test_what_may_not_be_read_is_named(command, monkeypatch):
     assert command().output == expected
 
 
-def test_what_cannot_be_deleted_is_named(tmp_path, monkeypatch):
+def test_of_a_version_that_was_moved_to_another_disk_the_link_is_deleted(tmp_path):
+    for version in (V1, V2):
+        make_model(tmp_path, "vgg16", version)
+    moved = (tmp_path / f"06_models/vgg16.keras/{V1}").rename(tmp_path / "disk")
+    (tmp_path / f"06_models/vgg16.keras/{V1}").symlink_to(moved)
+    (tmp_path / f"06_models/vgg16.keras/.deleted-{V1}").symlink_to(moved)
+    old = old_versions(tmp_path, 1)
+    assert [each.megabytes for each in old[:2]] == [0, 0]
+    delete(old)
+    assert [path.name for path in (tmp_path / "06_models/vgg16.keras").iterdir()] == [V2]
+    assert (moved / "record.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(OSError(13, "Permission denied"), "Permission denied"), (OSError("without a number"), "without a number")],
+)
+def test_what_cannot_be_deleted_is_named(tmp_path, monkeypatch, error, reason):
     for version in (V1, V2):
         make_model(tmp_path, "vgg16", version)
     old = old_versions(tmp_path, 1)
 
     def refuse(path):
-        raise OSError(13, "Permission denied")
+        raise error
 
     monkeypatch.setattr("shutil.rmtree", refuse)
-    with pytest.raises(InputError, match=rf"vgg16\.keras/{V1} could not be deleted: Permission denied"):
+    with pytest.raises(InputError, match=rf"vgg16\.keras/{V1} could not be deleted: {reason}\. What stands above"):
         delete(old)

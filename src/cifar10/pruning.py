@@ -18,7 +18,7 @@ class OldVersion(NamedTuple):
     """What can be deleted.
 
     Attributes:
-        path: the folder or file.
+        path: the folder or file; of a link, what it points to stays.
         megabytes: the disk space that deleting it frees.
     """
 
@@ -69,14 +69,15 @@ def delete(versions: list[OldVersion]) -> None:
     """
     for path, _ in versions:
         try:
-            if path.is_file():
+            if path.is_file() or path.is_symlink():  # `rmtree` refuses the latter
                 path.unlink()
                 continue
             hidden = path if path.name.startswith(DELETED) else path.rename(path.with_name(DELETED + path.name))
             shutil.rmtree(hidden)
         except OSError as error:
             raise InputError(
-                f"{path} could not be deleted: {error.strerror}. What stands above it in the list has been deleted."
+                f"{path} could not be deleted: {error.strerror or error}. What stands above it in the list has been "
+                "deleted."
             ) from error
 
 
@@ -85,6 +86,8 @@ def _unfinished(folder: Path) -> list[Path]:
 
 
 def _megabytes(path: Path) -> float:
+    if path.is_symlink():
+        return 0.0
     files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
     return sum(each.stat().st_size for each in files) / 1e6
 
