@@ -105,6 +105,24 @@ def test_what_was_trained_after_the_leaderboard_is_named(caplog):
     assert "Trained since then" not in caplog.text
 
 
+@pytest.mark.parametrize("changes", [{"data_version": "another"}, {"class_names": ["cat", *CLASS_NAMES[1:]]}])
+def test_what_evaluation_would_leave_out_is_not_named(statistics, caplog, changes):
+    """A later training on another split, or with other class names, whether it is the newest one or not."""
+    caplog.set_level("INFO")
+    later = [*ALL, trained("simple_cnn", "2026-01-07", **changes)]
+    for current in (statistics, None):
+        chosen("winner", statistics=current, models=later)
+    assert "Trained since then" not in caplog.text
+    chosen("winner", models=[*later, trained("simple_cnn", "2026-01-06")])
+    assert "Trained since then, and not on the leaderboard yet: simple_cnn (kedro run" in caplog.text
+
+
+def test_any_model_is_newer_than_an_empty_leaderboard(caplog):
+    caplog.set_level("INFO")
+    assert chosen("vgg19", leaderboard=LEADERBOARD.head(0)) is VGG19
+    assert "Trained since then, and not on the leaderboard yet: vgg19 (kedro run" in caplog.text
+
+
 def test_without_a_current_leaderboard_there_is_no_winner(statistics):
     other = statistics.model_copy(update={"data_version": "another"})
     advice = r"no winner. Create one \(kedro run --pipelines=evaluation,reporting.*--params=export.architecture=NAME"

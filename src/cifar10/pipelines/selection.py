@@ -8,7 +8,7 @@ import pandas as pd
 from pydantic import AfterValidator
 
 from cifar10.architectures import ARCHITECTURES
-from cifar10.contracts import Statistics, TrainedModel, check_class_names
+from cifar10.contracts import Record, Statistics, TrainedModel, check_class_names
 from cifar10.datasets.model import Models
 from cifar10.errors import InputError, did_you_mean
 from cifar10.scoring import ModelRow, group
@@ -172,19 +172,34 @@ def choose(
         )
     check_class_names(f"{model.record.architecture}, version {model.version},", model.record.class_names, class_names)
     logger.info("Using %s, version %s: %s", model.record.architecture, model.version, why)
-    if leaderboard is not None and not version and (newer := _newer(models, leaderboard, name)):
-        logger.info(
-            "Trained since then, and not on the leaderboard yet: %s (kedro run --pipelines=evaluation,reporting, with "
-            "the same --env and --params)",
-            ", ".join(newer),
-        )
+    if leaderboard is not None and not version:
+        data_version = statistics.data_version if statistics else model.record.data_version
+        if newer := _newer(models, leaderboard, data_version, class_names, name):
+            logger.info(
+                "Trained since then, and not on the leaderboard yet: %s (kedro run --pipelines=evaluation,reporting, "
+                "with the same --env and --params)",
+                ", ".join(newer),
+            )
     return model
 
 
-def _newer(models: Models, leaderboard: pd.DataFrame, name: str) -> list[str]:
-    """Return the architectures, all or the named one, of which a version is newer than all of the leaderboard."""
-    latest = max(version for versions in leaderboard.seed_versions for version in versions.split())
-    return [each for each in (models.names() if name == WINNER else [name]) if models.versions(each)[-1] > latest]
+def _newer(
+    models: Models, leaderboard: pd.DataFrame, data_version: str, class_names: list[str], name: str
+) -> list[str]:
+    """Return the architectures, all or the named one, of which a version is newer than all of the leaderboard.
+
+    Versions of other data or class names do not count, because evaluation leaves them out.
+    """
+    latest = max((version for versions in leaderboard.seed_versions for version in versions.split()), default="")
+
+    def is_current(record: Record) -> bool:
+        return record.data_version == data_version and record.class_names == class_names
+
+    return [
+        each
+        for each in (models.names() if name == WINNER else [name])
+        if any(version > latest and is_current(models.load(each, version).record) for version in models.versions(each))
+    ]
 
 
 def _load(models: Models, row: dict[str, Any]) -> TrainedModel:
