@@ -28,7 +28,7 @@ from cifar10.pipelines.reporting.formatting import latency
 from cifar10.training.checkpoint import Checkpoint, Checkpoints
 from tests.helpers import CLASS_NAMES, PROJECT, make_record
 
-V1, V2, V3 = (f"2026-01-0{day}T00.00.00.000Z" for day in (1, 2, 3))
+V1, V2, V3, V4 = (f"2026-01-0{day}T00.00.00.000Z" for day in (1, 2, 3, 4))
 PUBLISHED = ("vgg19", "vgg16")
 
 
@@ -306,6 +306,10 @@ def test_versions_of_a_network(root, command):
         f"{root}/06_models/simple_cnn.keras/{V1}/simple_cnn.keras"
     ]
     assert re.search(r"^simple_cnn .* 3 +90\.00% +- ", command(root, "models").output, re.MULTILINE)
+    explained = "Best: among the versions of the same data as the latest."
+    assert explained not in "\n".join(lines)
+    make_model(root, "simple_cnn", V4, data_version="another data version")
+    assert explained in command(root, "models", "simple_cnn").output
 
 
 @pytest.mark.parametrize(

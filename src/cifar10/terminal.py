@@ -61,7 +61,8 @@ def print_architectures(to: Console, table: pd.DataFrame, folder: str) -> None:
     _hanging(to, {mark: text for text, mark in sources.items()})
     to.print(
         f"\nMFLOP: of one image, in convolutions and dense layers{'' if work else ' (kedro models NAME says it)'}. "
-        "Trained: the number of versions; the accuracies are those of the one with the best validation accuracy. "
+        "Trained: the number of versions; the accuracies are those of the one with the best validation accuracy, among "
+        "those of the same data as the latest. "
         "Expected: the test accuracy on CIFAR-10 that others report, by the recipe of that environment if one is "
         "named; most of them chose the epoch by the test images. What this project reached: docs/leaderboard.md."
     )
@@ -112,6 +113,8 @@ def _print_runs(to: Console, of_one: pd.DataFrame) -> None:
             style="bold" if line["best"] else "",
         )
     to.print(shown)
+    if of_one.data_version.nunique() > 1:
+        to.print("Best: among the versions of the same data as the latest. The others cannot be compared with it.")
     to.print("Epoch: the one that was kept, of how many. The files, the latest first:")
     for line in lines:
         to.print(line["path"], soft_wrap=True)

@@ -66,6 +66,15 @@ def test_architectures_are_listed_with_the_best_of_their_versions(models):
     assert table.loc["resnet50", ["best_version", "val_accuracy", "accuracy"]].isna().all()
 
 
+def test_the_best_version_is_one_of_the_latest_data(models, tmp_path):
+    """On another split, the same network would have another accuracy; which split is easier says nothing of it."""
+    path = tmp_path / f"vgg16.keras/{FIRST}/record.json"
+    path.write_text(make_record(recipe={"seed": 0}, data_version="another", val_accuracy=0.99).to_json())
+    runs = list_runs(models, [], None)
+    assert list(runs.best) == [True, True, False]
+    assert list_architectures(runs).set_index("architecture").loc["vgg16", "best_version"] == SECOND
+
+
 def test_an_architecture_without_facts_is_listed(models, monkeypatch):
     monkeypatch.setattr(nodes, "FACTS", {name: facts for name, facts in FACTS.items() if name != "vgg16"})
     row = list_architectures(list_runs(models, [], None)).set_index("architecture").loc["vgg16"]

@@ -46,7 +46,8 @@ def list_versions(models: Models, all_evaluations: list[Evaluations]) -> pd.Data
     """Return one row per version of a model, the latest first; without any, a table without rows.
 
     `val_accuracy` is that of the latest evaluation, as in the leaderboard, else that of the training. `best` marks the
-    best one of an architecture, and `recipe` has the options in which its versions differ.
+    best one of an architecture, among those of the same data as its latest. `recipe` has the options in which its
+    versions differ.
     """
     scores = latest_evaluations(all_evaluations)
     trained = models.all()
@@ -75,10 +76,11 @@ def list_versions(models: Models, all_evaluations: list[Evaluations]) -> pd.Data
                 "path": with_urls(str(model.path)),
             }
         )
-    table = pd.DataFrame(rows, columns=[*rows[0]] if rows else ["architecture", "version", *ACCURACIES])
+    table = pd.DataFrame(rows, columns=[*rows[0]] if rows else ["architecture", "version", "data_version", *ACCURACIES])
     table = table.astype(dict.fromkeys(ACCURACIES, float)).sort_values("version", ascending=False, ignore_index=True)
-    best = table.groupby("architecture").val_accuracy.transform("max")
-    return table.assign(best=table.val_accuracy == best)
+    latest_data = table.groupby("architecture").data_version.transform("first")
+    comparable = table.val_accuracy.where(table.data_version == latest_data)
+    return table.assign(best=comparable == comparable.groupby(table.architecture).transform("max"))
 
 
 def _training(record: Record) -> dict[str, Any]:
