@@ -18,7 +18,7 @@ from cifar10 import cli, comparison, terminal
 from cifar10.architectures import ARCHITECTURES
 from cifar10.architectures.facts import FACTS
 from cifar10.comparison import differing_options
-from cifar10.contracts import Examples, Pair, Predictions
+from cifar10.contracts import Examples, Pair, Predictions, TrainedModel
 from cifar10.datasets.arrays import ExamplesDataset, PredictionsDataset, PredictionStore
 from cifar10.datasets.checkpoint import CheckpointDataset
 from cifar10.datasets.files import AllEvaluationsDataset, TextDataset
@@ -202,6 +202,21 @@ def test_the_newest_is_meant_and_predictions_that_are_missing_say_what_to_run(ro
     assert "| *" in text  # both have the same curve
     assert "McNemar" not in text + page
     assert 'id="images"' not in page
+
+
+@pytest.mark.parametrize(
+    ("recipes", "said"),
+    [
+        ("ab", "Each recipe is represented by one training. A difference"),
+        ("aab", "Some recipes are represented by one training. A difference"),
+        ("aabb", "A difference"),
+        ("aa", "All are trainings of one recipe and network"),
+    ],
+)
+def test_how_many_trainings_represent_a_recipe(recipes, said):
+    models = [TrainedModel(make_record(recipe_hash=each), lambda: None) for each in recipes]
+    (caveat,) = comparison._caveats([comparison.Side("A", model, None, None, None) for model in models])
+    assert caveat.startswith(said)
 
 
 def test_a_model_trained_on_the_validation_images_is_compared_on_test(root, command):

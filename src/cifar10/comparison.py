@@ -415,16 +415,21 @@ def _disagreement(
 
 def _caveats(sides: list[Side]) -> list[str]:
     """Say what a difference between these trainings shows, and what it does not."""
-    if len({side.record.group for side in sides}) == 1:
+    trainings = Counter(side.record.group for side in sides).values()
+    if len(trainings) == 1:
         return [
             "All are trainings of one recipe and network: what differs in their results is what the seed, code and "
             "machine change."
         ]
-    return [
-        "Each recipe is represented by one training. A difference, even if significant, is one between these "
-        "trainings; whether it is one between recipes takes several seeds (--params=NAME.seed=1), which the report "
-        "averages."
-    ]
+    notes = []
+    if min(trainings) == 1:
+        which = "Each recipe is" if max(trainings) == 1 else "Some recipes are"
+        notes.append(f"{which} represented by one training.")
+    notes.append(
+        "A difference, even if significant, is one between these trainings; whether it is one between recipes takes "
+        "several seeds (--params=NAME.seed=1), which the report averages."
+    )
+    return [" ".join(notes)]
 
 
 def _remarks(sides: list[Side], known: Mapping[str, Predictions], truth: Truth) -> list[str]:
