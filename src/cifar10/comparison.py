@@ -271,18 +271,24 @@ def check_architecture(name: str, models: Models) -> None:
     """Refuse the name of an architecture that neither exists nor has been trained."""
     known = {*ARCHITECTURES, *models.names()}
     if name not in known:
-        stem, _, recipe = name.partition("-")
-        if recipe and stem in known:
-            of_row = [
-                version
-                for version in models.versions(stem)
-                if models.load(stem, version).record.recipe_hash.startswith(recipe)
-            ]
+        stem, *parts = name.split("-")
+        if stem not in known or not all(parts):
+            raise InputError(f"There is no architecture {name}; {did_you_mean(name, known)}")
+        listed = f"`kedro models {stem}` lists them with their recipes."
+        versions = models.versions(stem)
+        if of_row := [version for version in versions if _is_of_row(models.load(stem, version).record, parts)]:
             raise InputError(
-                f"{name} is a row of the leaderboard. Name one of its versions, as in "
-                f"{stem}:{of_row[-1] if of_row else 'VERSION'}; `kedro models {stem}` lists them with their recipes."
+                f"{name} is a row of the leaderboard. Name one of its versions, as in {stem}:{of_row[-1]}; {listed}"
             )
-        raise InputError(f"There is no architecture {name}; {did_you_mean(name, known)}")
+        raise InputError(
+            f"There is no row {name} in the leaderboard: {'-'.join(parts)} matches no version of {stem}; {listed}"
+        )
+
+
+def _is_of_row(record: Record, parts: list[str]) -> bool:
+    """Return whether this training may belong to a row of the leaderboard with these parts after its architecture."""
+    known = (record.recipe_hash, record.compute_dtype, f"engine{record.engine_version}", record.fingerprint)
+    return all(any(each.startswith(part) for each in known) for part in parts)
 
 
 def _check_data(models: list[TrainedModel]) -> None:
