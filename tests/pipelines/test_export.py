@@ -214,7 +214,7 @@ def test_what_is_exported_has_been_evaluated(monkeypatch, tmp_path, trained, arc
             *chosen, probabilities = choose(evaluations, leaderboard)
             assert chosen == [trained, known]
             np.testing.assert_array_equal(probabilities, val)
-    with pytest.raises(InputError, match=r"vgg16, version 2026-01-01, has not been evaluated"):
+    with pytest.raises(InputError, match=r"vgg16, version 2026-01-01, is not in the latest evaluation"):
         choose(make_evaluations(other), None)
     with pytest.raises(
         InputError, match=r"leaderboard is not of the latest evaluation.* kedro run --pipelines=reporting"

@@ -119,7 +119,7 @@ def test_without_predictions_on_the_validation_images_none_is_unsure(image, capl
 
 @pytest.mark.parametrize(
     ("train_on", "reason"),
-    [("train", "this model has not been evaluated: kedro run --pipelines=evaluation,reporting"),
+    [("train", "this model is not in the latest evaluation: kedro run --pipelines=evaluation,reporting"),
      ("all", "was trained on the validation images, too")],
 )  # fmt: skip
 def test_why_probabilities_are_not_calibrated(image, caplog, train_on, reason):

@@ -67,8 +67,8 @@ def choose_for_export(
     """Return the winner, or the architecture that is asked for, its evaluation, and its probabilities on the val split.
 
     Raises:
-        InputError: there is no such model, its class names are not the current ones, it has not been evaluated, the
-            leaderboard is not that of the latest evaluation, or the predictions of the model are missing.
+        InputError: there is no such model, its class names are not the current ones, it is not in the latest
+            evaluation, the leaderboard is not that of this evaluation, or the predictions of the model are missing.
     """
     options = ExportOptions.model_validate(export)
     if any(row["evaluations"] != evaluations.digest for row in ranked_rows(leaderboard)):
@@ -80,9 +80,9 @@ def choose_for_export(
     if evaluation := evaluations.find(model.identity):
         return model, evaluation, predictions.load(evaluation).val
     raise InputError(
-        f"{model.record.architecture}, version {model.version}, has not been evaluated, so its model card would have "
-        "no metrics. Run kedro run --pipelines=evaluation,reporting first (with the same --env and --params; an older "
-        "version of the same recipe and seed needs --params=evaluate_versions=all, too)."
+        f"{model.record.architecture}, version {model.version}, is not in the latest evaluation, so its model card "
+        "would have no metrics. Run kedro run --pipelines=evaluation,reporting first (with the same --env and "
+        "--params; an older version of the same recipe and seed needs --params=evaluate_versions=all, too)."
     )
 
 

@@ -133,7 +133,7 @@ def _temperature(evaluations: Evaluations | None, model: TrainedModel) -> float:
         )
         return 1.0
     logger.info(
-        "The probabilities are not calibrated, because this model has not been evaluated: kedro run "
+        "The probabilities are not calibrated, because this model is not in the latest evaluation: kedro run "
         "--pipelines=evaluation,reporting (with the same --env and --params; an older version of the same recipe and "
         "seed needs --params=evaluate_versions=all, too)"
     )
