@@ -339,6 +339,20 @@ def test_columns_that_would_be_empty_are_left_out():
     assert "mean over seeds" not in page
 
 
+@pytest.mark.parametrize("views", [("flip", "flip"), ("flip", "flip_and_shift")])
+def test_views_are_named_beside_the_accuracy_where_they_differ(views):
+    averaged = {"averaged_accuracy": 0.93, "averaged_loss": 0.2, "averaged_val_accuracy": 0.94}
+    with_views = (
+        make_evaluation(name, views=each, **averaged) for name, each in zip(("vgg16", "vgg19"), views, strict=True)
+    )
+    pairs = [make_pair(*pair) for pair in itertools.combinations(("vgg16", "vgg19", "resnet50"), 2)]
+    page = report_page(make_evaluations(*with_views, make_evaluation("resnet50"), pairs=pairs))
+    differ = len(set(views)) > 1
+    assert f"copies of it ({'flip or flip and shift' if differ else 'flip'}): test-time" in page
+    cells = re.findall(r'<td data-value="0.93">93.00%(.*?)</td>', page)
+    assert cells == (["<small>flip</small>", "<small>flip and shift</small>"] if differ else ["", ""])
+
+
 def test_what_was_not_run_is_named():
     names = list(ARCHITECTURES)
     pairs = [make_pair(*pair) for pair in itertools.combinations(names, 2)]

@@ -402,7 +402,7 @@ def write_report(
         cifar10_c=_errors(_of_evaluated(robustness, evaluations, CIFAR10_C)),
         extra_corruptions=cifar10_c.EXTRA,
         not_corrupted=[row.marked_name for row in evaluations.rows if row.name not in set(corrupted["name"])],
-        views=next((line["views"] for line in models if line["views"] != "none"), None),
+        views=sorted({line["views"] for line in models} - {"none"}),
         explanations=explain_ranks(leaderboard),
         ranked=[row.name for row in evaluations.rows if row.val_accuracy is not None],
         redefined=_redefined(evaluations.rows),
