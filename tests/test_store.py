@@ -145,6 +145,22 @@ def test_raw_data_are_read_and_downloads_are_put(batches_folder, tmp_path, monke
         CIFAR10CDataset(filepath=f"{ROOT}/01_raw/CIFAR-10-C").load()()
 
 
+@pytest.mark.parametrize("kind", ["folder", "archive", "keras"])
+def test_only_what_may_be_the_raw_data_is_fetched_in_search_of_them(batches_folder, tmp_path, kind):
+    filesystem, raw = MemoryFileSystem(), "/bucket/data/01_raw"
+    if kind == "folder":
+        filesystem.put(str(batches_folder), f"{raw}/downloads/cifar10", recursive=True)
+    else:
+        subprocess.run(["tar", "-czf", "archive.tar.gz", batches_folder.name], cwd=tmp_path, check=True)
+        name = {"archive": "cifar-10-old.tgz", "keras": "datasets/cifar-10-batches-py-target_archive"}[kind]
+        filesystem.put_file(str(tmp_path / "archive.tar.gz"), f"{raw}/{name}")
+    for name in ("CIFAR-10-C/fog.npy", "cifar10-csv/train.csv"):
+        filesystem.pipe_file(f"{raw}/{name}", b"large")
+    dataset = BatchesDataset(filepath=f"{ROOT}/01_raw/cifar-10-batches-py", archive="a.tar.gz", url="file:/a", md5="0")
+    assert len(dataset.load().train) == 5
+    assert not {path.name for path in copy_of("01_raw").rglob("*")} & {"fog.npy", "train.csv"}
+
+
 def test_a_write_that_fails_puts_nothing():
     def write():
         with atomic(copy_of("a.txt")) as unfinished:

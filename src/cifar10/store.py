@@ -10,7 +10,7 @@ import functools
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from fnmatch import fnmatch
@@ -60,14 +60,14 @@ def local(filepath: str) -> str:
     return (copies / key.lstrip("/")).as_posix()
 
 
-def fetch(path: Path, pattern: str = "*") -> None:
+def fetch(path: Path, *patterns: str) -> None:
     """Bring the local copy of a file, or of all files in a folder, up to date with the store.
 
     A file is fetched unless size and time are those of the object, as rsync compares them.
 
     Args:
         path: of the copy.
-        pattern: of paths in the folder, if only some of its files are read.
+        patterns: of paths in the folder, if only some of its files are read.
 
     Raises:
         InputError: the store does not answer, or refuses.
@@ -83,10 +83,10 @@ def fetch(path: Path, pattern: str = "*") -> None:
             for name, info in filesystem.find(key, detail=True).items()
             if not name.endswith("/")  # an empty object that stands for a folder
         }
-        there = {each: info for each, info in there.items() if _matches(each, path, pattern)}
+        there = {each: info for each, info in there.items() if _matches(each, path, patterns)}
         _download(filesystem, {each: info for each, info in there.items() if not _is_current(each, info)})
     for each in here:
-        if each not in there and _matches(each, path, pattern):
+        if each not in there and _matches(each, path, patterns):
             each.unlink(missing_ok=True)
             with suppress(OSError):  # not empty
                 for folder in each.relative_to(path).parents:
@@ -183,8 +183,8 @@ def _stays(path: Path) -> bool:
     return path.name == LOCK or any(part.startswith(UNFINISHED) for part in path.parts)
 
 
-def _matches(path: Path, folder: Path, pattern: str) -> bool:
-    return fnmatch(path.relative_to(folder).as_posix(), pattern)
+def _matches(path: Path, folder: Path, patterns: Sequence[str]) -> bool:
+    return not patterns or any(fnmatch(path.relative_to(folder).as_posix(), each) for each in patterns)
 
 
 def _download(filesystem: Any, objects: dict[Path, Any]) -> None:

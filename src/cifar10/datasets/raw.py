@@ -45,6 +45,8 @@ UNSUPPORTED = {  # a file -> what it belongs to
     ),
 }
 PARQUET = {parquet.TRAIN, parquet.TEST}
+# Of what a store has beside the folder of the batches, which may be gigabytes of CIFAR-10-C and CSV, this is fetched.
+FETCHED = ("*batch*", "*.parquet", "*.tar.gz", "*.tgz", "*_archive", *(f"*{name}" for name in UNSUPPORTED))
 PIXELS = 3 * 32 * 32
 NUMBERED = re.compile(r"(.*?)(\d+)")  # the name of a CSV column: NAME + number
 
@@ -168,7 +170,7 @@ class BatchesDataset(RawDataset):
         if self.archive.exists():
             return self.archive
         raw = self.folder.parent
-        fetch(raw)
+        fetch(raw, *FETCHED)
         folders = [
             each for each in (*raw.glob("*/"), *raw.glob("*/*/")) if UNFINISHED not in str(each.relative_to(raw))
         ]
