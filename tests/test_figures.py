@@ -2,11 +2,14 @@
 
 import itertools
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from cifar10 import figures
@@ -245,3 +248,23 @@ def test_versions_are_drawn_best_first_and_those_without_validation_last():
     )  # fmt: skip
     titles = [axis.get_title(loc="left") or axis.get_title() for axis in figures.versions(runs).axes]
     assert titles == ["deep_cnn", "simple_cnn", "vgg19", "vgg16"]
+
+
+class Slow(Figure):
+    """A figure that begins to draw after this number of seconds."""
+
+    def __init__(self, seconds):
+        super().__init__()
+        self.seconds = seconds
+        self.subplots().plot([1, 2])
+
+    def savefig(self, *args, **options):
+        time.sleep(self.seconds)
+        super().savefig(*args, **options)
+
+
+def test_figures_that_threads_draw_at_the_same_time_are_always_the_same():
+    """As with ThreadRunner: the second is still drawn when the first is complete."""
+    with ThreadPoolExecutor() as threads:
+        first, second = threads.map(figures.to_svg, [Slow(0.1), Slow(0.5)])
+    assert first == second == figures.to_svg(Slow(0))

@@ -3,6 +3,7 @@
 import io
 import re
 import textwrap
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ WIDTH = 5.5  # inches, of every figure: text of 10 points, matplotlib's default,
 MAX_NAME_LENGTH = 18  # letters of a name in a line above an image or a panel
 MIN_BIN = 10  # images: the 95% interval of fewer spans more than half of a reliability diagram
 TINT = 0.7  # opacity of the strongest shade of a cell: black text is readable on it, and light text in dark mode
+SETTINGS = threading.Lock()  # while matplotlib's settings, which all threads share, are changed
 
 
 def samples(examples: Examples, class_names: list[str], columns: int = 10) -> Figure:
@@ -493,7 +495,7 @@ def _accuracy(trial: Trial) -> float:
 def to_svg(figure: Figure) -> str:
     """Return a figure as SVG, with its label as the identifier; the same figure always gives the same text."""
     text = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "cifar10"}):
+    with SETTINGS, mpl.rc_context({"svg.hashsalt": "cifar10"}):
         metadata = {"Date": None, "Identifier": figure.get_label() or None}
         figure.savefig(text, format="svg", metadata=metadata, transparent=True)
     return text.getvalue()
