@@ -170,6 +170,22 @@ def test_a_task_ends_with_its_worker(make, tmp_path):
         time.sleep(0.05)
 
 
+def test_on_windows_popen_gets_no_function_to_call_after_a_fork(make, monkeypatch):
+    """Such a function would be refused there, whatever it does."""
+    (task,) = make("good")
+    task.log.parent.mkdir()
+    given = {}
+
+    def popen(arguments, **options):
+        given.update(options)
+        return SimpleNamespace(poll=lambda: 0, returncode=0, kill=lambda: None)
+
+    monkeypatch.setattr(work, "sys", SimpleNamespace(platform="win32", executable="python"))
+    monkeypatch.setattr(work, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": popen}))
+    assert work._run(task, threading.Event(), None) == 0
+    assert given["preexec_fn"] is None
+
+
 def wait_for_pid(log):
     while not (log.exists() and (found := re.search(r"pid (\d+)\n", log.read_text()))):
         time.sleep(0.05)

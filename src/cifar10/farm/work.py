@@ -115,7 +115,7 @@ def _run(task: Task, event: Event, threads: int | None) -> int:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_end_with_worker,
+            preexec_fn=None if sys.platform == "win32" else _end_with_worker,  # which Popen refuses there
         )
     try:
         while process.poll() is None:
