@@ -1,6 +1,7 @@
 """Configuration and data are found in folders of any name, and what is not valid is said in one sentence."""
 
 import re
+import sys
 
 import pytest
 from kedro.io import DataCatalog
@@ -85,6 +86,13 @@ def test_a_home_folder_that_does_not_exist_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match=r"data_root is ~/x, but there is no such home folder\."):
         load(write(tmp_path, globals="data_root: data"), data_root="~/x")
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="elsewhere, a backslash is part of a name")
+def test_a_backslash_may_follow_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    conf = write(tmp_path, globals="data_root: data")
+    assert load(conf, data_root=r"~\data").runtime_params == {"data_root": rf"{tmp_path}\data"}
 
 
 @pytest.mark.parametrize("key", ["globals", "parameters", "catalog"])

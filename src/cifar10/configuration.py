@@ -71,7 +71,9 @@ class _LiteralFolders(LocalFileSystem):
         """Return the files that match a pattern below the innermost folder of `path` that exists."""
         folder = next(parent for parent in Path(path).parents if parent.is_dir())
         pattern = re.compile(glob_translate(Path(path).relative_to(folder).as_posix()))
-        return [each for each in self.find(str(folder)) if pattern.match(os.path.relpath(each, folder))]
+        return [
+            each for each in self.find(str(folder)) if pattern.match(Path(os.path.relpath(each, folder)).as_posix())
+        ]
 
 
 def _check_file(path: Path) -> None:
@@ -108,6 +110,6 @@ def _folder(name: str, value: Any) -> str:
     if "://" in value:
         local(value)
         return value
-    if value.startswith("~") and not os.path.isdir(os.path.expanduser(value.partition("/")[0])):
+    if value.startswith("~") and not os.path.isdir(os.path.expanduser(Path(value).parts[0])):
         raise InputError(f"{name} is {value}, but there is no such home folder. {advice}")
     return os.path.expanduser(value)
