@@ -196,7 +196,7 @@ def test_trials_of_another_recipe_are_not_confirmed(confirm, recipe):
             {"difference_low": -0.01, "difference_high": 0.05, "better": False},
             r"\(.*\): not confirmed to be better, so",
         ),
-        ({"better": None}, r"points: too few seeds to tell whether it is better\."),
+        ({"better": None}, r"points: these seeds cannot tell whether it is better\."),
     ],
 )
 def test_block_builds_the_confirmed_recipe_wherever_it_is_pasted(trials, recipe, blocks, values, verdict):

@@ -248,7 +248,7 @@ def _story(trials: Trials, confirmed: Confirmed, best: ConfirmedRecipe | None) -
     verdict = {
         True: "significantly better",
         False: "not confirmed to be better, so keep the recipe before",
-        None: "too few seeds to tell whether it is better",
+        None: "these seeds cannot tell whether it is better",
     }[best.better]
     return [*lines, f"Difference {100 * best.difference:+.2f} points{interval}: {verdict}."]
 
