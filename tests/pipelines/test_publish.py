@@ -185,6 +185,23 @@ def test_publishing_again_without_remark_and_robustness_keeps_them(roots, copy):
     assert PublishedModel.read(place) == published
 
 
+@pytest.mark.parametrize("suite", [{}, {"suite": "project"}], ids=["before there were two", "project"])
+def test_robustness_to_a_suite_is_kept_where_only_the_other_is_published_again(copy, suite):
+    """As from a machine without CIFAR-10-C."""
+    dataset = PublishedDataset(filepath=str(copy))
+    labels, models = dataset.load()
+    model, probabilities = next(each for each in models if each[0].robustness)
+    line = model.robustness[0]
+    for robustness in (
+        [{**line, **suite}, {**line, "suite": "CIFAR-10-C"}],
+        [{**line, "suite": "project", "images": 9}],
+    ):
+        again = model.model_copy(update={"robustness": robustness})
+        dataset.save(Publication(labels, [(again, probabilities)]))
+    place = copy / f"{model.record.architecture}/{model.version}/model.json"
+    assert PublishedModel.read(place).robustness == [*robustness, {**line, "suite": "CIFAR-10-C"}]
+
+
 def test_of_one_seed_the_newest_version_counts(copy, caplog):
     caplog.set_level("INFO")
     shutil.copytree(copy / f"simple_cnn/{version(2)}", copy / f"simple_cnn/{version(9)}")

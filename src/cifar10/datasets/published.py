@@ -10,7 +10,16 @@ import pandas as pd
 from kedro.io import DatasetError
 
 from cifar10.atomic import atomic, atomic_folder
-from cifar10.contracts import Evaluation, Labels, Predictions, Publication, PublishedModel, TrainedModel
+from cifar10.contracts import (
+    PROJECT,
+    Corrupted,
+    Evaluation,
+    Labels,
+    Predictions,
+    Publication,
+    PublishedModel,
+    TrainedModel,
+)
 from cifar10.datasets.arrays import PredictionsDataset, PredictionStore
 from cifar10.datasets.artifact import VERSION, LocalDataset
 from cifar10.datasets.model import Models, ModelsDataset
@@ -44,7 +53,8 @@ class PublishedDataset(LocalDataset):
     def write(self, path: Path, data: Publication) -> None:
         """Write the labels, then one model after the other, each completely or not at all.
 
-        A model that is published already keeps its remark and its robustness where the new publication has none.
+        A model that is published already keeps its remark, and its robustness to each suite of corruptions, where the
+        new publication has none.
 
         Raises:
             InputError: the folder has models of other data, or another model under the same name and version. Then
@@ -238,7 +248,7 @@ def _check_labels(path: Path, labels: Labels) -> None:
 
 
 def _completed(path: Path, model: PublishedModel) -> PublishedModel:
-    """Return the model with the remark and robustness of its earlier publication in that file, where it has none.
+    """Return the model with the remark and robustness of its earlier publication in that file that it lacks.
 
     Raises:
         InputError: what is published under this name and version is another model.
@@ -252,9 +262,14 @@ def _completed(path: Path, model: PublishedModel) -> PublishedModel:
             f"{path.parent} has another model of the same name and version. Move that folder away, or evaluate the "
             "model that was trained there: kedro run --pipelines=evaluation,publish"
         )
-    return model.model_copy(
-        update={"remark": model.remark or known.remark, "robustness": model.robustness or known.robustness}
-    )
+    robustness = _merged(model.robustness, known.robustness)
+    return model.model_copy(update={"remark": model.remark or known.remark, "robustness": robustness})
+
+
+def _merged(lines: list[Corrupted], known: list[Corrupted]) -> list[Corrupted]:
+    """Return the lines, and those known of suites that they lack, because not every machine has CIFAR-10-C."""
+    suites = {line.get("suite", PROJECT) for line in lines}
+    return [*lines, *(line for line in known if line.get("suite", PROJECT) not in suites)]
 
 
 def _write_labels(path: Path, labels: Labels) -> None:
