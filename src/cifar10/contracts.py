@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import TypedDict  # pydantic cannot use the standard library's before Python 3.12
 
-from cifar10.errors import InputError, readable
+from cifar10.errors import InputError, SchemaError, readable
 
 if TYPE_CHECKING:
     import keras
@@ -80,7 +80,8 @@ class Artifact(BaseModel):
         """Read a file that has what `to_json` wrote.
 
         Raises:
-            InputError: it is missing, damaged, or was written with another schema.
+            InputError: it is missing or damaged.
+            SchemaError: it was written with another schema.
         """
         with readable(path, cls.REMEDY.format(command=cls.MADE_BY)):
             return cls.from_json(path.read_text(encoding="utf-8"), str(path))
@@ -94,7 +95,8 @@ class Artifact(BaseModel):
             source: the file, for error messages.
 
         Raises:
-            InputError: it is damaged, or was written with another schema.
+            InputError: it is damaged.
+            SchemaError: it was written with another schema.
         """
         advice = cls.REMEDY.format(command=cls.MADE_BY)
         try:
@@ -104,7 +106,7 @@ class Artifact(BaseModel):
             raise InputError(f"{source} is not valid JSON ({error}). {advice}") from error
         if not isinstance(schema, int) or not cls.OLDEST <= schema <= cls.SCHEMA:
             known = f"{cls.OLDEST}" if cls.SCHEMA == cls.OLDEST else f"{cls.OLDEST} to {cls.SCHEMA}"
-            raise InputError(
+            raise SchemaError(
                 f"{source} was written by another version of this project (schema {schema}, but this version reads "
                 f"{known}). {advice}"
             )

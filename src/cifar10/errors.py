@@ -37,6 +37,10 @@ class RecipeError(InputError):
     """A recipe that cannot be trained, although its options are valid: another recipe can be."""
 
 
+class SchemaError(InputError):
+    """A file that another version of the project has written."""
+
+
 class BusyError(InputError):
     """Another run is doing the same: it can be waited for."""
 

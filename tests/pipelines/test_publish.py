@@ -275,6 +275,18 @@ def test_another_model_of_the_same_version_is_not_replaced(roots, copy):
     assert content(copy) == before
 
 
+def test_a_model_of_a_newer_version_of_the_project_is_not_replaced(roots, copy):
+    """Its remark would be lost."""
+    path = copy / f"vgg19/{version(1)}/model.json"
+    newer = json.loads(path.read_text()) | {"schema": PublishedModel.SCHEMA + 1, "remark": REMARK}
+    path.write_text(json.dumps(newer))
+    before = content(copy)
+    with pytest.raises((InputError, DatasetError)) as error:
+        roots[0].run("publish", published_root=str(copy))
+    assert re.search(r"model\.json was written by another version .*, or move .*vgg19.* away", message(error.value))
+    assert content(copy) == before
+
+
 def test_a_killed_publication_leaves_whole_models(roots, tmp_path, monkeypatch):
     writes, savez = [], np.savez
 

@@ -23,7 +23,7 @@ from cifar10.contracts import (
 from cifar10.datasets.arrays import PredictionsDataset, PredictionStore
 from cifar10.datasets.artifact import VERSION, LocalDataset
 from cifar10.datasets.model import Models, ModelsDataset
-from cifar10.errors import InputError, entries, readable
+from cifar10.errors import InputError, SchemaError, entries, readable
 from cifar10.scoring import evaluate_published
 
 LABELS, MODEL, PROBABILITIES = "labels.npz", "model.json", "probabilities.npz"
@@ -57,8 +57,8 @@ class PublishedDataset(LocalDataset):
         new publication has none.
 
         Raises:
-            InputError: the folder has models of other data, or another model under the same name and version. Then
-                nothing is written.
+            InputError: the folder has models of other data, another model under the same name and version, or one that
+                another version of the project has written. Then nothing is written.
         """
         _check_labels(path / LABELS, data.labels)
         places = {
@@ -251,10 +251,16 @@ def _completed(path: Path, model: PublishedModel) -> PublishedModel:
     """Return the model with the remark and robustness of its earlier publication in that file that it lacks.
 
     Raises:
-        InputError: what is published under this name and version is another model.
+        InputError: what is published under this name and version is another model, or cannot be read by this version of
+            the project.
     """
     try:
         known = PublishedModel.read(path)
+    except SchemaError as error:
+        raise InputError(
+            f"{path} was written by another version of this project. Publish the model with that version, or move "
+            f"{path.parent} away."
+        ) from error
     except InputError:  # there is none, or it is damaged and will be replaced
         return model
     if known.identity != model.identity:
