@@ -252,6 +252,29 @@ def test_predictions_of_another_model_are_not_published(roots, tmp_path, change,
     assert not (tmp_path / "published").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "agrees"),
+    [
+        ({"loss": 0.5 * (1 + 1e-9), "temperature": 1.0 - 1e-12}, True),
+        ({"loss": 0.5001}, False),
+        ({"test_examples": 101}, False),
+        ({"temperature": None}, False),
+        ({"views": "flip"}, False),
+        ({"confusion": [[1, 2], [3, 5]]}, False),
+        ({"reliability": []}, False),
+        ({"classes": {"cat": {"recall": 0.25 + 1e-12}}}, True),
+        ({"classes": {"dog": {"recall": 0.25}}}, False),
+    ],
+)
+def test_metrics_may_differ_in_their_last_digits_only(change, agrees):
+    """As where another kind of processor has evaluated than publishes."""
+    metrics = {
+        "loss": 0.5, "temperature": 1.0, "views": "none", "test_examples": 100, "confusion": [[1, 2], [3, 4]],
+        "reliability": [{"images": 3}], "classes": {"cat": {"recall": 0.25}},
+    }  # fmt: skip
+    assert nodes._agree(metrics | change, metrics) == agrees
+
+
 def test_other_data_are_not_published_in_the_same_folder(roots, copy, drawn, tmp_path):
     images, test = drawn
     other = Folder(tmp_path / "other", images.take(slice(100, None)), images.take(slice(100)), test)

@@ -1,6 +1,7 @@
 """Collect what a reader needs to compute every figure of the evaluated models anew."""
 
 import logging
+import math
 from typing import Annotated, Any
 
 import pandas as pd
@@ -119,9 +120,20 @@ def _check_metrics(publication: Publication, evaluated: list[Evaluation]) -> Non
     }
     for each in evaluated:
         name, version = each.record.architecture, each.version
-        if again[name, version] != each.metrics:
+        if not _agree(again[name, version].model_dump(), each.metrics.model_dump()):
             raise InputError(
                 f"{name}, version {version}: its predictions do not give the metrics of the latest evaluation, as "
                 "after an evaluation that was interrupted. Evaluate again: kedro run --pipelines=evaluation,publish "
                 "(with the same --env and --params)"
             )
+
+
+def _agree(computed: Any, evaluated: Any) -> bool:
+    """Return whether metrics differ at most in the last digits, which depend on the kind of processor."""
+    if isinstance(computed, dict):
+        return computed.keys() == evaluated.keys() and all(_agree(computed[key], evaluated[key]) for key in computed)
+    if isinstance(computed, list):
+        return len(computed) == len(evaluated) and all(map(_agree, computed, evaluated))
+    if isinstance(computed, float) and isinstance(evaluated, float):
+        return math.isclose(computed, evaluated, rel_tol=1e-6, abs_tol=1e-9)
+    return computed == evaluated
