@@ -82,6 +82,15 @@ def test_the_data_alone_may_be_in_an_object_store(tmp_path):
             load(conf, **{name: "s3://bucket/data"})
 
 
+def test_another_environment_can_be_read(tmp_path):
+    conf = write(tmp_path, parameters="epochs: 1")
+    (conf / "other").mkdir()
+    (conf / "other/parameters.yml").write_text("epochs: 2")
+    loader = load(conf, epochs=3)
+    assert loader.of_environment("other", "parameters") == {"epochs": 2}
+    assert loader["parameters"] == {"epochs": 3}
+
+
 def test_a_home_folder_that_does_not_exist_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match=r"data_root is ~/x, but there is no such home folder\."):

@@ -9,7 +9,7 @@ import pytest
 
 from cifar10.run_log import log_result
 
-RUN = {"env": "demo", "runtime_params": {"data_root": "/data", "deep_cnn": {"epochs": 4}}}
+RUN = {"env": "demo", "project_path": "/project", "runtime_params": {"data_root": "/data", "deep_cnn": {"epochs": 4}}}
 TUNED = "# Tuned by 2 trials\n# significantly better\nsimple_cnn:\n  epochs: 3\n"
 CONFIRM = "Next: kedro run --pipelines=tune_simple_cnn --from-nodes=tuning.simple_cnn.confirm --env=demo"
 
@@ -57,7 +57,7 @@ class Catalog:
 )
 def test_a_run_ends_with_what_it_made_and_what_to_run_next(caplog, made, lines):
     with caplog.at_level(logging.INFO):
-        log_result(made, Catalog(), RUN)
+        log_result(made, Catalog(), RUN, None)
     assert caplog.messages == lines
 
 
@@ -67,5 +67,31 @@ def test_a_ranking_says_of_which_seeds_it_is(caplog):
         caplog.clear()
         board = pd.DataFrame([{**columns, "accuracy_high": 0.9, "seeds": seeds}])
         with caplog.at_level(logging.INFO):
-            log_result({"leaderboard"}, SimpleNamespace(load=lambda name, board=board: board), RUN)
+            log_result({"leaderboard"}, SimpleNamespace(load=lambda name, board=board: board), RUN, None)
         assert caplog.messages[-1].startswith(last)
+
+
+REPORT = "kedro run --env=published --pipelines=reporting"
+COPY = "copy conf/published to conf/NAME, set class_names and data_name in its parameters.yml, then: "
+
+
+@pytest.mark.parametrize(
+    ("folder", "class_names", "command"),
+    [
+        ("/project/data/published", ["cat", "dog"], REPORT),
+        ("/data/mine", ["cat", "dog"], f"{REPORT} --params=published_root=/data/mine,docs_root=/data/mine_docs"),
+        (
+            "/data/mine",
+            ["disc", "ring"],
+            f"{COPY}{REPORT.replace('published', 'NAME')} --params=published_root=/data/mine,docs_root=/data/mine_docs",
+        ),
+    ],
+)
+def test_the_report_of_a_publication_overwrites_that_of_no_other(caplog, folder, class_names, command):
+    """And the command does not fail because the environment has other class names."""
+    get = lambda name: SimpleNamespace(path=Path(folder))  # noqa: E731
+    catalog = SimpleNamespace(get=get, load=lambda name: class_names)
+    loader = SimpleNamespace(of_environment=lambda env, key: {"class_names": ["cat", "dog"]})
+    with caplog.at_level(logging.INFO):
+        log_result({"published"}, catalog, RUN, loader)
+    assert caplog.messages == [f"Published in {Path(folder)}", f"Next: {command}"]

@@ -51,6 +51,14 @@ class ConfigLoader(OmegaConfigLoader):
         finally:
             self.runtime_params = given
 
+    def of_environment(self, env: str, key: str) -> dict[str, Any]:
+        """Read one kind of configuration as the files of another environment have it."""
+        own, self.env = self.env, env
+        try:
+            return self.without_runtime_params(key)
+        finally:
+            self.env = own
+
     def _check_files(self) -> None:
         """Raise `InputError` with the name of the first file that cannot be read by itself."""
         for env in (self.base_env, self.env or self.default_run_env):

@@ -163,7 +163,7 @@ class ProjectHooks:
                     "recipe or seed. Leave that option out to train this one, or to resume it",
                     name,
                 )
-        run_log.log_result(made, catalog, run_params)
+        run_log.log_result(made, catalog, run_params, self.loader)
 
 
 def _training_commands(records: list[Record], catalog: DataCatalog, loader: ConfigLoader) -> list[str]:

@@ -10,6 +10,7 @@ import pandas as pd
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
+from cifar10.configuration import ConfigLoader
 from cifar10.contracts import Evaluations, TrainedModel
 from cifar10.datasets.artifact import LocalDataset
 from cifar10.store import with_urls
@@ -69,8 +70,15 @@ def log_versions(pipeline: Pipeline, catalog: DataCatalog) -> None:
             logger.info("%s: reading version %s, one of %d", name, dataset.path.parent.name, len(versions))
 
 
-def log_result(made: set[str], catalog: DataCatalog, run_params: dict[str, Any]) -> None:
-    """Log what the run has produced, where it is, and what to run next; `made` are the datasets that it has saved."""
+def log_result(made: set[str], catalog: DataCatalog, run_params: dict[str, Any], loader: ConfigLoader) -> None:
+    """Log what the run has produced, where it is, and what to run next.
+
+    Args:
+        made: the datasets that the run has saved.
+        catalog: of the run.
+        run_params: likewise.
+        loader: of its configuration.
+    """
     models = [name for name in sorted(made) if name.endswith(".model")]
     lines: list[str] = []
     if "leaderboard" in made:
@@ -102,7 +110,9 @@ def log_result(made: set[str], catalog: DataCatalog, run_params: dict[str, Any])
     if "figure.runs" in made:
         lines.append(f"All versions: {_path(catalog, 'figure.runs').resolve().as_uri()}, and {_path(catalog, 'runs')}")
     if "published" in made:
-        lines += _published(_path(catalog, "published"), run_params)
+        reported = loader.of_environment("published", "parameters")["class_names"]
+        same_classes = catalog.load("params:class_names") == reported
+        lines += _published(_path(catalog, "published"), run_params, same_classes=same_classes)
     if "serving" in made:
         lines += _export(_path(catalog, "serving"), catalog.load("model_card"))
     if "prediction" in made:
@@ -160,11 +170,17 @@ def _row(rank: str, name: str, val: str, test: str, interval: str) -> str:
     return f"{rank:>4}  {name:28}{val:>10}{test:>9}   {interval}"
 
 
-def _published(folder: Path, run_params: dict[str, Any]) -> Iterator[str]:
+def _published(folder: Path, run_params: dict[str, Any], *, same_classes: bool) -> Iterator[str]:
     yield f"Published in {folder}"
-    elsewhere = folder != Path(run_params["project_path"]) / "data/published"  # which is that of conf/base/globals.yml
-    option = f" {shlex.quote(f'--params=published_root={folder}')}" if elsewhere else ""
-    yield f"Next: kedro run --env=published --pipelines=reporting{option}"
+    env, preparation = "published", ""
+    if not same_classes:
+        env = "NAME"
+        preparation = "copy conf/published to conf/NAME, set class_names and data_name in its parameters.yml, then: "
+    options = ""
+    if folder != Path(run_params["project_path"]) / "data/published":  # which is that of conf/base/globals.yml
+        docs = folder.with_name(f"{folder.name}_docs")  # because docs has the tracked leaderboard of data/published
+        options = f" {shlex.quote(f'--params=published_root={folder},docs_root={docs}')}"
+    yield f"Next: {preparation}kedro run --env={env} --pipelines=reporting{options}"
 
 
 def _export(folder: Path, card: dict[str, Any]) -> Iterator[str]:
