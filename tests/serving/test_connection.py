@@ -20,6 +20,7 @@ from tests.serving.conftest import concurrent_requests, form, open_connection, p
 
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
 LIVE_BODY = b'{"status":"live"}'
+INVALID = [b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\nHost a\r\n\r\n", b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n"]
 
 
 def read_all(connection):
@@ -61,10 +62,7 @@ def test_a_slow_body_times_out(tmp_path):
         assert time.monotonic() - start < 2
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\nHost a\r\n\r\n", b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n"],
-)
+@pytest.mark.parametrize("content", INVALID)
 def test_invalid_http_gets_a_json_error(client, content):
     with open_connection(client, content) as connection:
         response = connection.recv(10_000).decode()
@@ -106,6 +104,38 @@ def test_a_prediction_may_take_longer_than_the_header_timeout(export_folder, pau
             time.sleep(1)
             paused_predictions.set()
         assert [response.status_code for response in responses] == [200]
+
+
+def predict_request(client):
+    """The bytes of a request whose prediction is paused with `paused_predictions`."""
+    request = requests.Request("POST", f"{client.url}/predict", files=form(png())).prepare()
+    headers = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    return f"POST /predict HTTP/1.1\r\nHost: a\r\n{headers}\r\n".encode() + request.body
+
+
+TOO_LONG = b"a: " + b"b" * connection.MAX_HEADER_BYTES  # a header
+
+
+@pytest.mark.parametrize("content", [*INVALID, LIVE + INVALID[0], b"GET / HTTP/1.1\r\n" + TOO_LONG])
+def test_an_error_is_not_taken_for_the_response_to_an_earlier_request(export_folder, paused_predictions, content):
+    with serving(export_folder) as client, open_connection(client, predict_request(client)) as s:
+        wait_for(lambda: "cifar10_in_progress 2.0" in client.get("/metrics").text)
+        s.sendall(content[: -len(TOO_LONG)])
+        time.sleep(0.02)  # the service receives the rest separately
+        s.sendall(content[-len(TOO_LONG) :])
+        assert read_all(s) == b""
+        paused_predictions.set()
+
+
+def test_headers_do_not_time_out_while_an_earlier_response_is_pending(export_folder, paused_predictions, monkeypatch):
+    monkeypatch.setattr(connection, "HEADER_TIMEOUT", 0.2)
+    with serving(export_folder) as client, open_connection(client, predict_request(client)) as s:
+        wait_for(lambda: "cifar10_in_progress 2.0" in client.get("/metrics").text)
+        s.sendall(LIVE[:20])
+        time.sleep(0.6)
+        paused_predictions.set()
+        assert s.recv(10_000).startswith(b"HTTP/1.1 200")
+        assert read_all(s) == b""  # afterwards they do
 
 
 def test_an_idle_connection_is_closed_but_not_while_a_request_arrives(export_folder):

@@ -7,7 +7,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEADER_BYTES = 64_000
-HEADER_TIMEOUT = 10.0  # seconds for the headers of a request; a new connection must send its first ones within it
+HEADER_TIMEOUT = 10.0  # seconds for the headers of a request, the first ones of a new connection included
 WRITE_TIMEOUT = 10.0  # seconds for a client to read, once the write buffer of its connection is full
 MAX_PIPELINED_REQUESTS = 16  # requests of a connection that wait for the response to an earlier one
 
@@ -71,7 +71,7 @@ class BoundedConnection(HttpToolsProtocol):
         if self._header_bytes <= MAX_HEADER_BYTES + self._body_bytes:
             return
         if self._in_headers:
-            self.send_400_response(f"The request headers are too large: the limit is {MAX_HEADER_BYTES:,} bytes.")
+            self._reject(f"The request headers are too large: the limit is {MAX_HEADER_BYTES:,} bytes.")
         else:
             self.transport.close()  # the response may have started
 
@@ -84,11 +84,21 @@ class BoundedConnection(HttpToolsProtocol):
                 except httptools.HttpParserUpgrade as upgrade:
                     self._decline_upgrade()
                     data = data[upgrade.args[0] :]
-        except httptools.HttpParserError as error:
-            if isinstance(error.__context__, asyncio.QueueFull):
-                self.transport.close()  # the client must retry requests that got no response (RFC 9112, section 9.3.2)
-            else:
-                self.send_400_response("Invalid HTTP request received.")
+        except httptools.HttpParserError:
+            self._reject("Invalid HTTP request received.")
+
+    def _reject(self, message: str) -> None:
+        """Close the connection, after an error response unless the client would take it for that to another request."""
+        if self._earlier_response_is_pending():
+            self.transport.close()  # the client must retry requests that got no response (RFC 9112, section 9.3.2)
+        else:
+            self.send_400_response(message)
+
+    def _earlier_response_is_pending(self) -> bool:
+        """Return whether a request before the one that is being received has no complete response yet."""
+        if not self._in_headers:  # `cycle` is of the request that is being received
+            return bool(self.pipeline)
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _decline_upgrade(self) -> None:
         """Parse the headers of the current request again without the upgrade, with a new parser."""
@@ -116,10 +126,10 @@ class BoundedConnection(HttpToolsProtocol):
         """Cancel the header timeout."""
         if self.parser.should_upgrade():
             return  # `_decline_upgrade` parses the headers again
+        super().on_headers_complete()  # raises for an invalid URL
         self._in_headers = False
         self._headers_received += 1
         self._cancel_header_timer()
-        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Count the bytes of the body."""
@@ -145,7 +155,14 @@ class BoundedConnection(HttpToolsProtocol):
 
     def _start_header_timer(self) -> None:
         if self._header_timer is None:
-            self._header_timer = self.loop.call_later(HEADER_TIMEOUT, self.transport.close)
+            self._header_timer = self.loop.call_later(HEADER_TIMEOUT, self._end_header_timer)
+
+    def _end_header_timer(self) -> None:
+        self._header_timer = None
+        if self._earlier_response_is_pending():
+            self._start_header_timer()
+        else:
+            self.transport.close()
 
     def _cancel_header_timer(self) -> None:
         if self._header_timer is not None:
