@@ -247,6 +247,13 @@ def test_mistake_of_the_user_ends_the_search_and_the_trial_can_be_resumed(make_p
     assert states(search(make_plan(trials=2), NOTHING)) == ["complete"] * 2
 
 
+def test_process_that_dies_after_it_has_stored_its_result_is_not_noted(make_plan, fake_fit):
+    plan = make_plan(trials=1)
+    study = search(plan, NOTHING)
+    study.note_death(0)
+    assert states(study) == ["complete"]
+
+
 def test_trial_whose_processes_die_by_themselves_fails_in_the_end(make_plan, fake_fit):
     plan = make_plan(trials=2)
     for _ in range(MAX_DEATHS):

@@ -194,10 +194,11 @@ class Study:
         shutil.rmtree(claimed.folder, ignore_errors=True)
 
     def note_death(self, number: int) -> None:
-        """Note that the process that trained a trial has died by itself."""
+        """Note that the process that trained a trial has died by itself, unless it had stored its result before."""
         with self._writing(), self.lock:
-            deaths = self.study.get_trials(deepcopy=False)[number].user_attrs.get("deaths", 0)
-            self.storage.set_trial_user_attr(self._id(number), "deaths", deaths + 1)
+            frozen = self.study.get_trials(deepcopy=False)[number]
+            if not frozen.state.is_finished():  # Optuna changes no finished trial
+                self.storage.set_trial_user_attr(self._id(number), "deaths", frozen.user_attrs.get("deaths", 0) + 1)
 
     def results(self) -> list[Trial]:
         """Return the finished trials."""
