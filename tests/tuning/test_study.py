@@ -287,3 +287,12 @@ def test_folder_that_cannot_be_reached_is_refused(make_plan, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(InputError, match=r"file/study could not be written: Not a directory"):
         Study(make_plan(folder=tmp_path / "file/study"))
+
+
+def test_options_that_only_some_trials_have_are_important_too(make_plan):
+    study = Study(make_plan())
+    for number in range(20):
+        params = dict.fromkeys(["learning_rate", "momentum"] if number % 2 else ["learning_rate"], number / 20)
+        distributions = dict.fromkeys(params, optuna.distributions.FloatDistribution(0, 1))
+        study.study.add_trial(optuna.create_trial(params=params, distributions=distributions, value=number / 20))
+    assert set(study.importance()) == {"learning_rate", "momentum"}

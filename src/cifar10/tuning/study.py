@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 JOURNAL = "journal.log"
 LOCK = "lock"
-STARTUP = 5  # random trials before TPE learns, which it does from the trials of each Hyperband bracket apart
+STARTUP = 5  # random trials before TPE learns
 MAX_DEATHS = 3  # of the processes that train a trial, for example for lack of memory, before it counts as failed
 
 
@@ -223,7 +223,7 @@ class Study:
     def importance(self) -> dict[str, float]:
         """Return how much each option tells the best tenth of the complete trials from all; empty for too few of them.
 
-        By PED-ANOVA (Watanabe et al. 2023), over the options that all of these trials have.
+        By PED-ANOVA (Watanabe et al. 2023), over every option that some of these trials have.
         """
         complete = self._trials(self.optuna.trial.TrialState.COMPLETE)
         if len({frozen.value for frozen in complete}) < 2:
