@@ -53,3 +53,19 @@ def test_auto_compute_dtype_follows_the_device(monkeypatch, flags, gpus, on_cpu,
     assert device.choose_compute_dtype("auto", on_cpu) == expected
     assert device.choose_compute_dtype("float32", on_cpu) == "float32"
     assert device.choose_compute_dtype("bfloat16", on_cpu) == "bfloat16"
+
+
+@ON_TENSORFLOW
+@pytest.mark.parametrize(
+    ("threads", "expected"), [(None, 3), ("", 3), ("0", 3), ("1", 1), ("2", 2), ("8", 3), ("-1", 3), ("all", 3)]
+)
+def test_cores_are_no_more_than_tensorflow_uses(monkeypatch, threads, expected):
+    monkeypatch.setattr(device.sys, "platform", "linux")
+    monkeypatch.setattr(device.os, "sched_getaffinity", lambda process: {0, 1, 5}, raising=False)
+    monkeypatch.setattr(device, "_gpus", list)
+    if threads is None:
+        monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", threads)
+    assert device.cores() == expected
+    assert device.hardware().endswith(f", {expected} cores")

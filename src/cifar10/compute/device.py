@@ -122,8 +122,15 @@ def _gpu_names() -> list[str]:
 
 
 def cores() -> int:
-    """Return the number of cores that this process may use, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    """Return the number of cores that this process may use, which can be fewer than the machine has.
+
+    TensorFlow uses no more than `TF_NUM_INTRAOP_THREADS` says, as in the tasks of `kedro farm`, which share a machine.
+    """
+    allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    threads = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    if keras.backend.backend() != "tensorflow" or not threads.isdecimal() or int(threads) == 0:
+        return allowed
+    return min(allowed, int(threads))
 
 
 def _processor() -> str:
