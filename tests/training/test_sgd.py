@@ -113,13 +113,14 @@ def test_muon_trains_each_matrix_and_keeps_its_norm(recipe, make, kernel, count,
         assert np.linalg.norm(part) == pytest.approx(np.sqrt(part.shape[-1]), rel=0.05)
 
 
-def test_muon_has_a_momentum_of_its_own(recipe):
-    """Whatever the momentum of the other weights is."""
+@pytest.mark.parametrize(("option", "values"), [("momentum", (0.0, 0.9)), ("weight_decay", (0.0, 0.5))])
+def test_some_options_change_only_weights_that_muon_does_not_train(recipe, option, values):
+    """Its kernels have a momentum and a norm of their own."""
     kernels = []
-    for momentum in (0.0, 0.9):
+    for value in values:
         keras.utils.set_random_seed(0)
         network = keras.Sequential([keras.Input((8, 8, 6)), keras.layers.Conv2D(9, 3, use_bias=False)])
-        options = {"optimizer": "muon", "momentum": momentum, "learning_rate": 0.5, "muon_learning_rate": 0.1}
+        options = {"optimizer": "muon", option: value, "learning_rate": 0.5, "muon_learning_rate": 0.1}
         optimizer = make_optimizer(recipe(**options), 1, "float32", matrices(network))
         for gradient in np.random.default_rng(0).normal(size=(3, *network.weights[0].shape)).astype("float32"):
             optimizer.apply([gradient], network.trainable_weights)

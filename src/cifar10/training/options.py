@@ -81,7 +81,7 @@ class Options(AugmentationOptions, MixingOptions):
     bias_learning_rate: Positive = 1.0
     """Learning rate of biases, including those of batch norms, as a multiple of learning_rate."""
     weight_decay: NotNegative = 0.0
-    """A step multiplies kernels by 1 - weight_decay x learning rate."""
+    """A step multiplies kernels by 1 - weight_decay x learning rate; with muon, only those that sgd trains."""
     decay_biases: bool = False
     """Whether weight decay includes biases and batch norms."""
     decoupled: bool = False
