@@ -10,6 +10,7 @@ import requests
 from PIL import Image
 
 from cifar10.confidence import percent
+from cifar10.serving.routes import PAGE
 from tests.serving.conftest import UNSURE_BELOW, png, server, write_export
 from tests.test_confidence import PERCENTAGES
 
@@ -240,6 +241,13 @@ def test_a_large_file_that_the_browser_cannot_resize_is_not_sent(page):
     assert not requested
 
 
+def test_a_browser_that_cannot_write_an_image_says_so(page):
+    page.evaluate("() => { HTMLCanvasElement.prototype.toBlob = (callback) => callback(null); }")
+    upload(page, random_image(3, 2400, 1800))
+    expect(page.get_by_role("alert")).to_contain_text("This browser could not resize the image.")
+    assert prediction(page) == "No image yet"
+
+
 def test_pasting_without_a_file_shows_an_error(page):
     upload(page, b"", how="paste", count=0)
     expect(page.get_by_role("alert")).to_contain_text("The clipboard contains no image.")
@@ -375,6 +383,35 @@ def test_the_page_waits_for_a_model(visit):
     expect(notice).to_contain_text("No model is loaded.")
     expect(page.locator("#model-summary")).to_contain_text("Test accuracy: 92.8% (95% confidence interval")
     expect(notice).to_be_empty()
+
+
+def test_the_page_does_not_wait_forever_for_a_model(visit):
+    held = []
+    impatient = {"body": PAGE.replace("TIMEOUT = 30_000", "TIMEOUT = 200"), "content_type": "text/html"}
+    model = lambda route: route.continue_() if held else held.append(route)  # noqa: E731
+    page = visit(routes=[("**/model", model), (re.compile(r"/$"), lambda route: route.fulfill(**impatient))])
+    expect(page.get_by_role("status").first).to_contain_text("This page retries automatically.")
+    expect(page.locator("#samples button")).to_have_count(10)
+
+
+def test_a_prediction_is_not_shown_in_the_rows_of_another_model(visit):
+    """As where the service has changed its model, which cannot be loaded."""
+
+    def of_another_model(route):
+        page.unroute("**/model")
+        page.route("**/model", lambda route: route.abort())
+        response = route.fetch()
+        content = response.json()
+        content["model"]["version"] += 1
+        content["predictions"][0]["probabilities"] = {"lynx": 1.0}
+        route.fulfill(response=response, json=content)
+
+    page = visit(routes=[("**/predict*", of_another_model)])
+    expect(page.locator("#samples button")).to_have_count(10)
+    upload(page, random_image(1))
+    expect(page.get_by_role("alert")).to_contain_text("The service has changed its model.")
+    assert prediction(page) == "No image yet"
+    assert {text for text, _ in bars(page).values()} == {""}
 
 
 @pytest.mark.parametrize(
