@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cifar10.architectures import build
-from cifar10.compute.layers import walk_layers
+from cifar10.compute.layers import at_resolution, walk_layers
 from cifar10.contracts import Examples
 from cifar10.pipelines.preprocessing.nodes import measure
 from cifar10.training import accelerate as accelerate_module
@@ -93,13 +93,15 @@ def test_statistics_of_a_normalization_are_used():
 
 
 @ON_TENSORFLOW
-def test_accelerated_layers_learn_the_same(statistics):
+@pytest.mark.parametrize("side", [32, 28])
+def test_accelerated_layers_learn_the_same(statistics, side):
     network = build("airbench94", 10, statistics)
     before = network.get_weights()
     fast = accelerate(network, "float32")
     (loss, gradients, after), (other_loss, other_gradients, other_after) = (
-        step(each, IMAGES) for each in (network, fast)
+        step(at_resolution(each, side), IMAGES[:, :side, :side]) for each in (network, fast)
     )
+    assert FastConv2D in {type(layer) for layer in at_resolution(fast, side).layers}
     assert other_loss == pytest.approx(loss, rel=1e-4)
     for one, other in zip(gradients, other_gradients, strict=True):
         np.testing.assert_allclose(other, one, atol=2e-3 * abs(one).max())

@@ -8,7 +8,6 @@ from cifar10.architectures import ARCHITECTURES, build
 from cifar10.compute.layers import at_resolution
 from cifar10.errors import InputError
 from cifar10.pipelines.preprocessing.nodes import measure
-from cifar10.training.accelerate import accelerate
 from cifar10.training.checkpoint import Checkpoints
 from cifar10.training.cost import recipe_flops
 from cifar10.training.fit import fit
@@ -144,9 +143,3 @@ def test_cost_counts_each_epoch_at_its_resolution(statistics):
     plain, reduced = (Recipe(**values, resolutions=each) for each in (None, [16, 24, 32, 32]))
     costs = [recipe_flops(network, each, 1000) for each in (plain, reduced)]
     assert costs[1] / costs[0] == pytest.approx((0.25 + 0.5625 + 2) / 4, rel=1e-3)
-
-
-def test_accelerated_network_keeps_its_fast_layers(statistics):
-    network = accelerate(build("resnet50", 10, statistics), "float32")
-    smaller = at_resolution(network, 16)
-    assert [type(layer) for layer in smaller.layers[1:]] == [type(layer) for layer in network.layers[1:]]
