@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from kedro.framework.startup import bootstrap_project
 
 from cifar10 import cli
+from cifar10.compute.provenance import sources
 from cifar10.errors import BUSY, InputError
 from cifar10.farm import cluster
 from cifar10.farm.plan import Task
@@ -120,6 +121,14 @@ def test_what_has_been_trained_needs_no_cluster(make, capsys):
     assert capsys.readouterr().out.endswith("2 tasks: 2 trained before\n")
 
 
+@pytest.mark.parametrize(("code", "message"), [(sources(), ""), ("another hash", "by other source code")])
+def test_a_model_that_other_code_has_trained_is_marked(make, code, message):
+    """Its network may have been another one."""
+    (task,) = make("one")
+    training = SimpleNamespace(record=lambda: make_record(val_accuracy=0.9, sources=code))
+    assert work.trained_before(task._replace(training=training)) == work.Result(work.BEFORE, message, 0.9)
+
+
 def test_a_machine_without_the_project_is_named(client, make, tmp_path):
     (task,) = make("good")
     result = cluster._results(client, [task._replace(folder=tmp_path / "none")], cluster.Resource("CORES", 3))["good"]
@@ -195,13 +204,13 @@ def wait_for_pid(log):
 def test_the_table_has_a_line_for_each_task():
     results = {
         "vgg16 seed 0": work.Result(work.TRAINED, "", 0.93061, 120.0, "node1"),
-        "vgg16 seed 10": work.Result(work.BEFORE, "", 0.93),
+        "vgg16 seed 10": work.Result(work.BEFORE, "by other source code", 0.93),
         "tune_vgg16 worker 1": work.Result(work.FAILED, "no space", None, 30.0, "node2"),
         "vgg16 seed 1": work.Result(work.FAILED, "the scheduler has ended"),
     }
     assert list(cluster.table(results)) == [
         "vgg16 seed 0         trained         validation 93.06%, 2.0 min on node1",
-        "vgg16 seed 10        trained before  validation 93.00%",
+        "vgg16 seed 10        trained before  validation 93.00%, by other source code",
         "tune_vgg16 worker 1  failed          0.5 min on node2, no space",
         "vgg16 seed 1         failed          the scheduler has ended",
         "4 tasks: 1 trained, 1 trained before, 2 failed",

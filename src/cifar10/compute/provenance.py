@@ -1,4 +1,4 @@
-"""The code, libraries and hardware that produced a result."""
+"""The code, libraries and hardware that produced a result. Imports Keras only where the latter are needed."""
 
 import hashlib
 import importlib.metadata
@@ -7,17 +7,18 @@ import platform
 import subprocess
 from typing import Any
 
-import keras
-
 import cifar10
-from cifar10.compute import parallel
-from cifar10.compute.device import hardware, uses_onednn, uses_xla
 
 PACKAGE = pathlib.Path(cifar10.__file__).parent
 
 
 def provenance() -> dict[str, Any]:
     """Return `versions`, `sources`, `hardware`, `devices`, `onednn` and `xla` as in a `Record`."""
+    import keras
+
+    from cifar10.compute import parallel
+    from cifar10.compute.device import hardware, uses_onednn, uses_xla
+
     backend = keras.backend.backend()
     return {
         "versions": {

@@ -1,6 +1,7 @@
 """What a worker of the cluster does: run one task, in a process that ends with the worker."""
 
 import ctypes
+import functools
 import logging
 import os
 import platform
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 from distributed import Event
 
+from cifar10.compute.provenance import sources
 from cifar10.errors import BUSY
 from cifar10.farm.plan import Task
 
@@ -31,7 +33,7 @@ class Result(NamedTuple):
 
     Attributes:
         outcome: one of the five above.
-        message: why it failed; else empty.
+        message: why it failed, or by what code it was trained before if not by this one; else empty.
         val_accuracy: of the model, if there is one.
         seconds: that the task took.
         host: the machine; empty: none.
@@ -55,9 +57,17 @@ def dask_setup(worker: Any) -> None:
 
 
 def trained_before(task: Task) -> Result | None:
-    """Return that there is a model already, if there is one."""
+    """Return that there is a model already, if there is one.
+
+    Its network may have been another one if the code has changed since, which only building it would tell for sure.
+    """
     record = task.training.record() if task.training else None
-    return Result(BEFORE, val_accuracy=record.val_accuracy) if record else None
+    if record is None:
+        return None
+    return Result(BEFORE, "" if record.sources == _sources() else "by other source code", record.val_accuracy)
+
+
+_sources = functools.cache(sources)
 
 
 def perform(task: Task, stop: str, threads: int | None) -> Result:
