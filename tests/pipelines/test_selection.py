@@ -98,7 +98,7 @@ def test_what_was_trained_after_the_leaderboard_is_named(caplog):
     assert chosen("winner") is VGG19
     assert "Trained since then" not in caplog.text
     assert chosen("winner", models=[*ALL, new]) is VGG19
-    assert "Trained since then, and not on the leaderboard yet: simple_cnn (kedro run" in caplog.text
+    assert "Trained since then, and not on the leaderboard yet: simple_cnn:2026-01-06 (kedro run" in caplog.text
     caplog.clear()
     chosen("vgg19", models=[*ALL, new])
     chosen("vgg16:2026-01-01", models=[*ALL, new])
@@ -114,13 +114,13 @@ def test_what_evaluation_would_leave_out_is_not_named(statistics, caplog, change
         chosen("winner", statistics=current, models=later)
     assert "Trained since then" not in caplog.text
     chosen("winner", models=[*later, trained("simple_cnn", "2026-01-06")])
-    assert "Trained since then, and not on the leaderboard yet: simple_cnn (kedro run" in caplog.text
+    assert "Trained since then, and not on the leaderboard yet: simple_cnn:2026-01-06 (kedro run" in caplog.text
 
 
 def test_any_model_is_newer_than_an_empty_leaderboard(caplog):
     caplog.set_level("INFO")
     assert chosen("vgg19", leaderboard=LEADERBOARD.head(0)) is VGG19
-    assert "Trained since then, and not on the leaderboard yet: vgg19 (kedro run" in caplog.text
+    assert "Trained since then, and not on the leaderboard yet: vgg19:2026-01-04 (kedro run" in caplog.text
 
 
 def test_without_a_current_leaderboard_there_is_no_winner(statistics):

@@ -152,7 +152,7 @@ def test_nothing_is_trained_if_no_trial_was_better(confirm, fake_fit, trials, re
     assert (confirmed.candidates, fake_fit.recipes) == ([], [])
     block = nodes.choose(only.model_copy(update={"data_version": confirmed.data_version}), confirmed, recipe)
     assert "No trial was better than the recipe that was tuned, so it stays as it is." in block
-    assert RECIPES["simple_cnn"].model_validate(yaml.safe_load(block)["simple_cnn"]).described() == trials.recipe
+    assert yaml.safe_load(block) is None
 
 
 def test_training_that_fails_confirms_nothing(confirm, fake_fit, trials, recipe):

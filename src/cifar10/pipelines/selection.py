@@ -117,6 +117,12 @@ def _winner_or_known(chosen: str) -> str:
     names = [WINNER, *ARCHITECTURES]
     name, _, version = chosen.partition(":")
     if name not in names:
+        stem = name.partition("-")[0]
+        if stem in ARCHITECTURES:
+            raise ValueError(
+                f"there is no architecture {name}. For a row of the leaderboard, name one of its versions, as in "
+                f"{stem}:VERSION; `kedro models {stem}` lists them with their recipes"
+            )
         raise ValueError(f"there is no architecture {name}; {did_you_mean(name, names)}")
     if version and name == WINNER:
         raise ValueError(f"give the version {version} with the name of its architecture")
@@ -186,7 +192,7 @@ def choose(
 def _newer(
     models: Models, leaderboard: pd.DataFrame, data_version: str, class_names: list[str], name: str
 ) -> list[str]:
-    """Return the architectures, all or the named one, of which a version is newer than all of the leaderboard.
+    """Return the versions, of all architectures or of the named one, that are newer than all of the leaderboard.
 
     Versions of other data or class names do not count, because evaluation leaves them out.
     """
@@ -196,9 +202,10 @@ def _newer(
         return record.data_version == data_version and record.class_names == class_names
 
     return [
-        each
+        f"{each}:{version}"
         for each in (models.names() if name == WINNER else [name])
-        if any(version > latest and is_current(models.load(each, version).record) for version in models.versions(each))
+        for version in models.versions(each)
+        if version > latest and is_current(models.load(each, version).record)
     ]
 
 

@@ -73,7 +73,7 @@ class Options(AugmentationOptions, MixingOptions):
     optimizer: str  # a key of `OPTIMIZERS`
     """The algorithm; muon (Jordan et al. 2024) trains matrices, and sgd then depthwise kernels, logits, biases."""
     learning_rate: Positive
-    """Peak of the schedule."""
+    """Peak of the schedule; with muon, of what sgd trains."""
     momentum: Fraction = 0.9
     """Nesterov momentum."""
     muon_learning_rate: Positive = 0.24

@@ -135,16 +135,18 @@ def confirmer(architecture: str) -> Callable:
 def choose(trials: Trials, confirmed: Confirmed, recipe: dict[str, Any]) -> str:
     """Return the block of the best recipe for `parameters_architectures.yml`, below how it was found.
 
-    The block has every option, because in an environment it is merged with the recipe of conf/base, whose values would
-    take the place of those that it lacked.
+    There is none if no trial was better than the recipe that was tuned. It has every option, because in an environment
+    it is merged with the recipe of conf/base, whose values would take the place of those that it lacked.
     """
     name, parsed = trials.architecture, RECIPES[trials.architecture].model_validate(recipe)
     if confirmed.trials != trials.digest:
         raise InputError(f"{name}.confirmed is of other trials. Confirm these: kedro run --pipelines=tune_{name}")
     _check_recipe(trials, parsed)
     best = next(iter(confirmed.candidates), None)
-    chosen = recipe_of(name, parsed.model_dump(), best.options if best else {})
     comment = "\n".join(f"# {line}" for line in _story(trials, confirmed, best))
+    if best is None:
+        return f"{comment}\n"
+    chosen = recipe_of(name, parsed.model_dump(), best.options)
     return f"{comment}\n{yaml.safe_dump({name: chosen.model_dump()}, sort_keys=False)}"
 
 
