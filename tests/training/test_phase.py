@@ -1,5 +1,7 @@
 """One phase of a training: its loss, what each epoch sees, when its learning rate falls and when it ends."""
 
+import time
+
 import keras
 import numpy as np
 import pytest
@@ -48,6 +50,24 @@ def test_too_few_batches_to_change_any_weight_are_refused(recipe, model):
         compile_by(recipe, model(recipe), 20, "float32")
     recipe = recipe.model_copy(update={"accumulate": 6})
     compile_by(recipe, model(recipe), 20, "float32")
+
+
+def test_the_speed_that_is_logged_is_that_of_training_without_validation(
+    recipe, model, checkpoints, monkeypatch, caplog
+):
+    caplog.set_level("INFO")
+    evaluate = TrainingModel.evaluate
+
+    def slow(*args, **options):
+        time.sleep(0.5)
+        return evaluate(*args, **options)
+
+    monkeypatch.setattr(TrainingModel, "evaluate", slow)
+    small = model(recipe(epochs=2))
+    progress = Progress(small.network, checkpoints, {}, {"compute_dtype": "float32"})
+    optimise(small, TARGETS, TARGETS, recipe(epochs=2), progress, phase="training")
+    assert caplog.messages[-1].endswith(" images/s")
+    assert float(caplog.messages[-1].split()[-2].replace(",", "")) > len(TARGETS) / 0.5
 
 
 def test_each_epoch_has_its_own_order_and_knows_its_number(recipe, model, checkpoints, monkeypatch):

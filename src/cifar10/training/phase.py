@@ -83,7 +83,7 @@ def optimise(
                 joules=joules(counters, read_counters()),
             )
             progress.add(row, variables)
-            _log(name, row, len(rows) + 1, recipe, len(targets))
+            _log(name, row, len(rows) + 1, recipe, len(targets) / logs["seconds"])
             progress.report(row)
     progress.network.set_weights(progress.best_weights)
 
@@ -103,7 +103,12 @@ class _Epochs:
     compute_dtype: str
 
     def run(self, rows: list[Epoch], show: Show) -> tuple[dict[str, float], dict[str, Any]]:
-        """Run the epoch after these rows of the history, and return accuracy and loss on train and val."""
+        """Run the epoch after these rows of the history.
+
+        Returns:
+            Accuracy and loss on the train inputs, with the seconds of training without validation; accuracy and loss on
+            val.
+        """
         recipe, model, epoch = self.recipe, self.model, len(rows)
         if recipe.schedule == "plateau":
             self.optimizer.learning_rate.assign(_plateau(recipe, [row["val_accuracy"] or 0.0 for row in rows]))
@@ -114,6 +119,7 @@ class _Epochs:
         ticker = TrainingProgress(show, steps, costs, [row["seconds"] for row in rows])
         with enough_memory(self.name, recipe.batch_size, f"batch_size, and the {self.learning_rate} with it"):
             model.start_epoch(epoch)
+            started = time.perf_counter()
             history = model.fit(
                 train_batches,
                 initial_epoch=epoch,
@@ -122,8 +128,9 @@ class _Epochs:
                 callbacks=[_StopAtNaN(self.diverged), ticker],
                 verbose=0,
             ).history
+            logs = {**{name: values[0] for name, values in history.items()}, "seconds": time.perf_counter() - started}
             val_logs = self._validate()
-        return {name: values[0] for name, values in history.items()}, val_logs
+        return logs, val_logs
 
     def rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch, counted from 0: that of the middle one of its steps."""
@@ -254,14 +261,14 @@ def _tensorflow_error() -> type[Exception]:
     return tf.errors.OpError
 
 
-def _log(name: str, row: Epoch, epoch: int, recipe: Recipe, images: int) -> None:
+def _log(name: str, row: Epoch, epoch: int, recipe: Recipe, speed: float) -> None:
     val = side = ""
     if recipe.resolutions:
         side = f" at {recipe.sides[epoch - 1]} pixels"
     if row["val_accuracy"] is not None:
         val = f", val_accuracy {row['val_accuracy']:.4f}, val_loss {row['val_loss']:.4f}"
     logger.info(
-        "%s: %s, epoch %d of %d%s: accuracy %.4f, loss %.4f%s, %.0f s, %s images/s",
+        "%s: %s, epoch %d of %d%s: accuracy %.4f, loss %.4f%s, %.0f s, trained %s images/s",
         name,
         row["phase"],
         epoch,
@@ -271,5 +278,5 @@ def _log(name: str, row: Epoch, epoch: int, recipe: Recipe, images: int) -> None
         row["loss"],
         val,
         row["seconds"],
-        f"{images / row['seconds']:,.0f}",
+        f"{speed:,.0f}",
     )
