@@ -49,6 +49,11 @@ def find_images(path: str) -> list[Path]:
     return [location]
 
 
+def printable(path: Path) -> str:
+    """Return a path as text that can be printed, drawn and saved; Linux permits names that are not UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def read_image(path: Path) -> Image.Image:
     """Read an image file; see `decode_image` for the result.
 
@@ -57,9 +62,9 @@ def read_image(path: Path) -> Image.Image:
     """
     try:
         with path.open("rb") as file:
-            return decode_image(file, str(path), MAX_PIXELS)
+            return decode_image(file, printable(path), MAX_PIXELS)
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error}.") from error
+        raise InputError(f"{printable(path)} cannot be read: {error}.") from error
 
 
 def decode_image(file: BinaryIO, name: str, max_pixels: int, formats: tuple[str, ...] | None = None) -> Image.Image:

@@ -70,11 +70,13 @@ def test_the_temperature_is_that_of_the_model(image, caplog, evaluated, chosen, 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems only permit names in Unicode")
-def test_a_file_name_that_is_not_utf8_is_escaped(image, tmp_path):
+def test_a_file_name_that_is_not_utf8_is_escaped(image, tmp_path, caplog):
     other = os.fsencode(tmp_path) + b"/caf\xe9.png"
     os.rename(image, other)
     table, figure = predict_images(Models(), None, None, None, NOTHING, CLASS_NAMES, os.fsdecode(other), "vgg16")
     assert table.image.tolist() == [r"caf\xe9.png"]
+    assert r"caf\xe9.png: " in caplog.text
+    caplog.text.encode()
     table.to_csv(io.BytesIO())
     to_svg(figure)
 

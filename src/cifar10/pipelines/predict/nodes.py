@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from cifar10.contracts import Evaluations, Statistics, TrainedModel
 from cifar10.datasets.arrays import PredictionStore
 from cifar10.datasets.model import Models
 from cifar10.errors import InputError
-from cifar10.images import find_images, read_image, thumbnail, to_network_input
+from cifar10.images import find_images, printable, read_image, thumbnail, to_network_input
 from cifar10.metrics import apply_temperature
 from cifar10.pipelines.selection import choose
 
@@ -81,13 +80,12 @@ def predict_images(
             found = classify(row, record.class_names, unsure_below or 0.0)
             others = ", ".join(f"{record.class_names[place]} {percent(row[place])}" for place in np.argsort(-row)[1:3])
             note = f"; unsure: {describe_unsure()}" if found.unsure else ""
-            logger.info("%s: %s (%s)%s", path, found.summary, others, note)
+            logger.info("%s: %s (%s)%s", printable(path), found.summary, others, note)
             paths.append(path)
             unsure.append(found.unsure)
     calibrated = np.concatenate(parts)
     table = pd.DataFrame(calibrated, columns=record.class_names)
-    # Linux permits names that are not UTF-8, which could neither be saved nor drawn.
-    table.insert(0, "image", [os.fsencode(path.name).decode("utf-8", "backslashreplace") for path in paths])
+    table.insert(0, "image", [printable(Path(path.name)) for path in paths])
     table.insert(1, "label", [record.class_names[label] for label in calibrated.argmax(axis=1)])
     table.insert(2, "probability", calibrated.max(axis=1))
     table.insert(3, "unsure", None if unsure_below is None else unsure)
