@@ -193,7 +193,7 @@ class FastDepthwiseConv2D(layers.DepthwiseConv2D):
 
     def call(self, inputs: Any) -> Any:
         """Compute the same as the standard layer."""
-        if not _is_large(self, inputs) or self.use_bias or self.activation is not keras.activations.linear:
+        if not _has_large_kernel(self, inputs):
             return super().call(inputs)
         return _depthwise(inputs, self.kernel, self.strides[0])
 
@@ -203,7 +203,7 @@ class FastSeparableConv2D(layers.SeparableConv2D):
 
     def call(self, inputs: Any) -> Any:
         """Compute the same as the standard layer."""
-        if not _is_large(self, inputs) or self.use_bias or self.activation is not keras.activations.linear:
+        if not _has_large_kernel(self, inputs):
             return super().call(inputs)
 
         import tensorflow as tf
@@ -212,7 +212,7 @@ class FastSeparableConv2D(layers.SeparableConv2D):
         return tf.nn.conv2d(filtered, tf.convert_to_tensor(self.pointwise_kernel), 1, "SAME")
 
 
-def _is_large(layer: layers.DepthwiseConv2D | layers.SeparableConv2D, inputs: Any) -> bool:
+def _has_large_kernel(layer: layers.DepthwiseConv2D | layers.SeparableConv2D, inputs: Any) -> bool:
     """Whether the kernel is larger than the image, and the layer of the kind that `_depthwise` computes."""
     _, height, width, _ = inputs.shape
     size, stride = layer.kernel_size[0], layer.strides[0]
@@ -220,7 +220,7 @@ def _is_large(layer: layers.DepthwiseConv2D | layers.SeparableConv2D, inputs: An
         return False
     if layer.padding != "same" or layer.depth_multiplier != 1 or height is None or width is None:
         return False
-    return size > min(height, width)
+    return size > min(height, width) and not layer.use_bias and layer.activation is keras.activations.linear
 
 
 def _depthwise(inputs: Any, kernel: Any, stride: int) -> Any:
