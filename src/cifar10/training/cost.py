@@ -22,32 +22,32 @@ def recipe_seconds(network: keras.Model, recipe: Recipe, images: int, compute_dt
     Raises:
         InputError: as `recipe_flops`.
     """
-    computing = recipe_flops(network, recipe, images) / FLOPS_PER_CORE[compute_dtype]
-    writing = recipe_flops(network, recipe, images, layer_values) / VALUES_PER_CORE
-    return (computing + writing) / cores
+
+    def seconds(layer: keras.Layer) -> float:
+        return layer_flops(layer) / FLOPS_PER_CORE[compute_dtype] + layer_values(layer) / VALUES_PER_CORE
+
+    return _recipe_cost(network, recipe, images, seconds) / cores
 
 
-def recipe_flops(
-    network: keras.Model, recipe: Recipe, images: int, cost: Callable[[keras.Layer], int] = layer_flops
-) -> float:
+def recipe_flops(network: keras.Model, recipe: Recipe, images: int) -> float:
     """Return the FLOPs of all epochs on that number of training images; validation is not counted.
+
+    Raises:
+        InputError: the network cannot be trained at one of the resolutions of the recipe.
+    """
+    return _recipe_cost(network, recipe, images, layer_flops)
+
+
+def _recipe_cost(network: keras.Model, recipe: Recipe, images: int, cost: Callable[[keras.Layer], float]) -> float:
+    """Return the sum of what all passes through all layers cost, from the cost of a forward pass of one image.
 
     A backward pass counts as two forward passes, of the layers that it goes through: in transfer learning, those of the
     head, and in the second phase also the last `unfreeze` layers of the backbone. The features for the head are one
     forward pass per copy of the images; with `cache_gb`, taken to be enough, the second phase needs no other one
     through the frozen layers.
-
-    Args:
-        network: as it was built.
-        recipe: its epochs and resolutions, and what a transfer recipe trains.
-        images: per epoch.
-        cost: what to count in a forward pass of one image through a layer instead of FLOPs.
-
-    Raises:
-        InputError: the network cannot be trained at one of the resolutions of the recipe.
     """
 
-    def total(network: keras.Model) -> int:
+    def total(network: keras.Model) -> float:
         return sum(map(cost, walk_layers(network)))
 
     forward = total(network)
