@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from cifar10 import figures
+from cifar10.colours import BLUE, GREEN, GREY, ORANGE
 from cifar10.contracts import Examples
 from cifar10.pipelines.reporting.formatting import COLOURS
 from cifar10.pipelines.reporting.nodes import rank
@@ -98,6 +99,16 @@ EVALUATIONS = make_evaluations(
     class_names=CIFAR10,
 )
 BOARD = rank(EVALUATIONS, CIFAR10)
+MACHINES = BOARD.assign(
+    hardware=["Intel(R) Xeon(R) Platinum 8488C Processor at 2.4 GHz, 16 cores", "a", "a", "a"],
+    measured_on=["a", "a", "b", "b"],
+    accuracy=[0.93, 0.92, 0.91, 0.9],
+    accuracy_low=0.89,
+    accuracy_high=0.94,
+    latency_ms=[2.0, 1.0, 4.0, 3.0],
+    training_seconds=[60.0, 120.0, 180.0, 90.0],
+    megabytes=[1.0, 2.0, 3.0, 4.0],
+)
 CORRUPTED = pd.DataFrame(
     [
         {"name": name, "corruption": corruption, "severity": severity, "accuracy": 0.5, "clean_accuracy": 0.9}
@@ -122,6 +133,8 @@ EVERY = {
     "confusion_matrix": lambda: figures.confusion_matrix(EVALUATIONS.rows[0]),
     "comparison": lambda: figures.comparison(BOARD),
     "trade_offs": lambda: figures.trade_offs(BOARD),
+    "comparison of machines": lambda: figures.comparison(MACHINES),
+    "trade_offs of machines": lambda: figures.trade_offs(MACHINES),
     "overlaid_curves": lambda: figures.overlaid_curves(EVALUATIONS),
     "calibration": lambda: figures.calibration(EVALUATIONS),
     "per_class": lambda: figures.per_class(EVALUATIONS),
@@ -157,11 +170,39 @@ def test_every_figure_can_be_read_on_a_phone(name):
     assert not any(first.overlaps(second) for first, second in itertools.combinations(boxes, 2))
 
 
-@pytest.mark.parametrize("name", ["learning_curves", "confusion_matrix", "trade_offs", "pairwise", "robustness"])
+@pytest.mark.parametrize(
+    "name", ["learning_curves", "confusion_matrix", "trade_offs", "trade_offs of machines", "pairwise", "robustness"]
+)
 def test_every_colour_of_a_figure_has_one_for_dark_mode(name):
     used = set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", figures.to_svg(EVERY[name]())))
     assert used
     assert used <= {colour.lower() for colour in COLOURS}
+
+
+def test_times_on_different_machines_are_not_compared():
+    """Only models of one machine can be better than one another; one on a machine of its own is not filled."""
+    latency, size, minutes = (filled(axis) for axis in figures.trade_offs(MACHINES).axes)
+    assert latency == {1.0: BLUE, 2.0: BLUE, 3.0: ORANGE, 4.0: ORANGE}
+    assert size == {1.0: GREY}
+    assert minutes == {1.5: BLUE, 2.0: BLUE}  # of 1, on a machine of its own, 1.5, 2 and 3
+    bars = figures.comparison(MACHINES).axes[1].patches
+    assert [to_hex(bar.get_facecolor()).upper() for bar in bars] == [GREEN, BLUE, BLUE, BLUE]
+
+    one = MACHINES.assign(hardware="a", measured_on="a")
+    assert [set(filled(axis).values()) for axis in figures.trade_offs(one).axes] == [{BLUE}] * 3
+    assert not figures.trade_offs(one).legends
+
+
+def test_more_machines_than_colours_share_one():
+    board = pd.concat([MACHINES.assign(hardware=str(number), measured_on=str(number)) for number in range(9)])
+    (legend,) = figures.trade_offs(board).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["0", "1", "2", "3", "4", "others"]
+
+
+def filled(axis):
+    """Return the colour of each filled point by its place on the horizontal axis."""
+    points = [line for line in axis.lines if line.get_marker() == "o" and line.get_markerfacecolor() != "none"]
+    return {x: line.get_color() for line in points for x in line.get_xdata()}
 
 
 def test_a_map_without_evidence_is_replaced_by_words():

@@ -1,10 +1,12 @@
 """The figures of the project, one function each. They draw their arguments and read no files."""
 
 import io
+import itertools
+import math
 import re
 import textwrap
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -12,6 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from cifar10.colours import BLUE, FEW, GREEN, GREY, ORANGE, PINK
@@ -20,6 +23,7 @@ from cifar10.contracts import Bin, Epoch, Evaluation, Evaluations, Examples, Row
 from cifar10.metrics import pareto_front, wilson_interval
 
 WIDTH = 5.5  # inches, of every figure: text of 10 points, matplotlib's default, has 9 px on a phone, 358 px wide
+MAX_LINE = 60  # letters that fit beside the key of a legend across the figure
 MAX_NAME_LENGTH = 18  # letters of a name in a line above an image or a panel
 MIN_BIN = 10  # images: the 95% interval of fewer spans more than half of a reliability diagram
 TINT = 0.7  # opacity of the strongest shade of a cell: black text is readable on it, and light text in dark mode
@@ -86,8 +90,12 @@ def portraits(row: Row) -> dict[str, Figure]:
 
 
 def comparison(leaderboard: pd.DataFrame) -> Figure:
-    """Draw the leaderboard, best on top: accuracy with its 95% interval, and what the training cost."""
-    figure = _figure(1.3 + 0.3 * len(leaderboard))
+    """Draw the leaderboard, best on top: accuracy with its 95% interval, and what the training cost.
+
+    If trainings ran on different machines, the colours of their bars tell on which.
+    """
+    colours = _machine_colours(leaderboard)
+    figure = _figure(1.3 + 0.3 * len(leaderboard) + _height_of_names(colours))
     accuracy, minutes, size = figure.subplots(1, 3, sharey=True, width_ratios=(2, 1.1, 1.1))
     places = np.arange(len(leaderboard))
 
@@ -103,35 +111,39 @@ def comparison(leaderboard: pd.DataFrame) -> Figure:
     accuracy.grid(axis="x", alpha=0.3)
     _legend(figure, accuracy, columns=3)
 
-    _bars(minutes, places, leaderboard.training_seconds / 60, "training,\nminutes", "{:,.1f}".format)
+    of_machines = [colours[machine] for machine in leaderboard.hardware] if len(colours) > 1 else GREY
+    _bars(minutes, places, leaderboard.training_seconds / 60, "training,\nminutes", "{:,.1f}".format, of_machines)
     _bars(size, places, leaderboard.parameters / 1e6, "parameters,\nmillions", "{:,.2f}".format)
+    _name_machines(figure, colours)
     return figure
 
 
 def trade_offs(leaderboard: pd.DataFrame) -> Figure:
     """Draw test accuracy against latency, file size and training time; Pareto-optimal models are filled.
 
-    A line runs from each name through all three panels, at the height of its accuracy.
+    A line runs from each name through all three panels, at the height of its accuracy. Times on different machines have
+    different colours and are not compared, so of a machine that measured a single model none is filled.
     """
     costs = (
-        ("latency_ms", "latency,\nms", 1),
-        ("megabytes", "file size,\nMB", 1),
-        ("training_seconds", "training,\nminutes", 60),
+        ("latency_ms", "latency,\nms", 1, "measured_on"),
+        ("megabytes", "file size,\nMB", 1, None),
+        ("training_seconds", "training,\nminutes", 60, "hardware"),
     )
-    figure = _figure(max(3.4, 1.2 + 0.19 * len(leaderboard)), "Accuracy against cost (filled: Pareto-optimal)")
+    colours = _machine_colours(leaderboard)
+    height = max(3.4, 1.2 + 0.19 * len(leaderboard)) + _height_of_names(colours)
+    figure = _figure(height, f"Accuracy against cost (filled: Pareto-optimal{' on its machine' * (len(colours) > 1)})")
     panels = figure.subplots(1, 3, sharey=True)
-    for axis, (column, label, unit) in zip(panels, costs, strict=True):
-        values = leaderboard[column] / unit
-        known = values.notna()
-        values, gains = values[known], leaderboard.accuracy[known]
+    for axis, (column, label, unit, machine) in zip(panels, costs, strict=True):
+        known = leaderboard[leaderboard[column].notna()]
         for gain in leaderboard.accuracy:
             axis.axhline(gain, color=GREY, linewidth=0.5, alpha=0.5)
-        front = pd.Series(pareto_front(values.tolist(), gains.tolist()), values.index, dtype=bool)
-        axis.plot(values[~front], gains[~front], "o", color=BLUE, markerfacecolor="none")
-        ordered = np.argsort(values[front])
-        axis.step(values[front].iloc[ordered], gains[front].iloc[ordered], where="post", color=BLUE, linewidth=1)
-        axis.plot(values[front], gains[front], "o", color=BLUE)
+        if machine and len(colours) > 1:
+            for name, rows in known.groupby(machine):
+                _draw_front(axis, rows[column] / unit, rows.accuracy, colours[name], compared=len(rows) > 1)
+        else:
+            _draw_front(axis, known[column] / unit, known.accuracy, BLUE if len(colours) == 1 else GREY)
         axis.set(xlabel=label, xmargin=0.12)
+        values = known[column] / unit
         if values.max() > 5 * values.min():
             axis.set_xscale("log")
             axis.xaxis.set_major_locator(LogLocator(subs=(1, 3) if values.max() < 30 * values.min() else (1,)))
@@ -143,7 +155,53 @@ def trade_offs(leaderboard: pd.DataFrame) -> Figure:
     panels[0].yaxis.set_major_formatter(_percent)
     panels[0].set(ylabel="test accuracy")
     _name_at_the_right(panels[-1], leaderboard.accuracy.tolist(), leaderboard["name"].tolist())
+    _name_machines(figure, colours)
     return figure
+
+
+def _draw_front(axis: Any, costs: pd.Series, gains: pd.Series, colour: str, compared: bool = True) -> None:
+    """Draw models by cost and accuracy, those that are Pareto-optimal filled and connected, unless none is compared."""
+    front = pd.Series(pareto_front(costs.tolist(), gains.tolist()) if compared else False, costs.index, dtype=bool)
+    axis.plot(costs[~front], gains[~front], "o", color=colour, markerfacecolor="none")
+    ordered = np.argsort(costs[front])
+    axis.step(costs[front].iloc[ordered], gains[front].iloc[ordered], where="post", color=colour, linewidth=1)
+    axis.plot(costs[front], gains[front], "o", color=colour)
+
+
+def _machine_colours(leaderboard: pd.DataFrame) -> dict[str, str]:
+    """Return the colour of each machine on which times were measured, that of most of them first."""
+    machines = pd.concat([leaderboard.hardware, leaderboard.measured_on]).dropna()
+    names = machines.value_counts().index
+    return dict(zip(names, itertools.chain(FEW, itertools.repeat(GREY)), strict=False))
+
+
+def _name_machines(figure: Figure, colours: dict[str, str]) -> None:
+    """Name the machines below the figure, unless there is only one."""
+    if names := _names(colours):
+        handles = [Patch(color=colour) for colour in names.values()]
+        figure.legend(handles, names, loc="outside lower center", ncols=_columns(names), frameon=False)
+
+
+def _height_of_names(colours: dict[str, str]) -> float:
+    """Return the height in inches of the names of the machines."""
+    names = _names(colours)
+    lines = sum(1 + name.count("\n") for name in names)
+    return 0.2 * math.ceil(lines / _columns(names))
+
+
+def _names(colours: dict[str, str]) -> dict[str, str]:
+    """Return the names of the machines, with their colours; of those that share one, that they are others."""
+    if len(colours) < 2:
+        return {}
+    shared = list(colours.values()).count(GREY) > 1
+    return {
+        "others" if shared and colour == GREY else textwrap.fill(name, MAX_LINE): colour
+        for name, colour in colours.items()
+    }
+
+
+def _columns(names: Collection[str]) -> int:
+    return 2 if max(map(len, names), default=0) <= MAX_LINE // 2 else 1
 
 
 def overlaid_curves(evaluations: Evaluations) -> Figure:
