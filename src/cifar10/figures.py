@@ -130,8 +130,10 @@ def trade_offs(leaderboard: pd.DataFrame) -> Figure:
         ("training_seconds", "training,\nminutes", 60, "hardware"),
     )
     colours = _machine_colours(leaderboard)
-    height = max(3.4, 1.2 + 0.19 * len(leaderboard)) + _height_of_names(colours)
-    figure = _figure(height, f"Accuracy against cost (filled: Pareto-optimal{' on its machine' * (len(colours) > 1)})")
+    height = max(3.4, 1.2 + 0.19 * len(leaderboard))
+    compared = "" if len(colours) == 1 else " on its machine"
+    title = f"Accuracy against cost (filled: Pareto-optimal{compared})"
+    figure = _figure(height + _height_of_names(colours), title)
     panels = figure.subplots(1, 3, sharey=True)
     for axis, (column, label, unit, machine) in zip(panels, costs, strict=True):
         known = leaderboard[leaderboard[column].notna()]
@@ -154,7 +156,7 @@ def trade_offs(leaderboard: pd.DataFrame) -> Figure:
         axis.grid(axis="x", alpha=0.3)
     panels[0].yaxis.set_major_formatter(_percent)
     panels[0].set(ylabel="test accuracy")
-    _name_at_the_right(panels[-1], leaderboard.accuracy.tolist(), leaderboard["name"].tolist())
+    _name_at_the_right(panels[-1], leaderboard.accuracy.tolist(), leaderboard["name"].tolist(), 0.72 * height)
     _name_machines(figure, colours)
     return figure
 
@@ -201,7 +203,10 @@ def _names(colours: dict[str, str]) -> dict[str, str]:
 
 
 def _columns(names: Collection[str]) -> int:
-    return 2 if max(map(len, names), default=0) <= MAX_LINE // 2 else 1
+    """Return in how many columns the names of a legend fit, which fills one column after the other."""
+    lengths = [len(name) for name in names]
+    half = math.ceil(len(lengths) / 2)
+    return 2 if max(lengths[:half], default=0) + max(lengths[half:], default=0) <= MAX_LINE else 1
 
 
 def overlaid_curves(evaluations: Evaluations) -> Figure:
@@ -600,15 +605,14 @@ def _cells(
     axis.set_yticks(range(len(rows)), rows)
 
 
-def _name_at_the_right(axis: Any, heights: Sequence[float], names: Sequence[str]) -> None:
-    """Write names in a column beside the axes, each connected to its height, without overlaps."""
+def _name_at_the_right(axis: Any, heights: Sequence[float], names: Sequence[str], inches: float) -> None:
+    """Write names in a column beside the axes of about that height, each connected to its own, without overlaps."""
     from scipy.optimize import isotonic_regression
 
     order = np.argsort(np.asarray(heights, float))
     low, high = axis.get_ylim()
     shares = (np.asarray(heights, float)[order] - low) / (high - low)
-    # The approximate height of a line of text as a share of the axes, whose layout is not known yet.
-    line = min(0.17 / (0.72 * axis.figure.get_figheight()), 1.0 / max(len(names), 1))
+    line = min(0.17 / inches, 1.0 / max(len(names), 1))  # the height of one of text, as a share of the axes
     # The positions closest to the heights that are at least a line apart: after subtracting the lines below each, they
     # only have to be non-decreasing, which is isotonic regression.
     lines = line * np.arange(len(names))

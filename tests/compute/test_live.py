@@ -73,7 +73,7 @@ def test_live_line_of_a_training_fits_into_100_columns(monkeypatch):
         (
             [0.25, 0.25, 1.0, 1.0, 1.0],
             [8.0, 4.0],
-            (25, "epoch 3/5 50%, loss 1.000, accuracy 0.500, 16 s/epoch, ends 38 s"),
+            (25, "epoch 3/5 50%, loss 1.000, accuracy 0.500, 16 s/epoch, ends 40 s"),
         ),
     ],
 )
@@ -87,6 +87,16 @@ def test_training_says_how_long_it_will_take(monkeypatch, costs, previous, expec
     now = 110.0
     progress.on_train_batch_end(4, {"loss": 1.0, "accuracy": 0.5})
     assert shown == [expected]
+
+
+def test_estimate_leaves_compilation_out(monkeypatch):
+    """Compilation delays the first step, which no later one repeats."""
+    shown, times = [], iter([0.0, 200.0, 202.0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(times))
+    progress = TrainingProgress(lambda *given: shown.append(given), steps=10, costs=[1.0], previous=[])
+    for batch in (0, 4):
+        progress.on_train_batch_end(batch, {"loss": 1.0, "accuracy": 0.5})
+    assert [re.search(r"\d+ s/epoch", details)[0] for _, details in shown] == ["2000 s/epoch", "5 s/epoch"]
 
 
 def test_prediction_shows_every_batch():

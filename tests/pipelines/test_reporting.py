@@ -527,11 +527,14 @@ def test_confusion_matrix_names_every_class():
     assert [text.get_text() for text in axis.texts] == list("100110100")
 
 
-@pytest.mark.parametrize("count", [1, 2, 21])
-def test_names_in_the_figures_do_not_overlap(count):
+@pytest.mark.parametrize(("count", "machines"), [(1, 1), (2, 1), (21, 1), (21, 9)])
+def test_names_in_the_figures_do_not_overlap(count, machines):
     names = [f"architecture_number_{number}" for number in range(count)]
+    machine = "a processor with a long name, {} cores".format
     models = [
-        make_evaluation(name, costs=COSTS.model_copy(update={"latency_ms": place + 1.0}))
+        make_evaluation(
+            name, costs=COSTS.model_copy(update={"latency_ms": place + 1.0, "measured_on": machine(place % machines)})
+        )
         for place, name in enumerate(names)
     ]
     board = leaderboard(make_evaluations(*models))

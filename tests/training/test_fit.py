@@ -266,6 +266,7 @@ def test_log_names_the_device_and_estimates_the_time_on_a_cpu(quick_fit, caplog)
     quick_fit(epochs=1)
     assert f"simple_cnn: on {device.hardware()}; {keras.backend.backend()}, " in caplog.text
     assert device.has_gpu() or "no GPU found: on this CPU, the recipe takes less than a minute" in caplog.text
+    assert ("XLA compiles before the first steps in training" in caplog.text) == device.uses_xla()
 
 
 def test_recorded_hash_is_that_of_the_recipe_without_its_seed(quick_fit):

@@ -90,15 +90,18 @@ class TrainingProgress(keras.callbacks.Callback):
         """
         super().__init__()
         self.show, self.steps, self.costs, self.previous = show, steps, costs, previous
-        self.started = time.monotonic()
+        self.since, self.done = time.monotonic(), 0.0  # from when on it is timed, and the share of it done by then
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Show that this step is done."""
         share, epoch = (batch + 1) / self.steps, len(self.previous)
-        elapsed = time.monotonic() - self.started
-        # The first epochs of a process compile, so the shortest so far is closest to those that come.
-        rates = [seconds / cost for seconds, cost in zip([*self.previous, elapsed / share], self.costs, strict=False)]
-        left = max(min(rates) * sum(self.costs[epoch:]) - elapsed, 0.0)
+        now = time.monotonic()
+        seconds = (now - self.since) / (share - self.done)
+        if not self.done:  # compiling delayed this step, and will delay no later one
+            self.since, self.done = now, share
+        # Epochs that compiled were longer, so the shortest so far is closest to those that come.
+        rates = [each / cost for each, cost in zip([*self.previous, seconds], self.costs, strict=False)]
+        left = min(rates) * (sum(self.costs[epoch:]) - share * self.costs[epoch])
         ends_at = time.strftime("%H:%M", time.localtime(time.time() + left))
         details = (
             f"epoch {epoch + 1}/{len(self.costs)} {share:.0%}, loss {logs['loss']:.3f}, accuracy "

@@ -11,7 +11,7 @@ import pandas as pd
 from cifar10.architectures import build
 from cifar10.compute import parallel
 from cifar10.compute.batches import one_hot
-from cifar10.compute.device import choose_compute_dtype, cores, describe, has_gpu, set_deterministic
+from cifar10.compute.device import choose_compute_dtype, cores, describe, has_gpu, set_deterministic, uses_xla
 from cifar10.compute.portable import OLDEST_KERAS
 from cifar10.compute.provenance import provenance, sources
 from cifar10.contracts import Epoch, Examples, LayerSummary, Phase, Record, Statistics, TrainedModel, verify
@@ -140,6 +140,9 @@ def _announce(network: keras.Model, recipe: Recipe, images: int, compute_dtype: 
             name,
             _duration(recipe_seconds(network, recipe, images, compute_dtype, cores())),
         )
+    if uses_xla():
+        when = "at each resolution" if recipe.resolutions else "in training"
+        logger.info("%s: XLA compiles before the first steps %s, which can take minutes", name, when)
     logger.info("%s: %s parameters, %s training images", name, f"{network.count_params():,}", f"{images:,}")
 
 
