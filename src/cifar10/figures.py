@@ -140,7 +140,8 @@ def trade_offs(leaderboard: pd.DataFrame) -> Figure:
         for gain in leaderboard.accuracy:
             axis.axhline(gain, color=GREY, linewidth=0.5, alpha=0.5)
         if machine and len(colours) > 1:
-            for name, rows in known.groupby(machine):
+            for name in known[machine].unique():
+                rows = known[known[machine] == name]
                 _draw_front(axis, rows[column] / unit, rows.accuracy, colours[name], compared=len(rows) > 1)
         else:
             _draw_front(axis, known[column] / unit, known.accuracy, BLUE if len(colours) == 1 else GREY)
