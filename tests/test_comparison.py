@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from kedro.framework.startup import bootstrap_project
-from kedro.io import DataCatalog
+from kedro.io import DataCatalog, MemoryDataset
 
 from cifar10 import cli, comparison, terminal
 from cifar10.architectures import ARCHITECTURES
@@ -102,7 +102,9 @@ def catalog_of(root):
     }
     for name in ("simple_cnn", "vgg16"):
         filepaths[f"{name}.checkpoint"] = (CheckpointDataset, f"06_models/{name}_checkpoint")
-    return DataCatalog({name: dataset(filepath=str(root / path)) for name, (dataset, path) in filepaths.items()})
+    catalog = DataCatalog({name: dataset(filepath=str(root / path)) for name, (dataset, path) in filepaths.items()})
+    catalog["training_commands"] = MemoryDataset(lambda trainings: [name for name, _ in trainings], copy_mode="assign")
+    return catalog
 
 
 @pytest.fixture
@@ -299,21 +301,25 @@ def test_a_network_of_which_nothing_is_known_says_where_to_add_it(tmp_path, comm
     assert "Nothing is known of vgg16: add a row to src/cifar10/architectures/facts.py" in listed
 
 
-def test_unfinished_trainings_of_a_network(tmp_path, command):
+def test_unfinished_trainings_of_a_network(tmp_path, whole_command):
     """Whether a version has been trained or not; one that has not come to its first checkpoint is none."""
     checkpoints = Checkpoints(tmp_path / "06_models/simple_cnn_checkpoint")
     for seed, history in ((7, [{}, {}]), (8, [])):
-        identity = {"architecture": "simple_cnn", "recipe": {"seed": seed}}
+        identity = {"architecture": "simple_cnn", "recipe": {"epochs": 3, "seed": seed}}
         with checkpoints.lock(identity):
             if history:
                 checkpoints.save(identity, Checkpoint([np.zeros(1)], None, {"history": history}))
-    lines = command(tmp_path, "models", "simple_cnn").output.splitlines()
+    folder = f"--params=data_root={tmp_path}"
+    lines = whole_command("models", "simple_cnn", "--env=demo", folder).output.splitlines()
     text = " ".join(lines)
     assert text.count("Unfinished, seed ") == 1
-    assert "Unfinished, seed 7, after 2 epochs: the command that began this training resumes it" in text
+    assert "Unfinished, seed 7, after 2 epochs. To resume it with the same network and data:" in text
+    (resumes,) = (line for line in lines if line.startswith("kedro run --env=demo --pipelines=train_simple_cnn "))
+    assert f"{folder},simple_cnn." in resumes
+    assert {"simple_cnn.epochs=3", "simple_cnn.seed=7"} <= set(resumes.split(","))
     assert Path(lines[-1]).parent == checkpoints.folder
     assert (Path(lines[-1]) / "epoch_00002.npz").exists()
-    assert "Unfinished" not in command(tmp_path, "models", "vgg16").output
+    assert "Unfinished" not in whole_command("models", "vgg16", "--env=demo", folder).output
 
 
 def test_versions_of_a_network(root, command):

@@ -457,7 +457,8 @@ def models(name: str | None, env: str | None, conf_source: str | None, params: d
         else:
             published = getattr(catalog.get("evaluations"), "read_only", False)  # and so without checkpoints
             unfinished = [] if published else catalog.load(f"{name}.checkpoint").trainings()
-            terminal.print_versions(terminal.console(), name, runs, unfinished)
+            commands = catalog.load("training_commands")([(name, each.recipe) for each in unfinished])
+            terminal.print_versions(terminal.console(), name, runs, zip(unfinished, commands, strict=True))
 
 
 @cli.command(cls=_Command, params=[*WHERE], short_help="Compare trained models side by side.")

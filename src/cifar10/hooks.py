@@ -18,7 +18,6 @@ from kedro.pipeline import Node, Pipeline
 from cifar10 import parameters, run_log
 from cifar10.architectures import ARCHITECTURES
 from cifar10.configuration import ROOTS, ConfigLoader
-from cifar10.contracts import Record
 from cifar10.datasets.artifact import LocalDataset
 from cifar10.errors import InputError, nearest
 from cifar10.keras_settings import check_backend, check_devices, several_processes
@@ -166,13 +165,15 @@ class ProjectHooks:
         run_log.log_result(made, catalog, run_params, self.loader)
 
 
-def _training_commands(records: list[Record], catalog: DataCatalog, loader: ConfigLoader) -> list[str]:
-    """Return the commands that train models again, in this environment and on the data of this run."""
+def _training_commands(
+    trainings: list[tuple[str, dict[str, Any]]], catalog: DataCatalog, loader: ConfigLoader
+) -> list[str]:
+    """Return the commands of trainings, architectures and recipes, in this environment and on the data of this run."""
     recipes = loader.without_runtime_params("parameters")
     env, data_root = loader.env, loader.runtime_params.get("data_root")
     if getattr(catalog.get("evaluations"), "read_only", False):  # they come from elsewhere
         env = data_root = None
-    return [training_command(each, recipes.get(each.architecture, {}), env, data_root) for each in records]
+    return [training_command(name, recipe, recipes.get(name, {}), env, data_root) for name, recipe in trainings]
 
 
 def _configure_logging(path: Path) -> None:

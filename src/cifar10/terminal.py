@@ -1,7 +1,7 @@
 """The tables of `kedro models` and `kedro compare`, for a terminal or a file."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -73,8 +73,15 @@ def print_architectures(to: Console, table: pd.DataFrame, folder: str) -> None:
     to.print("\nTo train one: kedro run --pipelines=train_NAME. Its versions: kedro models NAME")
 
 
-def print_versions(to: Console, name: str, runs: pd.DataFrame, unfinished: list[Unfinished]) -> None:
-    """Print what is known of an architecture, its trained versions, the latest first, and its unfinished trainings."""
+def print_versions(to: Console, name: str, runs: pd.DataFrame, unfinished: Iterable[tuple[Unfinished, str]]) -> None:
+    """Print what is known of an architecture, its trained versions, the latest first, and its unfinished trainings.
+
+    Args:
+        to: where.
+        name: the architecture.
+        runs: one row per version of every architecture, as `history` lists them.
+        unfinished: its unfinished trainings, and the commands that resume them.
+    """
     to.print(Text(name, "bold"))
     to.print(describe(name))
     if facts := FACTS.get(name):
@@ -89,11 +96,11 @@ def print_versions(to: Console, name: str, runs: pd.DataFrame, unfinished: list[
         to.print(f"kedro run --pipelines=train_{name}")
     else:
         _print_runs(to, of_one)
-    for each in unfinished:
-        to.print(
-            f"\nUnfinished, seed {each.seed}, after {each.epochs} epoch{'s' * (each.epochs > 1)}: the command that "
-            "began this training resumes it. To give it up, delete"
-        )
+    for each, command in unfinished:
+        epochs = f"{each.epochs} epoch{'s' * (each.epochs > 1)}"
+        to.print(f"\nUnfinished, seed {each.seed}, after {epochs}. To resume it with the same network and data:")
+        to.print(command, soft_wrap=True)
+        to.print("To give it up, delete")
         to.print(str(each.folder), soft_wrap=True)
 
 

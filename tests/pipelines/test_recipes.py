@@ -28,7 +28,7 @@ def obeyed(command, name):
 @pytest.mark.parametrize("model", MODELS, ids=[f"{each.record.architecture} {each.version}" for each in MODELS])
 def test_the_command_trains_a_published_recipe_again(model):
     record = model.record
-    command = training_command(record, CONFIGURED[record.architecture], None, None)
+    command = training_command(record.architecture, record.recipe, CONFIGURED[record.architecture], None, None)
     recipe, _ = obeyed(command, record.architecture)
     options = recipe.model_dump()
     if "weights" in options:
@@ -39,8 +39,7 @@ def test_the_command_trains_a_published_recipe_again(model):
 
 def test_the_command_of_a_recipe_of_the_configuration_is_short():
     by_conf = RECIPES["airbench94"].model_validate(CONFIGURED["airbench94"])
-    record = make_record(architecture="airbench94", recipe=by_conf.model_dump())
-    command = training_command(record, CONFIGURED["airbench94"], None, None)
+    command = training_command("airbench94", by_conf.model_dump(), CONFIGURED["airbench94"], None, None)
     assert command == "kedro run --pipelines=train_airbench94"
 
 
@@ -49,8 +48,8 @@ def test_the_command_gives_every_option_where_the_configuration_alone_is_no_reci
     recipe = RECIPES["simple_cnn"].model_validate(
         {**CONFIGURED["simple_cnn"], "optimizer": "adam", "muon_learning_rate": 0.24, "weight_decay": 0.0}
     )
-    record = make_record(architecture="simple_cnn", recipe=recipe.model_dump())
-    command = training_command(record, {**CONFIGURED["simple_cnn"], "optimizer": "adam"}, None, None)
+    configured = {**CONFIGURED["simple_cnn"], "optimizer": "adam"}
+    command = training_command("simple_cnn", recipe.model_dump(), configured, None, None)
     assert obeyed(command, "simple_cnn")[0] == recipe
 
 
@@ -65,13 +64,13 @@ def test_the_command_names_what_differs_and_where_the_data_are():
     }
     changed |= {"optimizer": "sgd"}
     full = RECIPES["vgg16"].model_validate({**CONFIGURED["vgg16"], **changed, "muon_learning_rate": 0.24}).model_dump()
-    record = make_record(recipe={name: value for name, value in full.items() if name != "muon_learning_rate"})
-    command = training_command(record, CONFIGURED["vgg16"], "demo", "/mnt/my data")
+    recorded = {name: value for name, value in full.items() if name != "muon_learning_rate"}
+    command = training_command("vgg16", recorded, CONFIGURED["vgg16"], "demo", "/mnt/my data")
     recipe, others = obeyed(command, "vgg16")
     assert recipe.model_dump() == full
     assert (others["env"], others["data_root"]) == ("demo", "/mnt/my data")
     assert "batch_size" not in command
-    assert training_command(make_record(architecture="alexnet"), {}, None, None) == ""
+    assert training_command("alexnet", {}, {}, None, None) == ""
 
 
 def test_only_options_that_are_not_at_their_default_are_shown():

@@ -61,8 +61,8 @@ def report_page(evaluations, portraits=None, robustness=None, drawn=None, class_
     return write_report(evaluations, names, *described, training_commands, portraits or {}, robustness, *figures)
 
 
-def training_commands(records):
-    return [f"kedro run --pipelines=train_{each.architecture}" for each in records]
+def training_commands(trainings):
+    return [f"kedro run --pipelines=train_{name}" for name, _ in trainings]
 
 
 def report(*given, **options):

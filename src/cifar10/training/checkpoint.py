@@ -49,11 +49,13 @@ class Unfinished(NamedTuple):
         folder: of its checkpoints.
         epochs: after how many the latest was saved.
         seed: of its recipe.
+        recipe: all options that are not at their default.
     """
 
     folder: Path
     epochs: int
     seed: int
+    recipe: dict[str, Any]
 
 
 class Checkpoints:
@@ -181,8 +183,8 @@ class Checkpoints:
         for path in sorted(self.folder.glob(f"*/{IDENTITY}")):
             if epochs := _epochs(path.parent):
                 with suppress(OSError, ValueError, KeyError, TypeError):
-                    seed = json.loads(path.read_text(encoding="utf-8"))["recipe"]["seed"]
-                    found.append(Unfinished(path.parent, epochs, seed))
+                    recipe = json.loads(path.read_text(encoding="utf-8"))["recipe"]
+                    found.append(Unfinished(path.parent, epochs, recipe["seed"], recipe))
         return found
 
     def unfinished(self, record: "Record") -> bool:

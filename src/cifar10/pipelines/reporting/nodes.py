@@ -22,7 +22,6 @@ from cifar10.contracts import (
     PROJECT,
     Evaluations,
     Pair,
-    Record,
     Row,
     check_class_names,
 )
@@ -321,7 +320,7 @@ def write_report(
     class_names: list[str],
     data_name: str,
     data_description: str,
-    training_commands: Callable[[list[Record]], list[str]],
+    training_commands: Callable[[list[tuple[str, dict[str, Any]]]], list[str]],
     portraits: dict[str, str] | None,
     robustness: pd.DataFrame | None,
     *drawn: str | None,
@@ -335,7 +334,7 @@ def write_report(
         class_names: the current ones.
         data_name: for the title.
         data_description: in sentences.
-        training_commands: returns the commands that train these models again, empty where there is none.
+        training_commands: returns the commands of these architectures and recipes, empty where there is none.
         portraits: SVG figures of single models, `NAME_confusion_matrix`, `NAME_learning_curves` and `NAME_mistakes`;
             None where the images are missing, as with published models: then those that need no images are drawn.
         robustness: accuracy on corrupted images, if it has been evaluated.
@@ -364,7 +363,7 @@ def write_report(
             "or data: %s. To draw them: kedro run --pipelines=evaluation,reporting (with the same --env and --params)",
             ", ".join(missing),
         )
-    records = [row.first.record for row in evaluations.rows]
+    trainings = [(row.architecture, row.first.record.recipe) for row in evaluations.rows]
     models = [
         {
             **line,
@@ -376,7 +375,7 @@ def write_report(
             "command": command,
         }
         for line, row, command in zip(
-            leaderboard.to_dict("records"), evaluations.rows, training_commands(records), strict=True
+            leaderboard.to_dict("records"), evaluations.rows, training_commands(trainings), strict=True
         )
     ]
     return formatting.template("report.html.jinja").render(

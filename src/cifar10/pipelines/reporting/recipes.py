@@ -23,24 +23,26 @@ def chosen_options(record: Record) -> dict[str, str]:
     }
 
 
-def training_command(record: Record, configured: dict[str, Any], env: str | None, data_root: str | None) -> str:
-    """Return the command that trains a recipe with its seed again; empty if the architecture does not exist any more.
+def training_command(
+    name: str, recipe: dict[str, Any], configured: dict[str, Any], env: str | None, data_root: str | None
+) -> str:
+    """Return the command that trains a recipe with its seed; empty if the architecture does not exist any more.
 
     Args:
-        record: of a model. If its recipe has a file of weights, the command has its name, without its folder.
+        name: the architecture.
+        recipe: its options, as they are recorded. Of a file of weights, the command has the name, without its folder.
         configured: the recipe of that architecture in this environment; the command says what differs, or every option
             if that recipe is only valid with others that the command line gave.
         env: the environment of the data; None: the default one.
         data_root: the folder of the data; None: that of the environment.
     """
-    name = record.architecture
     if name not in RECIPES:
         return ""
     try:
         current = RECIPES[name].model_validate(configured).model_dump()
     except ValidationError:
         current = dict.fromkeys(RECIPES[name].model_fields)
-    recorded = with_defaults(name, record.recipe)
+    recorded = with_defaults(name, recipe)
     if "weights" in recorded:
         recorded["weights"] = recorded["weights"].partition(" (")[0]  # without the hash of the file
     changes = [
