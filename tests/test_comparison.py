@@ -320,6 +320,10 @@ def test_unfinished_trainings_of_a_network(tmp_path, whole_command):
     assert Path(lines[-1]).parent == checkpoints.folder
     assert (Path(lines[-1]) / "epoch_00002.npz").exists()
     assert "Unfinished" not in whole_command("models", "vgg16", "--env=demo", folder).output
+    with checkpoints.lock({"architecture": "simple_cnn", "recipe": {"epochs": 3, "seed": 7}}):
+        text = whole_command("models", "simple_cnn", "--env=demo", folder).output
+    assert "Being trained now, seed 7: 2 epochs done." in text
+    assert "Unfinished" not in text
 
 
 def test_versions_of_a_network(root, command):

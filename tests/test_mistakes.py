@@ -107,7 +107,10 @@ def kedro_run(monkeypatch):
             "'2 vgg16.seed=1'. Separate parameters by commas, without spaces",
         ),
         (["--params=vgg16.seed=true"], "vgg16.seed: input should be a valid integer, but it is True"),
-        (["--params=vgg16_imagenet.alpha=0.5"], "vgg16_imagenet.alpha: no such parameter; valid names: "),
+        (
+            ["--params=vgg16_imagenet.alpha=0.5"],
+            "vgg16_imagenet.alpha: no such parameter; alpha is one of mobilen",
+        ),
         (["--params=mobilenetv2_imagenet.alpha=0.4"], "with weights=imagenet, alpha must be one of (0.35, 0.5"),
         (["--params=test_time_augmentation=flop"], "test_time_augmentation: input should be 'none', 'flip' or"),
         (["--params=architecture=resnet5"], "architecture: there is no architecture resnet5; did you mean resnet50?"),
@@ -120,6 +123,14 @@ def kedro_run(monkeypatch):
         (["--env=demo", "--pipelines=predict", "--params=image=nowhere.jpg"], "nowhere.jpg"),
         (["--env=demo", "--pipelines=history"], "Nothing has been trained yet, so there is no history."),
         (["--pipelines=train_vgg16"], "must be created first: kedro run --pipelines=ingestion,preprocessing"),
+        (["--pipelines=train_vgg16", "--pipeline=evaluation"], "give one of them, as in --pipelines=train_vgg16,evalu"),
+        (["--load-versions=simple_cnn.model=2026"], "--load-versions=simple_cnn.model=2026 is not NAME:VERSION, as in"),
+        (["--load-versions=simple_cnn.model"], "--load-versions=simple_cnn.model is not NAME:VERSION, as in"),
+        (["--load-versions=simple_cnn.model:../x"], "../x"),
+        (
+            ["--params=simple_cnn.image_size=64"],
+            "simple_cnn.image_size: no such parameter; image_size is one of v",
+        ),
         (
             ["--env=demo", "--pipelines=reporting"],
             "evaluations, portraits must be created first: kedro run "
@@ -292,7 +303,7 @@ def test_names_in_the_configuration_that_are_nearly_right_are_warned_of(tmp_path
             ["simple_cnn.epochs, simple_cnn.seed"],
         ),
         ("evaluation", {"simple_cnn": {"epochs": 2}}, ["simple_cnn.epochs"]),
-        ("export", {"architecture": "vgg16"}, ["architecture; did you mean export.architecture?"]),
+        ("evaluation", {"architecture": "vgg16"}, ["architecture"]),
     ],
 )
 def test_parameters_that_the_run_does_not_use_are_warned_of(tmp_path, caplog, pipeline, parameters, warnings):
@@ -301,6 +312,12 @@ def test_parameters_that_the_run_does_not_use_are_warned_of(tmp_path, caplog, pi
         run(tmp_path, pipeline, **parameters)
     logged = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert logged == [f"Not used by this run: {each}" for each in warnings]
+
+
+def test_a_parameter_that_stands_elsewhere_in_this_run_is_refused(tmp_path):
+    """Such as that of `predict` for `export`, which would export the winner in place of the model that was named."""
+    with pytest.raises(InputError, match=r"architecture would have no effect .*; did you mean export\.architecture\?"):
+        run(tmp_path, "export", architecture="vgg16")
 
 
 def test_a_recipe_of_no_network_that_is_trained_is_refused(tmp_path):

@@ -18,6 +18,7 @@ import click
 import yaml
 from kedro.config import MissingConfigException
 from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.cli.utils import KedroCliError
 from kedro.framework.project import pipelines as registry
 from kedro.framework.session import KedroSession
 from kedro.io import DataCatalog, DatasetError
@@ -171,8 +172,14 @@ class _Command(click.Command):
                 )
         _refuse_empty(opts)
         _refuse_repeated(opts.get("params"))
+        for each in filter(None, opts.get("load_versions", "").split(",")):
+            if not re.match(r"\s*[^:=]+:", each):
+                example = "simple_cnn.model:2026-01-31T12.00.00.000Z"
+                raise click.ClickException(f"--load-versions={each} is not NAME:VERSION, as in {example}")
         try:
             return super().parse_args(ctx, args)
+        except KedroCliError as error:  # which would show the error that is being handled, and so nothing
+            raise click.ClickException(error.message) from error
         except click.UsageError as error:
             if "must contain a key and a value" not in error.message or re.search(r"`[^`]*:[^`]*` must", error.message):
                 raise  # the latter says enough: `vgg16.epochs:3`, with a colon

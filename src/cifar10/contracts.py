@@ -229,7 +229,7 @@ class Record(Artifact):
     SCHEMA = 3
     OLDEST = 2
     MADE_BY = "kedro run --pipelines=train_NAME"
-    REMEDY = "Move the folder of this version away; {command} trains another one."
+    REMEDY = "Move the folder of this version away; {command} trains another one, with the same --env and --params."
 
     architecture: str
     class_names: list[str]

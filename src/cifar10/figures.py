@@ -44,14 +44,19 @@ def samples(examples: Examples, class_names: list[str], columns: int = 10) -> Fi
     return figure
 
 
-def learning_curves(model: TrainedModel | Evaluation) -> Figure:
-    """Draw accuracy and loss over the epochs of one training, and mark the epoch that was kept."""
+def learning_curves(model: TrainedModel | Evaluation, name: str | None = None) -> Figure:
+    """Draw accuracy and loss over the epochs of one training, and mark the epoch that was kept.
+
+    Args:
+        model: with the record of its training.
+        name: in the title; None: its architecture.
+    """
     record = model.record
     history = pd.DataFrame(record.history)
     validated = record.val_accuracy is not None
     figure = _figure(
         3.2,
-        f"{record.architecture}: epoch {record.best_epoch} kept, "
+        f"{name or record.architecture}: epoch {record.best_epoch} kept, "
         + (f"validation accuracy {record.val_accuracy:.2%}" if validated else "trained on all images"),
     )
     panels = figure.subplots(1, 2)
@@ -83,7 +88,7 @@ def confusion_matrix(row: Row) -> Figure:
 
 def portraits(row: Row) -> dict[str, Figure]:
     """Draw what shows one row and needs no images, as `NAME_KIND`, labelled with the identity of its model."""
-    drawn = {"confusion_matrix": confusion_matrix(row), "learning_curves": learning_curves(row.first)}
+    drawn = {"confusion_matrix": confusion_matrix(row), "learning_curves": learning_curves(row.first, row.title)}
     for figure in drawn.values():
         figure.set_label(row.first.identity)
     return {f"{row.name}_{kind}": figure for kind, figure in drawn.items()}

@@ -111,7 +111,8 @@ class ProjectHooks:
         entries = (name for name in catalog.keys() if not name.startswith("param"))  # noqa: SIM118 - no dict
         _warn_of_misspelt(entries, used, "The catalog has an entry {name}, which no pipeline uses")
         if missing := _missing_inputs(pipeline, catalog):
-            raise InputError(_how_to_create(missing, catalog, run_log.same_data(run_params)))
+            wants_winner = "leaderboard" in pipeline.inputs()
+            raise InputError(_how_to_create(missing, catalog, run_log.same_data(run_params), wants_winner=wants_winner))
         for name in sorted(pipeline.inputs()):
             dataset = catalog.get(name)
             if isinstance(dataset, LocalDataset):
@@ -265,8 +266,15 @@ def _missing_inputs(pipeline: Pipeline, catalog: DataCatalog) -> list[str]:
     ]
 
 
-def _how_to_create(missing: list[str], catalog: DataCatalog, same_data: str) -> str:
-    """Return what to do about inputs that do not exist; `same_data` are the options that name the data of this run."""
+def _how_to_create(missing: list[str], catalog: DataCatalog, same_data: str, *, wants_winner: bool) -> str:
+    """Return what to do about inputs that do not exist.
+
+    Args:
+        missing: their names.
+        catalog: of this run.
+        same_data: the options that name its data.
+        wants_winner: whether it chooses a model by the leaderboard, which is optional and so never missing.
+    """
     makers = _makers(missing, catalog)
     if unsaved := [name for name in missing if not _is_saved(catalog, name)]:
         return (
@@ -276,6 +284,8 @@ def _how_to_create(missing: list[str], catalog: DataCatalog, same_data: str) -> 
         )
     if "evaluation" in makers and not catalog.load("models").names():
         makers.insert(makers.index("evaluation"), "train_simple_cnn")  # or any other: without a model there is nothing
+    if "evaluation" in makers and wants_winner:
+        makers.append("reporting")
     return f"{', '.join(missing)} must be created first: kedro run --pipelines={','.join(makers)}{same_data}"
 
 
@@ -290,7 +300,8 @@ def _check_unused(given: dict[str, Any], pipeline: Pipeline, catalog: DataCatalo
     """Warn of parameters for this run that only other pipelines use, such as recipes of networks it does not train.
 
     Raises:
-        InputError: no recipe is given but such ones. Whatever it was to change, the training would be another one.
+        InputError: no recipe is given but such ones, or this run has a parameter of the same name in another place.
+            Whatever it was to change, the run would be another one.
     """
     used = _parameters_of(pipeline)
     recipes = [name for name in given if name in ARCHITECTURES and isinstance(given[name], dict)]
@@ -305,8 +316,9 @@ def _check_unused(given: dict[str, Any], pipeline: Pipeline, catalog: DataCatalo
     for name in sorted(given.keys() & others):
         value = given[name]
         written = ", ".join(f"{name}.{option}" for option in value) if isinstance(value, dict) else name
-        meant = next((f"; did you mean {block}.{name}?" for block in blocks if name in blocks[block]), "")
-        logger.warning("Not used by this run: %s%s", written, meant)
+        if meant := next((f"{block}.{name}" for block in blocks if name in blocks[block]), None):
+            raise InputError(f"{written} would have no effect on this run; did you mean {meant}?")
+        logger.warning("Not used by this run: %s", written)
 
 
 def _parameters_of(pipeline: Pipeline) -> set[str]:

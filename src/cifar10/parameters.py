@@ -103,6 +103,9 @@ def _problem(location: tuple[int | str, ...], kind: str, message: str, value: An
             return f"{name}: no such parameter without its architecture, as in vgg16.{name}"
         if len(location) == 1 and (owners := [block for block in SETTINGS if name in SETTINGS[block].model_fields]):
             return f"{name}: no such parameter; did you mean {owners[0]}.{name}?"
+        if location[0] in RECIPES and is_recipe_option(option := str(location[-1])):
+            having = [each for each in RECIPES if option in RECIPES[each].model_fields]
+            return f"{name}: no such parameter; {option} is one of {', '.join(having)}"
         return f"{name}: no such parameter; {did_you_mean(str(location[-1]), fields)}"
     if kind == "model_type":
         return f"{name}: must be options with their values, as in {name}: {{epochs: 3}}, but it is {value!r}"

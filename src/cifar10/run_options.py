@@ -27,6 +27,9 @@ def check(options: dict[str, Any], conf: Path) -> None:
     Raises:
         InputError: it says which name is unknown, and which similar ones exist; or which pipelines exclude each other.
     """
+    if options["pipeline"] and options["pipelines"]:
+        both = ",".join([*options["pipelines"], options["pipeline"]])
+        raise InputError(f"--pipeline is the older spelling of --pipelines: give one of them, as in --pipelines={both}")
     if "," in (options["pipeline"] or ""):
         raise InputError(f"--pipeline takes one name; for several: --pipelines={options['pipeline']}")
     names = options["pipelines"] or [options["pipeline"] or "__default__"]

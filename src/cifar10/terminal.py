@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from cifar10.architectures import ARCHITECTURES
 from cifar10.architectures.descriptions import describe
 from cifar10.architectures.facts import FACTS
 from cifar10.comparison import SPLITS, Accuracy, Comparison, Disagreement, Side, verdicts
@@ -66,7 +67,7 @@ def print_architectures(to: Console, table: pd.DataFrame, folder: str) -> None:
         "Expected: the test accuracy on CIFAR-10 that others report, by the recipe of that environment if one is "
         "named; most of them chose the epoch by the test images. What this project reached: docs/leaderboard.md."
     )
-    if unknown := [name for name in table.architecture if name not in FACTS]:
+    if unknown := [name for name in table.architecture if name in ARCHITECTURES and name not in FACTS]:
         to.print(f"\nNothing is known of {', '.join(unknown)}: add a row to src/cifar10/architectures/facts.py")
     if not table.versions.any():
         to.print(f"\nThere is no model in {folder} yet. Those of the demo: kedro models --env=demo")
@@ -98,6 +99,9 @@ def print_versions(to: Console, name: str, runs: pd.DataFrame, unfinished: Itera
         _print_runs(to, of_one)
     for each, command in unfinished:
         epochs = f"{each.epochs} epoch{'s' * (each.epochs > 1)}"
+        if each.running:
+            to.print(f"\nBeing trained now, seed {each.seed}: {epochs} done.")
+            continue
         to.print(f"\nUnfinished, seed {each.seed}, after {epochs}. To resume it with the same network and data:")
         to.print(command, soft_wrap=True)
         to.print("To give it up, delete")

@@ -114,6 +114,9 @@ class Models:
     def __init__(self, *models):
         self.models = models
 
+    def names(self):
+        return sorted({each.record.architecture for each in self.models})
+
     def versions(self, name):
         return sorted(each.version for each in self.models if each.record.architecture == name)
 
@@ -209,6 +212,7 @@ def test_what_is_left_out_is_told_in_one_line_per_architecture(evaluate, network
             model(network, version="2026-01-04", data_version="f00"),
             model(network, "simple_cnn", data_version="f00"),
             *(model(network, "airbench94", f"2026-02-0{day}", class_names=["a", "b", "c"]) for day in range(1, 6)),
+            model(network, "alexnet"),
             names=names,
         )
     assert listed(evaluations) == {"vgg16": (["2026-01-03", "2026-01-01"], [])}
@@ -220,6 +224,7 @@ def test_what_is_left_out_is_told_in_one_line_per_architecture(evaluate, network
         "than class_names)",
     ]
     assert lines(caplog, "Not trained yet") == ["Not trained yet: vgg19, resnet50"]
+    assert lines(caplog, "Left out") == ["Left out: alexnet (no longer an architecture of this project)"]
 
 
 def test_many_untrained_networks_are_counted(evaluate, network, caplog):

@@ -25,6 +25,9 @@ class Models:
     def __init__(self, *models):
         self.models = {each.version: each for each in models}
 
+    def names(self):
+        return sorted({each.record.architecture for each in self.models.values()})
+
     def versions(self, name):
         return sorted(version for version, each in self.models.items() if each.record.architecture == name)
 

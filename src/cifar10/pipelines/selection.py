@@ -84,6 +84,8 @@ def current_rows(
             ", ".join(untrained) if len(untrained) <= MANY else f"{len(untrained)} networks (kedro models lists all)"
         )
         logger.info("Not trained yet: %s", names)
+    if removed := [name for name in models.names() if name not in ARCHITECTURES]:
+        logger.info("Left out: %s (no longer an architecture of this project)", ", ".join(removed))
     if rows:
         return rows
     for model in renamed:
@@ -194,7 +196,8 @@ def _newer(
 ) -> list[str]:
     """Return the versions, of all architectures or of the named one, that are newer than all of the leaderboard.
 
-    Versions of other data or class names do not count, because evaluation leaves them out.
+    Versions of other data or class names do not count, nor those of an architecture that has been removed, because
+    evaluation leaves them out.
     """
     latest = max((version for versions in leaderboard.seed_versions for version in versions.split()), default="")
 
@@ -204,6 +207,7 @@ def _newer(
     return [
         f"{each}:{version}"
         for each in (models.names() if name == WINNER else [name])
+        if each in ARCHITECTURES
         for version in models.versions(each)
         if version > latest and is_current(models.load(each, version).record)
     ]

@@ -50,12 +50,14 @@ class Unfinished(NamedTuple):
         epochs: after how many the latest was saved.
         seed: of its recipe.
         recipe: all options that are not at their default.
+        running: whether a process is training it now.
     """
 
     folder: Path
     epochs: int
     seed: int
     recipe: dict[str, Any]
+    running: bool
 
 
 class Checkpoints:
@@ -184,7 +186,7 @@ class Checkpoints:
             if epochs := _epochs(path.parent):
                 with suppress(OSError, ValueError, KeyError, TypeError):
                     recipe = json.loads(path.read_text(encoding="utf-8"))["recipe"]
-                    found.append(Unfinished(path.parent, epochs, recipe["seed"], recipe))
+                    found.append(Unfinished(path.parent, epochs, recipe["seed"], recipe, _is_locked(path.parent)))
         return found
 
     def unfinished(self, record: "Record") -> bool:
@@ -242,6 +244,17 @@ class FollowedCheckpoints(Checkpoints):
 def key_of(identity: dict[str, Any]) -> str:
     """Return the name of a training's folder: its identity as the first 16 digits of a SHA-256."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _is_locked(folder: Path) -> bool:
+    """Return whether a process holds the lock of the training with this folder."""
+    try:
+        with FileLock(folder / store.LOCK, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # such as on a disk that is only read
+        return False
 
 
 def _epochs(folder: Path) -> int:

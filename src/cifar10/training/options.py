@@ -109,7 +109,7 @@ class Options(AugmentationOptions, MixingOptions):
     label_smoothing: Fraction = 0.0
     """Share of the target that is spread over all classes."""
     resolutions: Sides | None = None
-    """Side in pixels of the training images over equal parts of the epochs, as in `16 24 32`; null: always 32."""
+    """Side in pixels of the training images over equal parts of the epochs, up to 32: `16 24 32`; null: always 32."""
     examples: Count | None = None
     """Number of training images, drawn at random; null: all."""
     seed: Annotated[int, Field(ge=0, lt=2**32)]
