@@ -238,6 +238,8 @@ def test_winner_classifies_the_users_images(copy, tmp_path, caplog):
     np.testing.assert_allclose(table[CLASS_NAMES].sum(axis=1), 1, rtol=1e-6)
     assert latest(copy / "08_reporting/prediction.png").stat().st_size > 10_000
     assert "1.png: " in caplog.text
+    (where,) = re.findall(r"Figure: file://(.*), and the table (.*)", caplog.text)
+    assert [Path(each).exists() for each in where] == [True, True]
 
     loser = board.architecture[1]
     run(copy, "predict", image=str(folder / "1.png"), architecture=loser)

@@ -116,7 +116,8 @@ def log_result(made: set[str], catalog: DataCatalog, run_params: dict[str, Any],
     if "serving" in made:
         lines += _export(_path(catalog, "serving"), catalog.load("model_card"))
     if "prediction" in made:
-        lines.append(f"Figure: {_path(catalog, 'figure.prediction').resolve().as_uri()}")
+        figure = _path(catalog, "figure.prediction").resolve().as_uri()
+        lines.append(f"Figure: {figure}, and the table {_path(catalog, 'prediction')}")
     for line in lines:
         logger.info("%s", line)
 

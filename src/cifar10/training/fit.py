@@ -136,7 +136,8 @@ def _announce(network: keras.Model, recipe: Recipe, images: int, compute_dtype: 
     logger.info("%s: on %s", name, describe(compute_dtype))
     if not has_gpu():
         logger.info(
-            "%s: no GPU found: on this CPU, the recipe takes %s (kedro run --pipelines=benchmark measures it)",
+            "%s: no GPU found: on this CPU, the recipe takes %s if nothing else runs "
+            "(kedro run --pipelines=benchmark measures it)",
             name,
             _duration(recipe_seconds(network, recipe, images, compute_dtype, cores())),
         )
