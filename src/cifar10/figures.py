@@ -142,16 +142,16 @@ def trade_offs(leaderboard: pd.DataFrame) -> Figure:
     panels = figure.subplots(1, 3, sharey=True)
     for axis, (column, label, unit, machine) in zip(panels, costs, strict=True):
         known = leaderboard[leaderboard[column].notna()]
+        values = known[column] / unit
         for gain in leaderboard.accuracy:
             axis.axhline(gain, color=GREY, linewidth=0.5, alpha=0.5)
         if machine and len(colours) > 1:
             for name in known[machine].unique():
-                rows = known[known[machine] == name]
-                _draw_front(axis, rows[column] / unit, rows.accuracy, colours[name], compared=len(rows) > 1)
+                here = known[machine] == name
+                _draw_front(axis, values[here], known.accuracy[here], colours[name], compared=here.sum() > 1)
         else:
-            _draw_front(axis, known[column] / unit, known.accuracy, BLUE if len(colours) == 1 else GREY)
+            _draw_front(axis, values, known.accuracy, BLUE if len(colours) == 1 else GREY)
         axis.set(xlabel=label, xmargin=0.12)
-        values = known[column] / unit
         if values.max() > 5 * values.min():
             axis.set_xscale("log")
             axis.xaxis.set_major_locator(LogLocator(subs=(1, 3) if values.max() < 30 * values.min() else (1,)))
@@ -176,11 +176,14 @@ def _draw_front(axis: Any, costs: pd.Series, gains: pd.Series, colour: str, comp
     axis.plot(costs[front], gains[front], "o", color=colour)
 
 
+def machines(leaderboard: pd.DataFrame) -> list[str]:
+    """Return the machines on which times were measured, that of most of them first."""
+    return pd.concat([leaderboard.hardware, leaderboard.measured_on]).dropna().value_counts().index.tolist()
+
+
 def _machine_colours(leaderboard: pd.DataFrame) -> dict[str, str]:
-    """Return the colour of each machine on which times were measured, that of most of them first."""
-    machines = pd.concat([leaderboard.hardware, leaderboard.measured_on]).dropna()
-    names = machines.value_counts().index
-    return dict(zip(names, itertools.chain(FEW, itertools.repeat(GREY)), strict=False))
+    """Return the colour of each machine on which times were measured."""
+    return dict(zip(machines(leaderboard), itertools.chain(FEW, itertools.repeat(GREY)), strict=False))
 
 
 def _name_machines(figure: Figure, colours: dict[str, str]) -> None:

@@ -397,7 +397,7 @@ def write_report(
         severities=corrupted.severity.nunique() if len(corrupted) else 0,
         latency_explanation=explain_latency(leaderboard),
         machines=leaderboard.measured_on.unique().tolist(),
-        several_machines=pd.concat([leaderboard.hardware, leaderboard.measured_on]).nunique() > 1,
+        several_machines=len(figures.machines(leaderboard)) > 1,
         caveat=" ".join(advice.caveat(evaluations.rows)),
         cifar10_c=_errors(_of_evaluated(robustness, evaluations, CIFAR10_C)),
         extra_corruptions=cifar10_c.EXTRA,
