@@ -203,6 +203,15 @@ def test_models_are_evaluated_with_their_record_version_and_costs(evaluate, netw
     assert (pair.first_only, pair.second_only, pair.significant) == (0, 0, False)  # the same network twice
 
 
+def test_costs_are_measured_once_for_each_network(evaluate, network):
+    models = [model(network, seed=seed, version=f"2026-01-0{seed + 1}") for seed in range(2)]
+    other = model(network, "simple_cnn", fingerprint="f00")
+    first, second, third = (
+        each.costs.latency_ms for row in evaluate(*models, other).rows for each in sorted(row.seeds, key=str)
+    )
+    assert len({first, second, third}) == 2
+
+
 def test_what_is_left_out_is_told_in_one_line_per_architecture(evaluate, network, caplog):
     names = ["vgg16", "vgg19", "resnet50", "simple_cnn", "airbench94"]
     with caplog.at_level(logging.INFO, "cifar10"):

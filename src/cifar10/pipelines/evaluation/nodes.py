@@ -74,10 +74,15 @@ def evaluator(architectures: list[str]) -> Callable:
         older = evaluate_versions == "all"
         chosen = current_rows(trained, architectures, models, statistics, class_names, "evaluation", older=older)
 
+        costs: dict[tuple[str, int], Costs] = {}  # of each network, measured once: they do not depend on its weights
+
         def evaluate_one(model: TrainedModel) -> Evaluation:
             record, network = model.record, model.load_network()
             seen = seen_in_training(record, train, val)
             made = predict(model, network, seen, val, test_examples, test_time_augmentation, predictions)
+            kind = (record.fingerprint, record.image_size)
+            if kind not in costs:
+                costs[kind] = measure_costs(network, record.image_size, test_examples)
             return Evaluation(
                 version=model.version,
                 identity=model.identity,
@@ -92,7 +97,7 @@ def evaluator(architectures: list[str]) -> Callable:
                     train_loss=metrics.log_loss(seen.labels, made.train),
                     trained_on_val=record.trained_on_val,
                 ),
-                costs=measure_costs(network, record.image_size, test_examples),
+                costs=costs[kind],
             )
 
         rows = [
