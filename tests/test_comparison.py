@@ -248,12 +248,8 @@ def test_without_images_there_is_no_comparison_by_image(root, command, missing):
         (["vgg16,simple_cnn"], "Separate models by spaces: kedro compare vgg16 simple_cnn"),
         (["vgg16"], "There is only one model to compare. Name two or more: kedro compare vgg16 OTHER_NAME"),
         (["simple_cnn"], f"kedro compare simple_cnn:{V2} simple_cnn:{V3}"),
-        (["vgg16", "simple_cnn-0123"], f"Name one of its versions, as in simple_cnn:{V3}; `kedro models simple_cnn`"),
-        (
-            ["vgg16", "simple_cnn-fedc-engine1"],
-            f"is a row of the leaderboard. Name one of its versions, as in simple_cnn:{V2}",
-        ),
         (["vgg16", "simple_cnn-foo"], "There is no row simple_cnn-foo in the leaderboard: foo matches no version of"),
+        (["vgg16", "simple_cnn-engine"], "in the leaderboard: engine matches 2 recipes of simple_cnn. `kedro models"),
         (["vgg16", "simple_cnn-"], "There is no architecture simple_cnn-; did you mean simple_cnn?"),
         (["vgg16", "vgg61"], "There is no architecture vgg61; did you mean vgg16?"),
         (["vgg16", f"vgg16:{V2}"], f"vgg16 has no version {V2}: it has {V1}."),
@@ -271,6 +267,12 @@ def test_a_mistake_ends_in_one_sentence(root, command, models, message):
     assert (result.exit_code, result.output.count("Error: ")) == (1, 1), result.output
     assert message in result.output
     assert not (root / "compare.html").exists()
+
+
+def test_a_row_of_the_leaderboard_is_the_newest_model_of_its_lowest_seed(root, command):
+    make_model(root, "simple_cnn", "2026-01-04T00.00.00.000Z", recipe={"seed": 2})
+    text = command(root, "compare", "simple_cnn-0123", "simple_cnn-fedc-engine1").output
+    assert re.findall(r"2026-\d\d-\d\dT\S+", text)[:2] == [V1, V2]
 
 
 def test_a_better_version_than_the_newest_is_named(root, command):

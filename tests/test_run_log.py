@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from cifar10.pipelines.reporting.nodes import rank
 from cifar10.run_log import log_result
+from tests.helpers import CLASS_NAMES, make_evaluation, make_evaluations, make_record, make_row
 
 RUN = {"env": "demo", "project_path": "/project", "runtime_params": {"data_root": "/data", "deep_cnn": {"epochs": 4}}}
 TUNED = "# Tuned by 2 trials\n# significantly better\nsimple_cnn:\n  epochs: 3\n"
@@ -52,6 +54,14 @@ class Catalog:
             [f"{CONFIRM.replace('simple', 'deep')} --params=data_root=/data (with the same --params of deep_cnn)"],
         ),
         ({"runs", "figure.runs"}, ["All versions: file:///data/figure.runs, and /data/runs"]),
+        ({"train_examples"}, ["Next: kedro run --pipelines=preprocessing --env=demo --params=data_root=/data"]),
+        (
+            {"train_examples", "statistics"},
+            [
+                "Next: kedro run --pipelines=train_simple_cnn --env=demo --params=data_root=/data (or another of "
+                "`kedro models`)"
+            ],
+        ),
         ({"train"}, []),
     ],
 )
@@ -65,10 +75,24 @@ def test_a_ranking_says_of_which_seeds_it_is(caplog):
     columns = {"rank": 1, "name": "vgg16", "mean_val_accuracy": 0.9, "accuracy": 0.8, "accuracy_low": 0.7}
     for seeds, last in ((1, "   1  vgg16"), (2, "Validation: the mean over the seeds")):
         caplog.clear()
-        board = pd.DataFrame([{**columns, "accuracy_high": 0.9, "seeds": seeds}])
+        board = pd.DataFrame([{**columns, "accuracy_high": 0.9, "seeds": seeds, "recipe": ""}])
         with caplog.at_level(logging.INFO):
             log_result({"leaderboard"}, SimpleNamespace(load=lambda name, board=board: board), RUN, None)
         assert caplog.messages[-1].startswith(last)
+
+
+def test_a_ranking_says_how_the_recipes_of_one_architecture_differ(caplog):
+    epochs = {"vgg16-f00": 3, "vgg16-ba4": 6}
+    records = {name: make_record(architecture="vgg16", recipe={"epochs": count}) for name, count in epochs.items()}
+    rows = [make_row(make_evaluation(record=record), name=name) for name, record in records.items()]
+    evaluations = make_evaluations(*rows, make_evaluation("simple_cnn"))
+    board = rank(evaluations, CLASS_NAMES)
+    for name, source in (("evaluations", evaluations), ("leaderboard", board)):
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            log_result({name}, SimpleNamespace(load=lambda _, source=source: source), RUN, None)
+        told = [line for line in caplog.messages if "epochs" in line]
+        assert told == ["vgg16-f00: epochs 3", "vgg16-ba4: epochs 6"]
 
 
 REPORT = "kedro run --env=published --pipelines=reporting"

@@ -473,8 +473,8 @@ def models(name: str | None, env: str | None, conf_source: str | None, params: d
 def compare(models: tuple[str, ...], env: str | None, conf_source: str | None, params: dict[str, Any]) -> None:
     """Compare two to five trained models, of one architecture or several: each with the first.
 
-    Without a VERSION, the newest one is meant; `kedro models NAME` lists all. The result is printed, and written as a
-    page with figures and images, whose place is the last line.
+    Without a VERSION, the newest one is meant; `kedro models NAME` lists all. A row of the leaderboard can be named,
+    too. The result is printed, and written as a page with figures and images, whose place is the last line.
 
     The data folder is the one that `kedro run` would use with the same options and the same KEDRO_ENV; with
     --env=published, the models are the published ones.

@@ -14,10 +14,10 @@ from kedro.io import DataCatalog
 from cifar10 import metrics
 from cifar10.architectures import ARCHITECTURES
 from cifar10.colours import FEW
-from cifar10.contracts import Costs, Evaluation, Evaluations, Pair, Predictions, Record, TrainedModel
+from cifar10.contracts import Costs, Evaluation, Evaluations, Pair, Predictions, Record, Row, TrainedModel
 from cifar10.datasets.model import Models
 from cifar10.errors import InputError, did_you_mean
-from cifar10.scoring import compare_pairs
+from cifar10.scoring import compare_pairs, group
 from cifar10.training.recipe import as_text, with_defaults
 
 Key = TypeVar("Key", bound=Hashable)
@@ -49,6 +49,14 @@ def differing_options(records: Mapping[Key, Record]) -> dict[Key, str]:
     return {
         key: ", ".join(f"{name} {each[name]}" for name in differing if name in each) for key, each in values.items()
     }
+
+
+def compare_recipes(rows: list[Row]) -> dict[str, str]:
+    """Return the name of each row -> the options in which it differs from other rows of its architecture."""
+    texts: dict[str, str] = {}
+    for architecture in dict.fromkeys(row.architecture for row in rows):
+        texts |= differing_options({row.name: row.first.record for row in rows if row.architecture == architecture})
+    return texts
 
 
 def _differing(facts: list[dict[str, str]]) -> list[str]:
@@ -187,7 +195,7 @@ def compare_versions(catalog: DataCatalog, names: list[str]) -> Comparison:
 
     Args:
         catalog: whose models, predictions and images are used.
-        names: of models, as NAME:VERSION, or as NAME for its newest version.
+        names: of models, as NAME:VERSION, as NAME for its newest version, or as a row of the leaderboard.
 
     Raises:
         InputError: there is no such model, there are too few or too many, or they are of different data.
@@ -237,9 +245,7 @@ def _choose(models: Models, names: list[str]) -> list[TrainedModel]:
             f"{len(names)} models are too many to compare side by side: name up to {MOST}. The report compares all of "
             f"them: kedro run --pipelines=evaluation,reporting {SAME_DATA}"
         )
-    for name in names:
-        check_architecture(name.partition(":")[0], models)
-    chosen = [models.load(name, version or None) for name, _, version in (each.partition(":") for each in names)]
+    chosen = [_find(models, name) for name in names]
     counts = Counter((model.record.architecture, model.version) for model in chosen)
     (name, version), count = counts.most_common(1)[0]
     if count > 1:
@@ -250,11 +256,30 @@ def _choose(models: Models, names: list[str]) -> list[TrainedModel]:
     return chosen
 
 
+def _find(models: Models, name: str) -> TrainedModel:
+    """Load the model of this name; of a row of the leaderboard, that of the lowest seed, which represents it there."""
+    architecture, _, version = name.partition(":")
+    stem, *parts = architecture.split("-")
+    if version or not parts or not all(parts):
+        check_architecture(architecture, models)
+        return models.load(architecture, version or None)
+    check_architecture(stem, models)
+    every = [models.load(stem, version) for version in models.versions(stem)]
+    rows = group(each for each in every if _is_of_row(each.record, parts))
+    if len(rows) != 1:
+        found = "matches no version" if not rows else f"matches {len(rows)} recipes"
+        raise InputError(
+            f"There is no row {name} in the leaderboard: {'-'.join(parts)} {found} of {stem}. "
+            f"`kedro models {stem}` lists them."
+        )
+    return rows[0].seeds[0]
+
+
 def _better_versions(models: Models, names: list[str], chosen: list[TrainedModel]) -> list[str]:
     """Say of each model that was named without its version whether another one is better on validation images."""
     notes = []
     for name, model in zip(names, chosen, strict=True):
-        if ":" in name or model.record.val_accuracy is None:
+        if name != model.record.architecture or model.record.val_accuracy is None:
             continue
         others = [models.load(name, version) for version in models.versions(name) if version != model.version]
         comparable = [each for each in others if each.record.data_version == model.record.data_version]
@@ -271,18 +296,7 @@ def check_architecture(name: str, models: Models) -> None:
     """Refuse the name of an architecture that neither exists nor has been trained."""
     known = {*ARCHITECTURES, *models.names()}
     if name not in known:
-        stem, *parts = name.split("-")
-        if stem not in known or not all(parts):
-            raise InputError(f"There is no architecture {name}; {did_you_mean(name, known)}")
-        listed = f"`kedro models {stem}` lists them with their recipes."
-        versions = models.versions(stem)
-        if of_row := [version for version in versions if _is_of_row(models.load(stem, version).record, parts)]:
-            raise InputError(
-                f"{name} is a row of the leaderboard. Name one of its versions, as in {stem}:{of_row[-1]}; {listed}"
-            )
-        raise InputError(
-            f"There is no row {name} in the leaderboard: {'-'.join(parts)} matches no version of {stem}; {listed}"
-        )
+        raise InputError(f"There is no architecture {name}; {did_you_mean(name, known)}")
 
 
 def _is_of_row(record: Record, parts: list[str]) -> bool:

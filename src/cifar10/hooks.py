@@ -5,6 +5,7 @@ import inspect
 import logging
 import os
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -23,6 +24,7 @@ from cifar10.errors import InputError, nearest
 from cifar10.keras_settings import check_backend, check_devices, several_processes
 from cifar10.pipelines.reporting.recipes import training_command
 from cifar10.store import check_local
+from cifar10.training.identity import recorded
 from cifar10.training.recipe import RECIPES, Recipe, TransferRecipe, check_optimizer
 from cifar10.training.subset import check_examples
 from cifar10.tuning.options import check_tuning
@@ -128,17 +130,20 @@ class ProjectHooks:
         self.lines.install()
 
     @hook_impl
-    def before_node_run(self, node: Node, inputs: dict[str, Any]) -> None:
+    def before_node_run(self, node: Node, catalog: DataCatalog, inputs: dict[str, Any]) -> None:
         """Check, before the first training, that there are enough images for all of them: data may be made in the run.
 
         Raises:
             InputError: a recipe asks for more images than there are.
         """
-        if not any(f"{name}.model" in node.outputs for name in self.recipes):
+        trained = next((name for name in self.recipes if f"{name}.model" in node.outputs), None)
+        if trained is None:
             return
         train, val = len(inputs["train"]), len(inputs["val"])
         for name, recipe in self.recipes.items():
             check_examples(name, train_on=recipe.train_on, examples=recipe.examples, train=train, val=val)
+        same = recorded(self.recipes[trained], trained, inputs["statistics"].data_version, inputs["params:class_names"])
+        _mention_the_same(trained, same, catalog)
 
     @hook_impl
     def after_dataset_saved(self, node: Node) -> None:
@@ -164,6 +169,18 @@ class ProjectHooks:
                     name,
                 )
         run_log.log_result(made, catalog, run_params, self.loader)
+
+
+def _mention_the_same(name: str, fields: dict[str, Any], catalog: DataCatalog) -> None:
+    """Log that the newest version of an architecture was trained in the same way, which its record says."""
+    with suppress(InputError):  # whoever reads a damaged record says so
+        before = catalog.load(f"{name}.model")
+        if before is None or any(getattr(before.record, key) != value for key, value in fields.items()):
+            return
+        if not catalog.load(f"{name}.checkpoint").unfinished(before.record):  # else this run completes it
+            logger.info(
+                "%s: version %s is of the same recipe, seed and data; this run trains another", name, before.version
+            )
 
 
 def _training_commands(

@@ -90,6 +90,10 @@ def log_result(made: set[str], catalog: DataCatalog, run_params: dict[str, Any],
         lines.append(_next("evaluation,reporting", run_params))
     elif "robustness" in made:
         lines.append(_next("reporting", run_params))
+    elif "statistics" in made:
+        lines.append(_next("train_simple_cnn", run_params) + " (or another of `kedro models`)")
+    elif "train_examples" in made:
+        lines.append(_next("preprocessing", run_params))
     if "report" in made:
         lines.append(f"Report: {_path(catalog, 'report').resolve().as_uri()}")
     for name in sorted(each.removesuffix(".trials") for each in made if each.endswith(".trials")):
@@ -148,6 +152,7 @@ def _leaderboard(leaderboard: pd.DataFrame) -> Iterator[str]:
             f"{row.accuracy:.2%}",
             f"{100 * row.accuracy_low:.1f} to {100 * row.accuracy_high:.1f}",
         )
+    yield from _recipes(dict(zip(leaderboard.name, leaderboard.recipe.fillna(""), strict=True)))
     if (leaderboard.seeds > 1).any():
         yield SEVERAL_SEEDS
 
@@ -163,8 +168,16 @@ def _evaluations(evaluations: Evaluations) -> Iterator[str]:
             f"{metrics.accuracy:.2%}",
             f"{100 * metrics.accuracy_low:.1f} to {100 * metrics.accuracy_high:.1f}",
         )
+    from cifar10.comparison import compare_recipes  # imports what most commands can do without
+
+    yield from _recipes(compare_recipes(evaluations.rows))
     if any(len(row.seeds) > 1 for row in evaluations.rows):
         yield SEVERAL_SEEDS
+
+
+def _recipes(differing: dict[str, str]) -> Iterator[str]:
+    """Say how the recipes of the rows differ that are of one architecture."""
+    yield from (f"{name}: {options}" for name, options in differing.items() if options)
 
 
 def _row(rank: str, name: str, val: str, test: str, interval: str) -> str:

@@ -1,6 +1,7 @@
 """Which model `predict` and `export` take."""
 
 import logging
+import re
 from dataclasses import replace
 
 import pytest
@@ -70,6 +71,8 @@ def chosen(architecture, leaderboard=LEADERBOARD, statistics=None, class_names=C
         ("simple_cnn", "2026-01-03"),
         ("vgg16:2026-01-01", "2026-01-01"),
         ("vgg16:2026-01-05", "2026-01-05"),
+        ("vgg16-0123", "2026-01-02"),
+        ("vgg16-9876", "2026-01-05"),
     ],
 )
 def test_the_lowest_seed_of_the_best_row_is_chosen_or_the_version_that_is_named(statistics, architecture, version):
@@ -77,7 +80,23 @@ def test_the_lowest_seed_of_the_best_row_is_chosen_or_the_version_that_is_named(
     for current in (None, statistics):
         model = chosen(architecture, statistics=current)
         assert model.version == version
-        assert architecture.partition(":")[0] in ("winner", model.record.architecture)
+        assert re.split("[:-]", architecture)[0] in ("winner", model.record.architecture)
+
+
+@pytest.mark.parametrize(
+    ("leaderboard", "message"),
+    [
+        (LEADERBOARD, "There is no row vgg16-01 in the leaderboard; did you mean vgg16-0123?"),
+        (
+            None,
+            "There is no leaderboard yet, and so no row vgg16-01. Create one: kedro run --pipelines=eval",
+        ),
+    ],
+)
+def test_a_row_that_is_not_there_is_not_chosen(leaderboard, message):
+    with pytest.raises(InputError) as caught:
+        chosen("vgg16-01", leaderboard=leaderboard)
+    assert str(caught.value).startswith(message)
 
 
 def test_an_architecture_without_a_rank_on_the_current_data_is_taken_in_its_newest_version(statistics, caplog):

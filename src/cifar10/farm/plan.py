@@ -13,7 +13,7 @@ from cifar10.datasets.model import Models
 from cifar10.errors import InputError
 from cifar10.store import check_local
 from cifar10.training.checkpoint import Checkpoints
-from cifar10.training.identity import engine_version
+from cifar10.training.identity import recorded
 from cifar10.training.recipe import RECIPES
 
 LOGS = "09_logs"  # in the data folder
@@ -164,11 +164,5 @@ def _without_others(params: str, architecture: str) -> list[str]:
 
 def _training(models: Path, architecture: str, recipe: Any, statistics: Any, parameters: dict[str, Any]) -> Training:
     parsed = RECIPES[architecture].model_validate(recipe)
-    expected = {
-        "recipe_hash": parsed.hash,
-        "seed": parsed.seed,
-        "data_version": statistics.data_version,
-        "class_names": parameters["class_names"],
-        "engine_version": engine_version(architecture),
-    }
+    expected = recorded(parsed, architecture, statistics.data_version, parameters["class_names"])
     return Training(models, architecture, expected)

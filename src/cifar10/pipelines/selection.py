@@ -118,20 +118,15 @@ def _log_versions(
 def _winner_or_known(chosen: str) -> str:
     names = [WINNER, *ARCHITECTURES]
     name, _, version = chosen.partition(":")
-    if name not in names:
-        stem = name.partition("-")[0]
-        if stem in ARCHITECTURES:
-            raise ValueError(
-                f"there is no architecture {name}. For a row of the leaderboard, name one of its versions, as in "
-                f"{stem}:VERSION; `kedro models {stem}` lists them with their recipes"
-            )
-        raise ValueError(f"there is no architecture {name}; {did_you_mean(name, names)}")
-    if version and name == WINNER:
+    architecture = name.partition("-")[0]  # `choose` looks for the row
+    if architecture not in names:
+        raise ValueError(f"there is no architecture {architecture}; {did_you_mean(architecture, names)}")
+    if version and name not in ARCHITECTURES:
         raise ValueError(f"give the version {version} with the name of its architecture")
     return chosen
 
 
-WinnerOrKnown = Annotated[str, AfterValidator(_winner_or_known)]  # `winner`, NAME or NAME:VERSION in a parameter
+WinnerOrKnown = Annotated[str, AfterValidator(_winner_or_known)]  # a parameter: `winner`, NAME, NAME:VERSION, or a row
 
 
 def choose(
@@ -144,15 +139,15 @@ def choose(
 ) -> TrainedModel:
     """Return the version that is named, or the best one of the leaderboard, of any architecture or of that one.
 
-    The best one is the model of the lowest seed of the best row. An architecture that has no rank on the current data
-    is taken in its newest version.
+    A row is represented by the model of its lowest seed. An architecture that has no rank on the current data is taken
+    in its newest version.
 
     Args:
         models: to choose from.
         leaderboard: the best row first.
         statistics: of the current data; None if there are none.
         class_names: the current ones.
-        architecture: a name, a name and a version as in NAME:VERSION, or `winner`.
+        architecture: a name, a name and a version as in NAME:VERSION, a row of the leaderboard, or `winner`.
         parameter: the name under which the user sets it, for the message.
 
     Raises:
@@ -162,7 +157,9 @@ def choose(
     rows = ranked_rows(leaderboard)
     current = [row for row in rows if statistics is None or row["data_version"] == statistics.data_version]
     row = next((row for row in current if name in (WINNER, row["architecture"])), None)
-    if version:
+    if name not in (WINNER, *ARCHITECTURES):
+        model, why = _load(models, _named_row(name, leaderboard)), "as the leaderboard has it"
+    elif version:
         model, why = models.load(name, version), f"named by {parameter}"
     elif row:
         model, why = _load(models, row), f"rank {row['rank']} of the leaderboard"
@@ -182,13 +179,27 @@ def choose(
     logger.info("Using %s, version %s: %s", model.record.architecture, model.version, why)
     if leaderboard is not None and not version:
         data_version = statistics.data_version if statistics else model.record.data_version
-        if newer := _newer(models, leaderboard, data_version, class_names, name):
+        if newer := _newer(models, leaderboard, data_version, class_names, name.partition("-")[0]):
             logger.info(
                 "Trained since then, and not on the leaderboard yet: %s (kedro run --pipelines=evaluation,reporting, "
                 "with the same --env and --params)",
                 ", ".join(newer),
             )
     return model
+
+
+def _named_row(name: str, leaderboard: pd.DataFrame | None) -> dict[str, Any]:
+    """Return the row of the leaderboard with this name, whether it has a rank or not."""
+    if leaderboard is None:
+        raise InputError(
+            f"There is no leaderboard yet, and so no row {name}. Create one: kedro run "
+            "--pipelines=evaluation,reporting (with the same --env and --params)"
+        )
+    rows: Any = leaderboard.to_dict("records")
+    named = {row["name"]: row for row in rows}
+    if name not in named:
+        raise InputError(f"There is no row {name} in the leaderboard; {did_you_mean(name, named)}")
+    return named[name]
 
 
 def _newer(

@@ -38,6 +38,17 @@ def engine_version(architecture: str) -> int:
     return ENGINE_VERSION + CHANGES.get(architecture, 0)
 
 
+def recorded(recipe: "Recipe", name: str, data_version: str, class_names: list[str]) -> dict[str, Any]:
+    """Return the fields of a record by which its training was the same one, as far as no network need be built."""
+    return {
+        "recipe_hash": recipe.hash,
+        "seed": recipe.seed,
+        "data_version": data_version,
+        "class_names": class_names,
+        "engine_version": engine_version(name),
+    }
+
+
 def identify(
     name: str, recipe: "Recipe", data_version: str, class_names: list[str], network_fingerprint: str
 ) -> dict[str, Any]:

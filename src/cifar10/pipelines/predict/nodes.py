@@ -58,14 +58,15 @@ def predict_images(
     Raises:
         InputError: no image is given, none can be read, there is no such model, or its class names are others.
     """
-    from cifar10.compute.inference import infer
-
     if image is None:
         raise InputError("No image is given: kedro run --pipelines=predict --params=image=FILE_OR_FOLDER")
     files = find_images(image)
     if len(files) == 1:
-        read_image(files[0])  # where it cannot be read, say so before the network is loaded
+        read_image(files[0])  # where it cannot be read, say so before Keras and the network are loaded
     model = choose(models, leaderboard, statistics, class_names, architecture, "architecture")
+
+    from cifar10.compute.inference import infer
+
     network, record, temperature = model.load_network(), model.record, _temperature(evaluations, model)
     unsure_below = _unsure_below(predictions, model, temperature)
 

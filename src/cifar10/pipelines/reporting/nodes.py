@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from cifar10 import figures, metrics
 from cifar10.architectures.descriptions import describe
 from cifar10.architectures.facts import FACTS
-from cifar10.comparison import differing_options
+from cifar10.comparison import compare_recipes
 from cifar10.contracts import (
     CIFAR10_C,
     NESTED_METRICS,
@@ -142,14 +142,6 @@ def _over_seeds(row: Row) -> dict[str, Any]:
 def differences(row: Row) -> str:
     """Say what differs between the seeds of a row besides the seed; empty if nothing does."""
     return "; ".join(f"{name} {', '.join(values)}" for name, values in row.differences.items())
-
-
-def compare_recipes(rows: list[Row]) -> dict[str, str]:
-    """Return the name of each row -> the options in which it differs from other rows of its architecture."""
-    texts: dict[str, str] = {}
-    for architecture in dict.fromkeys(row.architecture for row in rows):
-        texts |= differing_options({row.name: row.first.record for row in rows if row.architecture == architecture})
-    return texts
 
 
 def list_pairs(evaluations: Evaluations) -> pd.DataFrame:
