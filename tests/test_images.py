@@ -190,6 +190,22 @@ def test_truncated_and_huge_images_are_rejected(tmp_path, monkeypatch):
         read_image(path)
 
 
+@pytest.mark.parametrize("size", [(640, 640), (641, 639), (3, 9000)])
+def test_a_jpeg_of_too_many_pixels_is_halved_while_it_is_decoded(tmp_path, size):
+    path, limit = tmp_path / "a.jpg", size[0] * size[1] // 4 + sum(size)
+    whole = Image.effect_noise((8, 8), 90).convert("RGB").resize(size)
+    whole.save(path, quality=95)
+    with path.open("rb") as file:
+        halved = images.decode_image(file, "a.jpg", limit)
+    assert halved.size == tuple(-(-side // 2) for side in size)
+    if min(size) > 100:
+        np.testing.assert_allclose(to_network_input(halved), to_network_input(whole), atol=10)
+    for options, most in (({}, limit // 2), ({"progressive": True}, limit)):
+        whole.save(path, **options)
+        with path.open("rb") as file, pytest.raises(images.SizeError, match=rf"\({size[0]} x {size[1]}\)"):
+            images.decode_image(file, "a.jpg", most)
+
+
 def with_scans(content, repeats):
     """Repeat the last scan of a progressive JPEG."""
     last = content.rindex(b"\xff\xda")

@@ -146,7 +146,7 @@ def test_older_model_is_evaluated_with_its_own_record(copy):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow exports")
-def test_winner_is_exported(copy):
+def test_winner_is_exported(copy, tmp_path, monkeypatch):
     import onnxruntime
 
     run(copy, "export")
@@ -161,6 +161,16 @@ def test_winner_is_exported(copy):
     with np.load(copy / "02_intermediate/test_examples.npz") as test:
         (answers,) = session.run(["probabilities"], {"images": test["images"].astype("float32")})
         assert (answers.argmax(axis=1) == test["labels"]).mean() == pytest.approx(card["metrics"]["accuracy"])
+        Image.fromarray(test["images"][0]).save(tmp_path / "cat.jpg", "PNG")
+    assert {each.shape[0] for each in (*session.get_inputs(), *session.get_outputs())} == {"n"}
+
+    monkeypatch.chdir(folder / "1")  # in which the code of the docs and of the model card finds everything
+    for page in (PROJECT / "docs/serving.md", folder / "1/README.md"):
+        code = re.search(r"```python\n(.*?)```", page.read_text(), re.DOTALL)[1]
+        code = code.replace("data/07_model_output/serving/simple_cnn/1", ".")
+        exec(code.replace("cat.jpg", str(tmp_path / "cat.jpg")), result := {})
+        for name in {"onnx", "litert", "probabilities"} & result.keys():
+            np.testing.assert_allclose(result[name], answers[:1], atol=1e-4)
 
 
 def test_network_from_imagenet_joins_the_leaderboard(copy, builder_options, reference):

@@ -70,12 +70,13 @@ def read_image(path: Path) -> Image.Image:
 def decode_image(file: BinaryIO, name: str, max_pixels: int, formats: tuple[str, ...] | None = None) -> Image.Image:
     """Decode an image to RGB, with its EXIF orientation applied and transparent areas on white.
 
-    Only the first frame of an animation is decoded.
+    Only the first frame of an animation is decoded. A JPEG with up to four times too many pixels is decoded at half its
+    size.
 
     Args:
         file: an open image file; the format is detected from its content.
         name: the name of the image in error messages.
-        max_pixels: images with more pixels are rejected before they are decoded.
+        max_pixels: images of which more pixels would be decoded are rejected before.
         formats: Pillow's names of the accepted formats; None accepts every format that Pillow can read.
 
     Raises:
@@ -87,8 +88,12 @@ def decode_image(file: BinaryIO, name: str, max_pixels: int, formats: tuple[str,
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=formats) as image:
+                width, height = image.size
+                # Of a progressive JPEG, libjpeg keeps the coefficients of all pixels, whatever the size of the result.
+                if width * height > max_pixels and image.format in ("JPEG", "MPO") and "progressive" not in image.info:
+                    image.draft(None, (max(width // 2, 1), max(height // 2, 1)))
                 if image.width * image.height > max_pixels:
-                    raise SizeError(f"{name} has too many pixels ({image.width} x {image.height}).")
+                    raise SizeError(f"{name} has too many pixels ({width} x {height}).")
                 if image.format in ("JPEG", "MPO") and _count_jpeg_scans(file) > MAX_JPEG_SCANS:
                     raise InputError(f"{name} has more than {MAX_JPEG_SCANS} JPEG scans and is not decoded.")
                 image.load()

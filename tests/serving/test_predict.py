@@ -154,6 +154,11 @@ INVALID = {
 }
 
 
+def test_a_photo_of_12_megapixels_is_accepted(client):
+    response = client.post("/predict", files=form(encoded(Image.new("RGB", (4000, 3000), "red"), "JPEG", quality=95)))
+    assert response.json()["predictions"][0]["label"] == "airplane"
+
+
 def test_a_progressive_jpeg_is_accepted(client):
     assert client.post("/predict", files=form(progressive_jpeg(1))).status_code == 200
 

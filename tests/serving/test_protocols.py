@@ -26,7 +26,7 @@ def infer_request(images, **fields):
 
 
 def test_example_of_the_docs_gets_the_same_answer_from_both(client, tmp_path, monkeypatch):
-    (code,) = re.findall(r"```python\n(.*?)```", (PROJECT / "docs/serving.md").read_text(), re.DOTALL)
+    _, code = re.findall(r"```python\n(.*?)```", (PROJECT / "docs/serving.md").read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     (tmp_path / "cat.jpg").write_bytes(png((255, 0, 0), size=(48, 40)))

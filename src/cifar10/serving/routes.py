@@ -203,7 +203,8 @@ def _decode(content: bytes, name: str, limits: Limits) -> np.ndarray:
     except FormatError as error:
         raise HTTPException(415, str(error)) from None
     except SizeError as error:
-        raise HTTPException(413, f"{error} The limit is {limits.max_pixels:,} pixels.") from None
+        limit = f"The limit is {limits.max_pixels:,} pixels, and four times as many for a JPEG that is not progressive."
+        raise HTTPException(413, f"{error} {limit}") from None
     except InputError as error:
         raise HTTPException(400, str(error)) from None
 

@@ -134,12 +134,19 @@ def _to_keras(network: keras.Model, folder: Path) -> bytes:
 
 def _to_onnx(saved_model: Path) -> bytes:
     """Convert by the command of tf2onnx, which turns constants outside the weights into ONNX constants."""
+    import onnx
+
     target = saved_model.with_name(FORMATS[ONNX])
     command = [*(sys.executable, "-m", "tf2onnx.convert", "--saved-model", str(saved_model), "--output", str(target))]
     done = subprocess.run([*command, "--opset", str(OPSET)], capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode or not target.exists():
         raise RuntimeError(f"tf2onnx failed: {done.stderr[-2000:]}")
-    return target.read_bytes()
+    model = onnx.load(target)
+    for tensor in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for size in tensor.type.tensor_type.shape.dim[:1]:
+            if size.dim_param:
+                size.dim_param = "n"  # tf2onnx calls the number of images `unk__` and a number
+    return model.SerializeToString()
 
 
 def _to_litert(network: keras.Model, folder: Path, representative: np.ndarray | None = None) -> bytes:
