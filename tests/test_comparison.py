@@ -25,7 +25,7 @@ from cifar10.datasets.files import AllEvaluationsDataset, TextDataset
 from cifar10.datasets.model import Models, ModelsDataset
 from cifar10.datasets.published import PublishedDataset
 from cifar10.pipelines.reporting.formatting import latency
-from cifar10.training.checkpoint import Checkpoint, Checkpoints
+from cifar10.training.checkpoint import IN_RECORD, Checkpoint, Checkpoints
 from tests.helpers import CLASS_NAMES, PROJECT, make_record
 
 V1, V2, V3, V4 = (f"2026-01-0{day}T00.00.00.000Z" for day in (1, 2, 3, 4))
@@ -326,6 +326,21 @@ def test_unfinished_trainings_of_a_network(tmp_path, whole_command):
         text = whole_command("models", "simple_cnn", "--env=demo", folder).output
     assert "Being trained now, seed 7: 2 epochs done." in text
     assert "Unfinished" not in text
+
+
+def test_a_saved_model_of_a_run_that_has_not_ended_is_not_called_unfinished(root, command):
+    recipe = {"batch_size": 8, "optimizer": "adam", "learning_rate": 0.1, "schedule": "constant"}
+    make_model(root, "simple_cnn", V4, recipe=recipe)
+    model = Models(root / "06_models").load("simple_cnn", V4)
+    identity = {**{name: getattr(model.record, name) for name in IN_RECORD}, "recipe": model.record.recipe}
+    checkpoints = Checkpoints(root / "06_models/simple_cnn_checkpoint")
+    for changes in ({}, {"seed": 5}):
+        of_one = {**identity, "recipe": {**identity["recipe"], **changes}}
+        with checkpoints.lock(of_one):
+            checkpoints.save(of_one, Checkpoint([np.zeros(1)], None, {"history": [{}]}))
+    text = command(root, "models", "simple_cnn").output
+    assert text.count("Saved, seed 0, by a run that has not come to its end") == 1
+    assert text.count("Unfinished, seed ") == text.count("Unfinished, seed 5, after 1 epoch.") == 1
 
 
 def test_versions_of_a_network(root, command):

@@ -91,7 +91,7 @@ def kedro_run(monkeypatch):
         (
             ["--params=simple_cnn.optimizer=adam"],
             "simple_cnn: optimizer adam does not use muon_learning_rate (only muon) and weight_decay (only sgd, muon, "
-            "adamw), which this recipe sets: set muon_learning_rate=0.24 and weight_decay=0.0, the defaults, or choose",
+            "adamw), which this recipe sets: add simple_cnn.muon_learning_rate=0.24,simple_cnn.weight_decay=0.0 to",
         ),
         (["--params=simple_cnn.schedule=constant,simple_cnn.warmup=0.1"], "schedule constant does not use warmup"),
         (

@@ -455,15 +455,17 @@ def models(name: str | None, env: str | None, conf_source: str | None, params: d
 
     with _mistakes():
         catalog = _catalog(env, conf_source, params)
+        trained: Any = catalog.load("models")
         if name is not None:
-            comparison.check_architecture(name, catalog.load("models"))
-        runs = list_versions(catalog.load("models"), catalog.load("all_evaluations"))
+            comparison.check_architecture(name, trained)
+        runs = list_versions(trained, catalog.load("all_evaluations"))
         if name is None:
-            where = store.with_urls(str(catalog.load("models").folder))
+            where = store.with_urls(str(trained.folder))
             terminal.print_architectures(terminal.console(), list_architectures(runs), where)
         else:
             published = getattr(catalog.get("evaluations"), "read_only", False)  # and so without checkpoints
-            unfinished = [] if published else catalog.load(f"{name}.checkpoint").trainings()
+            records = [trained.load(name, version).record for version in trained.versions(name)]
+            unfinished = [] if published else catalog.load(f"{name}.checkpoint").trainings(records)
             commands = catalog.load("training_commands")([(name, each.recipe) for each in unfinished])
             terminal.print_versions(terminal.console(), name, runs, zip(unfinished, commands, strict=True))
 

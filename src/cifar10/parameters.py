@@ -11,7 +11,7 @@ from cifar10.pipelines.export.nodes import ExportOptions
 from cifar10.pipelines.publish.nodes import Publish
 from cifar10.pipelines.robustness.nodes import Robustness
 from cifar10.pipelines.selection import WinnerOrKnown
-from cifar10.training.recipe import RECIPES
+from cifar10.training.recipe import RECIPES, THIS
 from cifar10.tuning.options import Fidelity, Tuning
 from cifar10.tuning.space import Values
 
@@ -112,7 +112,7 @@ def _problem(location: tuple[int | str, ...], kind: str, message: str, value: An
     if kind == "missing":
         return f"{name}: missing"
     if kind == "value_error":
-        return f"{name}: {message.removeprefix('Value error, ')}"
+        return f"{name}: {message.removeprefix('Value error, ').replace(f'{THIS}.', f'{name}.')}"
     separate = isinstance(value, str) and re.search(r"\s[\w.]+=", value)
     advice = ". Separate parameters by commas, without spaces" if separate else ""
     return f"{name}: {message[0].lower()}{message[1:]}, but it is {value!r}{advice}"

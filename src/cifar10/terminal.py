@@ -102,7 +102,10 @@ def print_versions(to: Console, name: str, runs: pd.DataFrame, unfinished: Itera
         if each.running:
             to.print(f"\nBeing trained now, seed {each.seed}: {epochs} done.")
             continue
-        to.print(f"\nUnfinished, seed {each.seed}, after {epochs}.")
+        if each.saved:
+            to.print(f"\nSaved, seed {each.seed}, by a run that has not come to its end, or was interrupted later.")
+        else:
+            to.print(f"\nUnfinished, seed {each.seed}, after {epochs}.")
         if command:  # its architecture has not been removed
             to.print("To resume it with the same network and data:")
             to.print(command, soft_wrap=True)

@@ -210,7 +210,8 @@ def test_options_that_are_not_used_must_have_their_default(kind, name):
         with pytest.raises(ValidationError) as error:
             recipe(**{**values, option: CHANGES[option]})
         users = ", ".join(user for user, row in table.items() if option in row.options)
-        assert f"{kind} {name} does not use {option} (only {users}), which this recipe sets: set " in str(error.value)
+        expected = f"{kind} {name} does not use {option} (only {users}), which this recipe sets: add NAME.{option}="
+        assert expected in str(error.value)
 
 
 def test_table_of_changes_has_every_field():

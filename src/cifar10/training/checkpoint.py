@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -51,6 +51,7 @@ class Unfinished(NamedTuple):
         seed: of its recipe.
         recipe: all options that are not at their default.
         running: whether a process is training it now.
+        saved: whether its model is saved, and only the run that has trained it has not come to its end.
     """
 
     folder: Path
@@ -58,6 +59,7 @@ class Unfinished(NamedTuple):
     seed: int
     recipe: dict[str, Any]
     running: bool
+    saved: bool
 
 
 class Checkpoints:
@@ -179,26 +181,35 @@ class Checkpoints:
         with suppress(OSError):  # other trainings are kept there
             self.folder.rmdir()
 
-    def trainings(self) -> list[Unfinished]:
-        """Return the trainings that have a checkpoint, and whose identity can be read."""
-        found = []
+    def trainings(self, records: "Iterable[Record]" = ()) -> list[Unfinished]:
+        """Return the trainings that have a checkpoint, and whose identity can be read.
+
+        Args:
+            records: of the models of this architecture.
+        """
+        found, saved = [], {folder for record in records for folder in self._folders_of(record)}
         for path in sorted(self.folder.glob(f"*/{IDENTITY}")):
-            if epochs := _epochs(path.parent):
+            folder = path.parent
+            if epochs := _epochs(folder):
                 with suppress(OSError, ValueError, KeyError, TypeError):
                     recipe = json.loads(path.read_text(encoding="utf-8"))["recipe"]
-                    found.append(Unfinished(path.parent, epochs, recipe["seed"], recipe, _is_locked(path.parent)))
+                    running = _is_locked(folder)
+                    found.append(Unfinished(folder, epochs, recipe["seed"], recipe, running, folder in saved))
         return found
 
     def unfinished(self, record: "Record") -> bool:
         """Return whether the training that made a model still has checkpoints: its run has not come to its end."""
-        recipe = RECIPES[record.architecture].model_validate(record.recipe)
+        return any(self._folders_of(record))
+
+    def _folders_of(self, record: "Record") -> Iterator[Path]:
+        """Yield the folders of checkpoints of the training that made a model; at most one for each backend."""
         for path in self.folder.glob(f"*/{IDENTITY}"):
-            with suppress(OSError, ValueError, KeyError, TypeError):  # deleted meanwhile, or damaged
+            with suppress(OSError, ValueError, KeyError, TypeError):  # deleted meanwhile, or no longer valid
                 identity = json.loads(path.read_text(encoding="utf-8"))
                 same = all(identity[name] == getattr(record, name) for name in IN_RECORD) and _epochs(path.parent)
-                if same and RECIPES[record.architecture].model_validate(identity["recipe"]) == recipe:
-                    return True
-        return False
+                read = RECIPES[record.architecture].model_validate
+                if same and read(identity["recipe"]) == read(record.recipe):
+                    yield path.parent
 
     def _folder_of(self, identity: dict[str, Any]) -> Path:
         return self.folder / key_of(identity)

@@ -15,6 +15,8 @@ from cifar10.training.optimizers import OPTIMIZERS
 from cifar10.training.options import SIZE, AugmentationOptions, Count, Fraction, NotNegative, Options, Positive
 from cifar10.training.schedules import SCHEDULES
 
+THIS = "NAME"  # of the architecture, in messages of a recipe, which does not know it
+
 
 class Choice(Protocol):
     """A row of `OPTIMIZERS` or `SCHEDULES`."""
@@ -67,11 +69,11 @@ class Recipe(Options):
             if getattr(self, option) != default:
                 users = ", ".join(name for name, row in table.items() if option in row.options)
                 unused.append(f"{option} (only {users})")
-                resets.append(f"{option}={json.dumps(default)}")
+                resets.append(f"{THIS}.{option}={json.dumps(default)}")
         if unused:
             raise ValueError(
-                f"{kind} {chosen} does not use {' and '.join(unused)}, which this recipe sets: set "
-                f"{' and '.join(resets)}, the default{'s' * (len(resets) > 1)}, or choose another {kind}"
+                f"{kind} {chosen} does not use {' and '.join(unused)}, which this recipe sets: add {','.join(resets)} "
+                f"to --params, or choose another {kind}"
             )
 
     @property
