@@ -38,14 +38,9 @@ def kedro_run(monkeypatch):
         (["--pipeline=train_resnet5"], "did you mean train_resnet50?"),
         (["--pipelines=train_vgg61"], "There is no pipeline train_vgg61; did you mean train_vgg16?"),
         (["--pipelines=vgg16"], "There is no pipeline vgg16, which is an architecture. To train it: train_vgg16"),
-        (
-            ["--pipelines=training"],
-            "There is no pipeline training, but one for each architecture, such as train_simple_cnn",
-        ),
-        (
-            ["--pipelines=tune"],
-            "There is no pipeline tune, but one for each architecture, such as tune_simple_cnn; `kedro",
-        ),
+        (["--pipelines=training"], "There is no pipeline training, but one for each architecture, as in --pipelines="),
+        (["--pipelines=train_all"], "There is no pipeline train_all, but one for each architecture, as in"),
+        (["--pipelines=tune"], "one for each architecture, as in --pipelines=tune_simple_cnn,tune_vgg16; `kedro mo"),
         (["--pipeline=evaluation,reporting"], "--pipeline takes one name; for several: --pipelines=evaluation,report"),
         (["--pipelines="], "--pipelines is empty, as where a variable of the shell is not set. Give it a value, or"),
         (["--pipelines", " , "], "--pipelines is empty"),

@@ -11,7 +11,7 @@ from kedro.framework.project import pipelines
 from kedro.pipeline import Pipeline
 
 from cifar10.architectures import ARCHITECTURES
-from cifar10.errors import InputError, did_you_mean
+from cifar10.errors import InputError, did_you_mean, nearest
 
 ONE_EACH = {"train": "train", "training": "train", "tune": "tune", "tuning": "tune"}  # a word -> its pipelines' prefix
 RUNNERS = ("SequentialRunner", "ThreadRunner", "ParallelRunner")
@@ -36,10 +36,12 @@ def check(options: dict[str, Any], conf: Path) -> None:
     for name in names:
         if name in ARCHITECTURES and name not in pipelines:
             raise InputError(f"There is no pipeline {name}, which is an architecture. To train it: train_{name}")
-        if name in ONE_EACH and name not in pipelines:
+        kind, _, architecture = name.partition("_")  # which may be `all`
+        if kind in ONE_EACH and name not in pipelines and not (architecture and nearest(architecture, ARCHITECTURES)):
+            both = ",".join(f"{ONE_EACH[kind]}_{each}" for each in ("simple_cnn", "vgg16"))
             raise InputError(
-                f"There is no pipeline {name}, but one for each architecture, such as {ONE_EACH[name]}_simple_cnn; "
-                "`kedro models` lists the architectures."
+                f"There is no pipeline {name}, but one for each architecture, as in --pipelines={both}; `kedro models` "
+                "lists the architectures."
             )
     _check("pipeline", names, pipelines)
     check_environment(options["env"], conf)
