@@ -263,7 +263,7 @@ def test_pairs_and_markdown_tables():
     assert lines[:4] == ["# Leaderboard: a data set", "", summarise(evaluations), ""]
     assert lines[4:7] == [
         "| rank | model | validation | test (95% CI) | log loss | parameters | latency, ms | seed | epoch kept "
-        "| minutes | processor | commit |",
+        "| minutes | trained on | commit |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         "| 1 | `vgg16` | 91.00% | 90.00% (88.00 to 92.00) | 0.300 | 7 | 1.5 | 0 | 2 of 3 | 1.5 | a machine | abc |",
     ]
@@ -293,11 +293,11 @@ def test_tables_begin_with_what_ranks_and_have_six_digits():
 @pytest.mark.parametrize(
     ("spreads", "explained", "shown"),
     [
-        ((None, None), "with Keras, on a machine; another.", ["1.5", "1.5"]),
-        ((1.2, None), "with Keras, with their 5th and 95th percentiles where they were recorded, on a machine; "
-         "another.", ["1.5 (1.2 to 9.0)", "1.5"]),
-        ((1.2, 1.3), "with Keras, with their 5th and 95th percentiles, on a machine; another.",
-         ["1.5 (1.2 to 9.0)", "1.5 (1.3 to 9.0)"]),
+        ((None, None), "with Keras, on the machine of the training (vgg19: another).", ["1.5", "1.5"]),
+        ((1.2, None), "with Keras, with their 5th and 95th percentiles where they were recorded, on the machine of the "
+         "training (vgg19: another).", ["1.5 (1.2 to 9.0)", "1.5"]),
+        ((1.2, 1.3), "with Keras, with their 5th and 95th percentiles, on the machine of the training (vgg19: another"
+         ").", ["1.5 (1.2 to 9.0)", "1.5 (1.3 to 9.0)"]),
     ],
 )  # fmt: skip
 def test_latency_is_shown_with_its_spread_and_machine(spreads, explained, shown):

@@ -173,7 +173,14 @@ def write_markdown(
         f"# Leaderboard: {data_name}",
         summarise(evaluations),
         _table(leaderboard, evaluations),
-        " ".join([*explain_ranks(leaderboard), *_explain_views(leaderboard), explain_latency(leaderboard)]),
+        " ".join(
+            [
+                *explain_ranks(leaderboard),
+                *_explain_recipes(leaderboard),
+                *_explain_views(leaderboard),
+                explain_latency(leaderboard),
+            ]
+        ),
         *advice.remarks(evaluations),
     ]
     if sentences := advice.advise(evaluations):
@@ -217,13 +224,20 @@ def _table(leaderboard: pd.DataFrame, evaluations: Evaluations) -> str:
                 "seed": line["seed_numbers"].replace(" ", ", "),
                 "epoch kept": f"{line['best_epoch']} of {line['epochs']}",
                 "minutes": f"{line['training_seconds'] / 60:,.1f}",
-                "processor": line["hardware"],
+                "trained on": line["hardware"],
                 **({"commit": row.first.record.versions["commit"] or "n/a"} if with_commit else {}),
             }
         )
     return "\n".join(
         f"| {' | '.join(cells)} |" for cells in (rows[0], ["---"] * len(rows[0]), *(row.values() for row in rows))
     )
+
+
+def _explain_recipes(leaderboard: pd.DataFrame) -> list[str]:
+    if not leaderboard.recipe.any():
+        return []
+    network = "; `network` is its fingerprint" if leaderboard.recipe.str.contains("network ").any() else ""
+    return [f"In parentheses: the options in which the recipes of one network differ{network}."]
 
 
 def _explain_views(leaderboard: pd.DataFrame) -> list[str]:
@@ -260,10 +274,13 @@ def explain_latency(leaderboard: pd.DataFrame) -> str:
         spread = ", with their 5th and 95th percentiles" + (
             "" if leaderboard.latency_low_ms.notna().all() else " where they were recorded"
         )
-    return (
-        f"Latency: the median of repeated predictions of one image with Keras{spread}, on "
-        f"{'; '.join(leaderboard.measured_on.unique())}."
-    )
+    machines = leaderboard.measured_on.unique()
+    where = machines[0]
+    if len(machines) > 1:
+        elsewhere: Any = leaderboard[leaderboard.measured_on != leaderboard.hardware].itertuples()
+        others = "; ".join(f"{row.name}: {row.measured_on}" for row in elsewhere)
+        where = f"the machine of the training{f' ({others})' if others else ''}"
+    return f"Latency: the median of repeated predictions of one image with Keras{spread}, on {where}."
 
 
 def labelled(draw: Callable[[Any], Figure]) -> Callable[[Any], Figure]:
