@@ -26,7 +26,7 @@ from cifar10.datasets.model import Models, ModelsDataset
 from cifar10.datasets.published import PublishedDataset
 from cifar10.pipelines.reporting.formatting import latency
 from cifar10.training.checkpoint import IN_RECORD, Checkpoint, Checkpoints
-from tests.helpers import CLASS_NAMES, PROJECT, make_record
+from tests.helpers import CLASS_NAMES, PROJECT, make_evaluation, make_evaluations, make_record, make_row
 
 V1, V2, V3, V4 = (f"2026-01-0{day}T00.00.00.000Z" for day in (1, 2, 3, 4))
 PUBLISHED = ("vgg19", "vgg16")
@@ -248,9 +248,11 @@ def test_without_images_there_is_no_comparison_by_image(root, command, missing):
         (["vgg16,simple_cnn"], "Separate models by spaces: kedro compare vgg16 simple_cnn"),
         (["vgg16"], "There is only one model to compare. Name two or more: kedro compare vgg16 OTHER_NAME"),
         (["simple_cnn"], f"kedro compare simple_cnn:{V2} simple_cnn:{V3}"),
-        (["vgg16", "simple_cnn-foo"], "There is no row simple_cnn-foo in the leaderboard: foo matches no version of"),
-        (["vgg16", "simple_cnn-engine"], "in the leaderboard: engine matches 2 recipes of simple_cnn. `kedro models"),
-        (["vgg16", "simple_cnn-"], "There is no architecture simple_cnn-; did you mean simple_cnn?"),
+        (
+            ["vgg16", "simple_cnn-foo"],
+            "There is no row simple_cnn-foo in the latest evaluation; make one: kedro run",
+        ),
+        (["vgg16", "simple_cnn-foo:1"], "There is no architecture simple_cnn-foo; did you mean simple_cnn?"),
         (["vgg16", "vgg61"], "There is no architecture vgg61; did you mean vgg16?"),
         (["vgg16", f"vgg16:{V2}"], f"vgg16 has no version {V2}: it has {V1}."),
         (["vgg16", "vgg19"], "There is no trained vgg19. Train it (kedro run --pipelines=train_vgg19"),
@@ -269,10 +271,21 @@ def test_a_mistake_ends_in_one_sentence(root, command, models, message):
     assert not (root / "compare.html").exists()
 
 
-def test_a_row_of_the_leaderboard_is_the_newest_model_of_its_lowest_seed(root, command):
-    make_model(root, "simple_cnn", "2026-01-04T00.00.00.000Z", recipe={"seed": 2})
-    text = command(root, "compare", "simple_cnn-0123", "simple_cnn-fedc-engine1").output
+def test_a_row_of_the_latest_evaluation_names_its_model(root, command):
+    """Not a version of the same recipe that the evaluation left out, as one of other data."""
+    models = Models(root / "06_models")
+    for day, rows in ((4, {"simple_cnn-0123": V3}), (5, {"simple_cnn-0123": V1, "simple_cnn-fedc": V2})):
+        evaluated = [
+            make_row(make_evaluation(version=version, record=models.load("simple_cnn", version).record), name=name)
+            for name, version in rows.items()
+        ]
+        path = root / f"08_reporting/evaluations.json/2026-01-0{day}T00.00.00.000Z/evaluations.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(make_evaluations(*evaluated).to_json())
+    text = command(root, "compare", "simple_cnn-0123", "simple_cnn-fedc").output
     assert re.findall(r"2026-\d\d-\d\dT\S+", text)[:2] == [V1, V2]
+    text = command(root, "compare", "simple_cnn-0123", "simple_cnn-fed").output
+    assert "There is no row simple_cnn-fed in the latest evaluation; did you mean simple_cnn-fedc?" in text
 
 
 def test_a_better_version_than_the_newest_is_named(root, command):
@@ -328,19 +341,23 @@ def test_unfinished_trainings_of_a_network(tmp_path, whole_command):
     assert "Unfinished" not in text
 
 
-def test_a_saved_model_of_a_run_that_has_not_ended_is_not_called_unfinished(root, command):
+@pytest.mark.parametrize(
+    ("epochs", "line"),
+    [
+        (3, "Saved, seed 0, after 3 epochs, but its run has not come to its end."),
+        (2, "Unfinished, seed 0, after 2 epochs."),  # the same training once more
+    ],
+)
+def test_a_saved_model_of_a_run_that_has_not_ended_is_not_called_unfinished(root, command, epochs, line):
     recipe = {"batch_size": 8, "optimizer": "adam", "learning_rate": 0.1, "schedule": "constant"}
-    make_model(root, "simple_cnn", V4, recipe=recipe)
-    model = Models(root / "06_models").load("simple_cnn", V4)
-    identity = {**{name: getattr(model.record, name) for name in IN_RECORD}, "recipe": model.record.recipe}
+    make_model(root, "simple_cnn", V4, recipe=recipe, epochs=3)
+    record = Models(root / "06_models").load("simple_cnn", V4).record
+    identity = {**{name: getattr(record, name) for name in IN_RECORD}, "recipe": record.recipe}
     checkpoints = Checkpoints(root / "06_models/simple_cnn_checkpoint")
-    for changes in ({}, {"seed": 5}):
-        of_one = {**identity, "recipe": {**identity["recipe"], **changes}}
-        with checkpoints.lock(of_one):
-            checkpoints.save(of_one, Checkpoint([np.zeros(1)], None, {"history": [{}]}))
-    text = command(root, "models", "simple_cnn").output
-    assert text.count("Saved, seed 0, by a run that has not come to its end") == 1
-    assert text.count("Unfinished, seed ") == text.count("Unfinished, seed 5, after 1 epoch.") == 1
+    with checkpoints.lock(identity):
+        checkpoints.save(identity, Checkpoint([np.zeros(1)], None, {"history": [{}] * epochs}))
+    lines = command(root, "models", "simple_cnn").output.splitlines()
+    assert [each for each in lines if each.startswith(("Saved, ", "Unfinished, "))] == [line]
 
 
 def test_versions_of_a_network(root, command):

@@ -204,6 +204,13 @@ def test_a_jpeg_of_too_many_pixels_is_halved_while_it_is_decoded(tmp_path, size)
         whole.save(path, **options)
         with path.open("rb") as file, pytest.raises(images.SizeError, match=rf"\({size[0]} x {size[1]}\)"):
             images.decode_image(file, "a.jpg", most)
+    whole.save(path)
+    content = path.read_bytes()
+    header = content.rindex(b"\xff\xda")
+    one_component = b"\xff\xda\x00\x08\x01" + content[header + 5 : header + 7] + content[header + 11 : header + 14]
+    path.write_bytes(content[:header] + one_component + content[header + 14 :])  # the first of several scans
+    with path.open("rb") as file, pytest.raises(images.SizeError):
+        images.decode_image(file, "a.jpg", limit)
 
 
 def with_scans(content, repeats):

@@ -110,6 +110,7 @@ def kedro_run(monkeypatch):
         (["--params=test_time_augmentation=flop"], "test_time_augmentation: input should be 'none', 'flip' or"),
         (["--params=architecture=resnet5"], "architecture: there is no architecture resnet5; did you mean resnet50?"),
         (["--params=architecture=winner:1"], "architecture: give the version 1 with the name of its architecture"),
+        (["--params=architecture=winner-01"], "architecture: there is no row winner-01; did you mean winner?"),
         (["--params=export.architecture=vgg"], "export.architecture: there is no architecture vgg; did you mean vgg"),
         (["--params=evaluate_versions=some"], "evaluate_versions: input should be 'recipes' or 'all'"),
         (["--params=benchmark.inference_batch_sizes=1 x"], "x is not a batch size from 1 to 4,096; separate several"),

@@ -169,8 +169,10 @@ def test_winner_is_exported(copy, tmp_path, monkeypatch):
         code = re.search(r"```python\n(.*?)```", page.read_text(), re.DOTALL)[1]
         code = code.replace("data/07_model_output/serving/simple_cnn/1", ".")
         exec(code.replace("cat.jpg", str(tmp_path / "cat.jpg")), result := {})
-        for name in {"onnx", "litert", "probabilities"} & result.keys():
-            np.testing.assert_allclose(result[name], answers[:1], atol=1e-4)
+        results = [result[name] for name in ("onnx", "litert", "probabilities") if name in result]
+        assert len(results) == (2 if page.name == "serving.md" else 1)
+        for each in results:
+            np.testing.assert_allclose(each, answers[:1], atol=1e-4)
 
 
 def test_network_from_imagenet_joins_the_leaderboard(copy, builder_options, reference):

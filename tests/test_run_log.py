@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from kedro.io import DatasetError
 
+from cifar10.hooks import _mention_the_same
 from cifar10.pipelines.reporting.nodes import rank
 from cifar10.run_log import log_result
 from tests.helpers import CLASS_NAMES, make_evaluation, make_evaluations, make_record, make_row
@@ -93,6 +95,24 @@ def test_a_ranking_says_how_the_recipes_of_one_architecture_differ(caplog):
             log_result({name}, SimpleNamespace(load=lambda _, source=source: source), RUN, None)
         told = [line for line in caplog.messages if "epochs" in line]
         assert told == ["vgg16-f00: epochs 3", "vgg16-ba4: epochs 6"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"), [({}, True), ({"seed": 7}, False), ({"damaged": True}, False), ({"unfinished": True}, False)]
+)
+def test_a_training_is_said_to_be_the_same_as_the_newest(caplog, tmp_path, changes, told):
+    def load():
+        if "damaged" in changes:
+            raise DatasetError("not valid JSON")
+        return SimpleNamespace(record=SimpleNamespace(seed=changes.get("seed", 0), recipe_hash="f00"), version="2026")
+
+    checkpoints = SimpleNamespace(unfinished=lambda record: "unfinished" in changes)
+    dataset = SimpleNamespace(path=tmp_path, load=load)
+    catalog = SimpleNamespace(get=lambda name: dataset, load=lambda name: checkpoints)
+    with caplog.at_level(logging.INFO):
+        _mention_the_same("vgg16", {"seed": 0, "recipe_hash": "f00"}, catalog)
+    same = "vgg16: version 2026 is of the same recipe, seed and data; this run trains another"
+    assert caplog.messages == [same] * told
 
 
 REPORT = "kedro run --env=published --pipelines=reporting"

@@ -464,7 +464,7 @@ def models(name: str | None, env: str | None, conf_source: str | None, params: d
             terminal.print_architectures(terminal.console(), list_architectures(runs), where)
         else:
             published = getattr(catalog.get("evaluations"), "read_only", False)  # and so without checkpoints
-            records = [trained.load(name, version).record for version in trained.versions(name)]
+            records = (trained.load(name, version).record for version in trained.versions(name))
             unfinished = [] if published else catalog.load(f"{name}.checkpoint").trainings(records)
             commands = catalog.load("training_commands")([(name, each.recipe) for each in unfinished])
             terminal.print_versions(terminal.console(), name, runs, zip(unfinished, commands, strict=True))

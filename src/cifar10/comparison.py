@@ -17,7 +17,7 @@ from cifar10.colours import FEW
 from cifar10.contracts import Costs, Evaluation, Evaluations, Pair, Predictions, Record, Row, TrainedModel
 from cifar10.datasets.model import Models
 from cifar10.errors import InputError, did_you_mean
-from cifar10.scoring import compare_pairs, group
+from cifar10.scoring import compare_pairs
 from cifar10.training.recipe import as_text, with_defaults
 
 Key = TypeVar("Key", bound=Hashable)
@@ -200,15 +200,15 @@ def compare_versions(catalog: DataCatalog, names: list[str]) -> Comparison:
     Raises:
         InputError: there is no such model, there are too few or too many, or they are of different data.
     """
-    models = catalog.load("models")
-    chosen = _choose(models, names)
+    models, every = catalog.load("models"), catalog.load("all_evaluations")
+    chosen = _choose(models, names, every[-1].rows if every else [])
     _check_data(chosen)
     store, truth = catalog.load("predictions"), _find_truth(catalog, chosen[0].record)
     letters = string.ascii_uppercase[: len(chosen)]
     found = {letter: store.find(model) for letter, model in zip(letters, chosen, strict=True)}
     known = {letter: predictions for letter, predictions in found.items() if predictions is not None}
     complete = bool(truth.labels) and len(known) == len(chosen)
-    evaluated = latest_evaluations(catalog.load("all_evaluations"))
+    evaluated = latest_evaluations(every)
     sides = [
         _side(letter, model, evaluated.get((model.record.architecture, model.version)), known.get(letter), truth)
         for letter, model in zip(letters, chosen, strict=True)
@@ -229,8 +229,8 @@ def compare_versions(catalog: DataCatalog, names: list[str]) -> Comparison:
     )
 
 
-def _choose(models: Models, names: list[str]) -> list[TrainedModel]:
-    """Load the models of these names."""
+def _choose(models: Models, names: list[str], rows: list[Row]) -> list[TrainedModel]:
+    """Load the models of these names, which may be those of rows."""
     if (separate := " ".join(names).replace(",", " ").split()) != names:
         raise InputError(f"Separate models by spaces: kedro compare {' '.join(separate)}")
     if names and len(names) < 2:
@@ -245,7 +245,7 @@ def _choose(models: Models, names: list[str]) -> list[TrainedModel]:
             f"{len(names)} models are too many to compare side by side: name up to {MOST}. The report compares all of "
             f"them: kedro run --pipelines=evaluation,reporting {SAME_DATA}"
         )
-    chosen = [_find(models, name) for name in names]
+    chosen = [_find(models, name, rows) for name in names]
     counts = Counter((model.record.architecture, model.version) for model in chosen)
     (name, version), count = counts.most_common(1)[0]
     if count > 1:
@@ -256,23 +256,17 @@ def _choose(models: Models, names: list[str]) -> list[TrainedModel]:
     return chosen
 
 
-def _find(models: Models, name: str) -> TrainedModel:
-    """Load the model of this name; of a row of the leaderboard, that of the lowest seed, which represents it there."""
+def _find(models: Models, name: str, rows: list[Row]) -> TrainedModel:
+    """Load the model of this name; of a row, that of the lowest seed, which represents it on the leaderboard."""
     architecture, _, version = name.partition(":")
-    stem, *parts = architecture.split("-")
-    if version or not parts or not all(parts):
-        check_architecture(architecture, models)
-        return models.load(architecture, version or None)
-    check_architecture(stem, models)
-    every = [models.load(stem, version) for version in models.versions(stem)]
-    rows = group(each for each in every if _is_of_row(each.record, parts))
-    if len(rows) != 1:
-        found = "matches no version" if not rows else f"matches {len(rows)} recipes"
-        raise InputError(
-            f"There is no row {name} in the leaderboard: {'-'.join(parts)} {found} of {stem}. "
-            f"`kedro models {stem}` lists them."
-        )
-    return rows[0].seeds[0]
+    if "-" in architecture and not version:
+        known = {row.name: row for row in rows}
+        if name not in known:
+            advice = did_you_mean(name, known) if known else f"make one: kedro run --pipelines=evaluation {SAME_DATA}"
+            raise InputError(f"There is no row {name} in the latest evaluation; {advice}")
+        return models.load(known[name].architecture, known[name].first.version)
+    check_architecture(architecture, models)
+    return models.load(architecture, version or None)
 
 
 def _better_versions(models: Models, names: list[str], chosen: list[TrainedModel]) -> list[str]:
@@ -297,12 +291,6 @@ def check_architecture(name: str, models: Models) -> None:
     known = {*ARCHITECTURES, *models.names()}
     if name not in known:
         raise InputError(f"There is no architecture {name}; {did_you_mean(name, known)}")
-
-
-def _is_of_row(record: Record, parts: list[str]) -> bool:
-    """Return whether this training may belong to a row of the leaderboard with these parts after its architecture."""
-    known = (record.recipe_hash, record.compute_dtype, f"engine{record.engine_version}", record.fingerprint)
-    return all(any(each.startswith(part) for each in known) for part in parts)
 
 
 def _check_data(models: list[TrainedModel]) -> None:

@@ -13,7 +13,7 @@ import yaml
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import LOGGING, pipelines
-from kedro.io import DataCatalog, MemoryDataset, SharedMemoryDataCatalog
+from kedro.io import DataCatalog, DatasetError, MemoryDataset, SharedMemoryDataCatalog
 from kedro.pipeline import Node, Pipeline
 
 from cifar10 import parameters, run_log
@@ -23,7 +23,7 @@ from cifar10.datasets.artifact import LocalDataset
 from cifar10.errors import InputError, nearest
 from cifar10.keras_settings import check_backend, check_devices, several_processes
 from cifar10.pipelines.reporting.recipes import training_command
-from cifar10.store import check_local
+from cifar10.store import check_local, is_local
 from cifar10.training.identity import recorded
 from cifar10.training.recipe import RECIPES, Recipe, TransferRecipe, check_optimizer
 from cifar10.training.subset import check_examples
@@ -142,8 +142,9 @@ class ProjectHooks:
         train, val = len(inputs["train"]), len(inputs["val"])
         for name, recipe in self.recipes.items():
             check_examples(name, train_on=recipe.train_on, examples=recipe.examples, train=train, val=val)
-        same = recorded(self.recipes[trained], trained, inputs["statistics"].data_version, inputs["params:class_names"])
-        _mention_the_same(trained, same, catalog)
+        if not self.follows:
+            data_version, class_names = inputs["statistics"].data_version, inputs["params:class_names"]
+            _mention_the_same(trained, recorded(self.recipes[trained], trained, data_version, class_names), catalog)
 
     @hook_impl
     def after_dataset_saved(self, node: Node) -> None:
@@ -173,11 +174,14 @@ class ProjectHooks:
 
 def _mention_the_same(name: str, fields: dict[str, Any], catalog: DataCatalog) -> None:
     """Log that the newest version of an architecture was trained in the same way, which its record says."""
-    with suppress(InputError):  # whoever reads a damaged record says so
-        before = catalog.load(f"{name}.model")
+    dataset: Any = catalog.get(f"{name}.model")
+    if not is_local(dataset.path):  # all versions would have to be fetched
+        return
+    with suppress(InputError, DatasetError):  # whoever reads a damaged record says so
+        before = dataset.load()
         if before is None or any(getattr(before.record, key) != value for key, value in fields.items()):
             return
-        if not catalog.load(f"{name}.checkpoint").unfinished(before.record):  # else this run completes it
+        if not catalog.load(f"{name}.checkpoint").unfinished(before.record):  # else this run resumes it
             logger.info(
                 "%s: version %s is of the same recipe, seed and data; this run trains another", name, before.version
             )

@@ -71,7 +71,7 @@ def decode_image(file: BinaryIO, name: str, max_pixels: int, formats: tuple[str,
     """Decode an image to RGB, with its EXIF orientation applied and transparent areas on white.
 
     Only the first frame of an animation is decoded. A JPEG with up to four times too many pixels is decoded at half its
-    size.
+    size, if it can be decoded line by line and has no more pixels than Pillow opens, 89 million.
 
     Args:
         file: an open image file; the format is detected from its content.
@@ -89,12 +89,14 @@ def decode_image(file: BinaryIO, name: str, max_pixels: int, formats: tuple[str,
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=formats) as image:
                 width, height = image.size
-                # Of a progressive JPEG, libjpeg keeps the coefficients of all pixels, whatever the size of the result.
-                if width * height > max_pixels and image.format in ("JPEG", "MPO") and "progressive" not in image.info:
+                scans = _jpeg_scans(file) if image.format in ("JPEG", "MPO") else []
+                # Where a scan has not all components, or not all digits, libjpeg keeps the coefficients of all pixels.
+                at_once = scans[:1] == [getattr(image, "layers", None)] and "progressive" not in image.info
+                if width * height > max_pixels and at_once:
                     image.draft(None, (max(width // 2, 1), max(height // 2, 1)))
                 if image.width * image.height > max_pixels:
                     raise SizeError(f"{name} has too many pixels ({width} x {height}).")
-                if image.format in ("JPEG", "MPO") and _count_jpeg_scans(file) > MAX_JPEG_SCANS:
+                if len(scans) > MAX_JPEG_SCANS:
                     raise InputError(f"{name} has more than {MAX_JPEG_SCANS} JPEG scans and is not decoded.")
                 image.load()
                 return _to_rgb(_apply_exif_orientation(image), name)
@@ -128,8 +130,8 @@ def thumbnail(image: Image.Image) -> np.ndarray:
     return np.asarray(small)
 
 
-def _count_jpeg_scans(file: BinaryIO) -> int:
-    """Count the scans of a JPEG up to one more than the maximum, and restore the file position.
+def _jpeg_scans(file: BinaryIO) -> list[int]:
+    """Return how many components each scan of a JPEG has, up to one scan more than the maximum; keep the file position.
 
     The segments are followed as libjpeg follows them, so that nothing in a segment, such as an embedded thumbnail, is
     taken for the end of the image, and nothing behind that end, such as the video of a motion photo, for a scan.
@@ -138,11 +140,13 @@ def _count_jpeg_scans(file: BinaryIO) -> int:
     file.seek(0)
     content = file.read()
     file.seek(position)
-    scans = at = 0
-    while scans <= MAX_JPEG_SCANS and (marker := JPEG_MARKER.search(content, at)) and marker[1] != END_OF_IMAGE:
-        scans += marker[1] == START_OF_SCAN
-        length = int.from_bytes(content[marker.end() : marker.end() + 2])
-        at = marker.end() + max(length, 2)
+    scans: list[int] = []
+    at = 0
+    while len(scans) <= MAX_JPEG_SCANS and (marker := JPEG_MARKER.search(content, at)) and marker[1] != END_OF_IMAGE:
+        length = content[marker.end() : marker.end() + 2]
+        if marker[1] == START_OF_SCAN:
+            scans += content[marker.end() + 2 : marker.end() + 3]
+        at = marker.end() + max(int.from_bytes(length), 2)
     return scans
 
 

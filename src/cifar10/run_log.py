@@ -152,7 +152,7 @@ def _leaderboard(leaderboard: pd.DataFrame) -> Iterator[str]:
             f"{row.accuracy:.2%}",
             f"{100 * row.accuracy_low:.1f} to {100 * row.accuracy_high:.1f}",
         )
-    yield from _recipes(dict(zip(leaderboard.name, leaderboard.recipe.fillna(""), strict=True)))
+    yield from _recipes(dict(zip(leaderboard.name, leaderboard.recipe, strict=True)))
     if (leaderboard.seeds > 1).any():
         yield SEVERAL_SEEDS
 
@@ -175,9 +175,9 @@ def _evaluations(evaluations: Evaluations) -> Iterator[str]:
         yield SEVERAL_SEEDS
 
 
-def _recipes(differing: dict[str, str]) -> Iterator[str]:
-    """Say how the recipes of the rows differ that are of one architecture."""
-    yield from (f"{name}: {options}" for name, options in differing.items() if options)
+def _recipes(differing: dict[str, Any]) -> Iterator[str]:
+    """Say how the recipes of the rows differ that are of one architecture; those of others are empty, or NaN."""
+    yield from (f"{name}: {text}" for name, text in differing.items() if isinstance(text, str) and text)
 
 
 def _row(rank: str, name: str, val: str, test: str, interval: str) -> str:

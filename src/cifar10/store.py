@@ -143,13 +143,18 @@ def check_writable(folder: Path) -> None:
             filesystem.rm_file(f"{key}/.writable")
 
 
+def is_local(path: Path) -> bool:
+    """Return whether a path is not that of a local copy."""
+    return _object(path) is None
+
+
 def check_local(path: Path, what: str) -> None:
     """Refuse what only works on local files, because it takes locks or renames folders.
 
     Raises:
         InputError: the path is one of a local copy.
     """
-    if _object(path):
+    if not is_local(path):
         raise InputError(f"{what} needs a local folder, but the data are in {with_urls(str(path))}.")
 
 

@@ -103,7 +103,7 @@ def print_versions(to: Console, name: str, runs: pd.DataFrame, unfinished: Itera
             to.print(f"\nBeing trained now, seed {each.seed}: {epochs} done.")
             continue
         if each.saved:
-            to.print(f"\nSaved, seed {each.seed}, by a run that has not come to its end, or was interrupted later.")
+            to.print(f"\nSaved, seed {each.seed}, after {epochs}, but its run has not come to its end.")
         else:
             to.print(f"\nUnfinished, seed {each.seed}, after {epochs}.")
         if command:  # its architecture has not been removed

@@ -83,6 +83,15 @@ def test_the_lowest_seed_of_the_best_row_is_chosen_or_the_version_that_is_named(
         assert re.split("[:-]", architecture)[0] in ("winner", model.record.architecture)
 
 
+def test_a_row_of_other_data_is_not_chosen(statistics, caplog):
+    other = statistics.model_copy(update={"data_version": "another"})
+    with pytest.raises(InputError, match=r"^The row vgg16-0123 is of other data than the current ones."):
+        chosen("vgg16-0123", statistics=other)
+    with caplog.at_level(logging.INFO):
+        chosen("vgg16-0123", models=[*ALL, trained("vgg16", "2026-01-06", seed=3)])
+    assert caplog.messages == ["Using vgg16, version 2026-01-02: as the leaderboard has it"]
+
+
 @pytest.mark.parametrize(
     ("leaderboard", "message"),
     [

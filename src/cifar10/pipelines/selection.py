@@ -123,6 +123,8 @@ def _winner_or_known(chosen: str) -> str:
         raise ValueError(f"there is no architecture {architecture}; {did_you_mean(architecture, names)}")
     if version and name not in ARCHITECTURES:
         raise ValueError(f"give the version {version} with the name of its architecture")
+    if architecture == WINNER != name:
+        raise ValueError(f"there is no row {name}; did you mean {WINNER}?")
     return chosen
 
 
@@ -157,8 +159,9 @@ def choose(
     rows = ranked_rows(leaderboard)
     current = [row for row in rows if statistics is None or row["data_version"] == statistics.data_version]
     row = next((row for row in current if name in (WINNER, row["architecture"])), None)
-    if name not in (WINNER, *ARCHITECTURES):
-        model, why = _load(models, _named_row(name, leaderboard)), "as the leaderboard has it"
+    is_row = name not in (WINNER, *ARCHITECTURES)
+    if is_row:
+        model, why = _load(models, _named_row(name, leaderboard, statistics)), "as the leaderboard has it"
     elif version:
         model, why = models.load(name, version), f"named by {parameter}"
     elif row:
@@ -177,9 +180,9 @@ def choose(
         )
     check_class_names(f"{model.record.architecture}, version {model.version},", model.record.class_names, class_names)
     logger.info("Using %s, version %s: %s", model.record.architecture, model.version, why)
-    if leaderboard is not None and not version:
+    if leaderboard is not None and not version and not is_row:
         data_version = statistics.data_version if statistics else model.record.data_version
-        if newer := _newer(models, leaderboard, data_version, class_names, name.partition("-")[0]):
+        if newer := _newer(models, leaderboard, data_version, class_names, name):
             logger.info(
                 "Trained since then, and not on the leaderboard yet: %s (kedro run --pipelines=evaluation,reporting, "
                 "with the same --env and --params)",
@@ -188,7 +191,7 @@ def choose(
     return model
 
 
-def _named_row(name: str, leaderboard: pd.DataFrame | None) -> dict[str, Any]:
+def _named_row(name: str, leaderboard: pd.DataFrame | None, statistics: Statistics | None) -> dict[str, Any]:
     """Return the row of the leaderboard with this name, whether it has a rank or not."""
     if leaderboard is None:
         raise InputError(
@@ -199,6 +202,11 @@ def _named_row(name: str, leaderboard: pd.DataFrame | None) -> dict[str, Any]:
     named = {row["name"]: row for row in rows}
     if name not in named:
         raise InputError(f"There is no row {name} in the leaderboard; {did_you_mean(name, named)}")
+    if statistics and named[name]["data_version"] != statistics.data_version:
+        raise InputError(
+            f"The row {name} is of other data than the current ones. Rank the models of these: kedro run "
+            "--pipelines=evaluation,reporting (with the same --env and --params)"
+        )
     return named[name]
 
 

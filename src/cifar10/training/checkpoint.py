@@ -187,7 +187,10 @@ class Checkpoints:
         Args:
             records: of the models of this architecture.
         """
-        found, saved = [], {folder for record in records for folder in self._folders_of(record)}
+        found = []
+        saved = {
+            folder for record in records for folder in self._folders_of(record) if _epochs(folder) >= record.epochs
+        }  # the same training may have begun again
         for path in sorted(self.folder.glob(f"*/{IDENTITY}")):
             folder = path.parent
             if epochs := _epochs(folder):

@@ -74,15 +74,14 @@ def evaluator(architectures: list[str]) -> Callable:
         older = evaluate_versions == "all"
         chosen = current_rows(trained, architectures, models, statistics, class_names, "evaluation", older=older)
 
-        costs: dict[tuple[str, int], Costs] = {}  # of each network, measured once: they do not depend on its weights
+        costs: dict[str, Costs] = {}  # of each network, measured once: they do not depend on its weights
 
         def evaluate_one(model: TrainedModel) -> Evaluation:
             record, network = model.record, model.load_network()
             seen = seen_in_training(record, train, val)
             made = predict(model, network, seen, val, test_examples, test_time_augmentation, predictions)
-            kind = (record.fingerprint, record.image_size)
-            if kind not in costs:
-                costs[kind] = measure_costs(network, record.image_size, test_examples)
+            if record.fingerprint not in costs:
+                costs[record.fingerprint] = measure_costs(network, record.image_size, test_examples)
             return Evaluation(
                 version=model.version,
                 identity=model.identity,
@@ -97,7 +96,7 @@ def evaluator(architectures: list[str]) -> Callable:
                     train_loss=metrics.log_loss(seen.labels, made.train),
                     trained_on_val=record.trained_on_val,
                 ),
-                costs=costs[kind],
+                costs=costs[record.fingerprint],
             )
 
         rows = [

@@ -142,10 +142,8 @@ def _to_onnx(saved_model: Path) -> bytes:
     if done.returncode or not target.exists():
         raise RuntimeError(f"tf2onnx failed: {done.stderr[-2000:]}")
     model = onnx.load(target)
-    for tensor in (*model.graph.input, *model.graph.output, *model.graph.value_info):
-        for size in tensor.type.tensor_type.shape.dim[:1]:
-            if size.dim_param:
-                size.dim_param = "n"  # tf2onnx calls the number of images `unk__` and a number
+    for tensor in (*model.graph.input, *model.graph.output):
+        tensor.type.tensor_type.shape.dim[0].dim_param = "n"  # of images, which tf2onnx calls `unk__` and a number
     return model.SerializeToString()
 
 

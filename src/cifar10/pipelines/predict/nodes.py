@@ -48,8 +48,7 @@ def predict_images(
         predictions: of all models, from which the threshold is taken below which a prediction is unsure.
         class_names: the current ones, which must be those of the model.
         image: a file or a folder.
-        architecture: whose best row of the leaderboard to use, or its newest version if it has none; `winner`: the
-            first row.
+        architecture: as `choose` takes it.
 
     Returns:
         One row per image, with its name, the predicted label, its probability, whether the model is unsure (empty if
