@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from kedro.io import DatasetError
 
-from cifar10.hooks import _mention_the_same
+from cifar10.hooks import ProjectHooks, _mention_the_same
 from cifar10.pipelines.reporting.nodes import rank
 from cifar10.run_log import log_result
 from tests.helpers import CLASS_NAMES, make_evaluation, make_evaluations, make_record, make_row
@@ -113,6 +113,13 @@ def test_a_training_is_said_to_be_the_same_as_the_newest(caplog, tmp_path, chang
         _mention_the_same("vgg16", {"seed": 0, "recipe_hash": "f00"}, catalog)
     same = "vgg16: version 2026 is of the same recipe, seed and data; this run trains another"
     assert caplog.messages == [same] * told
+
+
+def test_a_process_that_follows_another_does_not_look_for_models():
+    """Its catalog has no data, because only the first process saves."""
+    hooks = ProjectHooks()
+    hooks.recipes, hooks.follows = {"vgg16": SimpleNamespace(train_on="train", examples=None)}, True
+    hooks.before_node_run(SimpleNamespace(outputs=["vgg16.model"]), None, {"train": range(8), "val": range(2)})
 
 
 REPORT = "kedro run --env=published --pipelines=reporting"
