@@ -107,8 +107,8 @@ def test_a_training_is_said_to_be_the_same_as_the_newest(caplog, tmp_path, chang
         return SimpleNamespace(record=SimpleNamespace(seed=changes.get("seed", 0), recipe_hash="f00"), version="2026")
 
     checkpoints = SimpleNamespace(unfinished=lambda record: "unfinished" in changes)
-    dataset = SimpleNamespace(path=tmp_path, load=load)
-    catalog = SimpleNamespace(get=lambda name: dataset, load=lambda name: checkpoints)
+    loads = {"vgg16.model": load, "vgg16.checkpoint": lambda: checkpoints}
+    catalog = SimpleNamespace(get=lambda name: SimpleNamespace(path=tmp_path), load=lambda name: loads[name]())
     with caplog.at_level(logging.INFO):
         _mention_the_same("vgg16", {"seed": 0, "recipe_hash": "f00"}, catalog)
     same = "vgg16: version 2026 is of the same recipe, seed and data; this run trains another"

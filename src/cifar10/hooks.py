@@ -174,11 +174,11 @@ class ProjectHooks:
 
 def _mention_the_same(name: str, fields: dict[str, Any], catalog: DataCatalog) -> None:
     """Log that the newest version of an architecture was trained in the same way, which its record says."""
-    dataset: Any = catalog.get(f"{name}.model")
-    if not is_local(dataset.path):  # all versions would have to be fetched
+    models: Any = catalog.get("models")
+    if not is_local(models.path):  # all versions would have to be fetched
         return
     with suppress(InputError, DatasetError):  # whoever reads a damaged record says so
-        before = dataset.load()
+        before = catalog.load(f"{name}.model")
         if before is None or any(getattr(before.record, key) != value for key, value in fields.items()):
             return
         if not catalog.load(f"{name}.checkpoint").unfinished(before.record):  # else this run resumes it
