@@ -133,6 +133,8 @@ class ProjectHooks:
     def before_node_run(self, node: Node, catalog: DataCatalog, inputs: dict[str, Any]) -> None:
         """Check, before the first training, that there are enough images for all of them: data may be made in the run.
 
+        Log of a training whether the newest version is of the same.
+
         Raises:
             InputError: a recipe asks for more images than there are.
         """
