@@ -24,7 +24,7 @@ from cifar10.errors import InputError, nearest
 from cifar10.keras_settings import check_backend, check_devices, several_processes
 from cifar10.pipelines.reporting.recipes import training_command
 from cifar10.store import check_local, is_local
-from cifar10.training.identity import recorded
+from cifar10.training.identity import is_recorded, recorded
 from cifar10.training.recipe import RECIPES, Recipe, TransferRecipe, check_optimizer
 from cifar10.training.subset import check_examples
 from cifar10.tuning.options import check_tuning
@@ -181,7 +181,7 @@ def _mention_the_same(name: str, fields: dict[str, Any], catalog: DataCatalog) -
         return
     with suppress(InputError, DatasetError):  # whoever reads a damaged record says so
         before = catalog.load(f"{name}.model")
-        if before is None or any(getattr(before.record, key) != value for key, value in fields.items()):
+        if before is None or not is_recorded(before.record, fields):
             return
         if not catalog.load(f"{name}.checkpoint").unfinished(before.record):  # else this run resumes it
             logger.info(

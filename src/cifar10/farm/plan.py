@@ -13,7 +13,7 @@ from cifar10.datasets.model import Models
 from cifar10.errors import InputError
 from cifar10.store import check_local
 from cifar10.training.checkpoint import Checkpoints
-from cifar10.training.identity import recorded
+from cifar10.training.identity import is_recorded, recorded
 from cifar10.training.recipe import RECIPES
 
 LOGS = "09_logs"  # in the data folder
@@ -37,7 +37,7 @@ class Training(NamedTuple):
         models = Models(self.models)
         for version in reversed(models.versions(self.architecture)):
             record = models.load(self.architecture, version).record
-            if all(getattr(record, name) == value for name, value in self.expected.items()):
+            if is_recorded(record, self.expected):
                 checkpoints = Checkpoints(self.models / f"{self.architecture}_checkpoint")
                 return None if checkpoints.unfinished(record) else record
         return None

@@ -187,11 +187,14 @@ class Checkpoints:
         Args:
             records: of the models of this architecture.
         """
+        paths = sorted(self.folder.glob(f"*/{IDENTITY}"))
+        if not paths:  # then no record need be read
+            return []
         found = []
         saved = {
             folder for record in records for folder in self._folders_of(record) if _epochs(folder) >= record.epochs
         }  # the same training may have begun again
-        for path in sorted(self.folder.glob(f"*/{IDENTITY}")):
+        for path in paths:
             folder = path.parent
             if epochs := _epochs(folder):
                 with suppress(OSError, ValueError, KeyError, TypeError):

@@ -49,6 +49,11 @@ def recorded(recipe: "Recipe", name: str, data_version: str, class_names: list[s
     }
 
 
+def is_recorded(record: "Record", fields: dict[str, Any]) -> bool:
+    """Return whether a record has these values, as `recorded` returns them."""
+    return all(getattr(record, name) == value for name, value in fields.items())
+
+
 def identify(
     name: str, recipe: "Recipe", data_version: str, class_names: list[str], network_fingerprint: str
 ) -> dict[str, Any]:
