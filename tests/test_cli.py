@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.shell_completion import get_completion_class
 from click.testing import CliRunner
@@ -77,6 +78,35 @@ def test_what_is_typed_in_place_of_an_option(arguments, message):
     result = CliRunner().invoke(cli.run, arguments)
     assert result.exit_code == 2
     assert f"Error: {message}" in result.output
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"), [(cli._Busy("is being trained"), 75), (click.ClickException("wrong"), 1), (ValueError(), 1)]
+)
+def test_one_of_several_processes_ends_at_once_with_the_code_of_its_error(monkeypatch, raised, code):
+    def fail():
+        raise raised
+
+    monkeypatch.setattr(cli, "several_processes", lambda: True)
+    monkeypatch.setattr(cli.os, "_exit", sys.exit)
+    assert CliRunner().invoke(cli._Command("run", callback=fail)).exit_code == code
+
+
+@pytest.mark.parametrize("raised", [click.Abort(), click.exceptions.Exit(3)])
+def test_one_of_several_processes_may_end_without_an_error(monkeypatch, raised):
+    def leave():
+        raise raised
+
+    monkeypatch.setattr(cli, "several_processes", lambda: True)
+    monkeypatch.setattr(cli.os, "_exit", lambda code: pytest.fail("ended at once"))
+    assert "Traceback" not in CliRunner().invoke(cli._Command("prune", callback=leave)).output
+
+
+def test_the_farm_takes_a_file_of_options_as_run_does(tmp_path):
+    options = tmp_path / "run.yml"
+    options.write_text("run:\n  env: nowhere\n")
+    result = CliRunner().invoke(cli.farm, ["--pipelines=train_vgg16", f"--config={options}"])
+    assert "There is no environment nowhere" in result.output
 
 
 def complete(shell, line, monkeypatch):

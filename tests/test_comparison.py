@@ -350,9 +350,10 @@ def test_unfinished_trainings_of_a_network(tmp_path, whole_command):
 )
 def test_a_saved_model_of_a_run_that_has_not_ended_is_not_called_unfinished(root, command, epochs, line):
     recipe = {"batch_size": 8, "optimizer": "adam", "learning_rate": 0.1, "schedule": "constant"}
-    make_model(root, "simple_cnn", V4, recipe=recipe, epochs=3)
+    make_model(root, "simple_cnn", V4, recipe=recipe, epochs=3, versions={"commit": None, "tensorflow": "2"})
     record = Models(root / "06_models").load("simple_cnn", V4).record
     identity = {**{name: getattr(record, name) for name in IN_RECORD}, "recipe": record.recipe}
+    identity["backend"] = "tensorflow"
     checkpoints = Checkpoints(root / "06_models/simple_cnn_checkpoint")
     with checkpoints.lock(identity):
         checkpoints.save(identity, Checkpoint([np.zeros(1)], None, {"history": [{}] * epochs}))

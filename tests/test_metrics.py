@@ -23,7 +23,7 @@ def test_metrics_are_those_of_scikit_learn(predicted):
     labels, probabilities = predicted
     doubles = probabilities.astype(np.float64) / probabilities.sum(axis=1, keepdims=True)
     assert metrics.accuracy(labels, probabilities) == reference.accuracy_score(labels, probabilities.argmax(axis=1))
-    assert metrics.top_k_accuracy(labels, probabilities) == reference.top_k_accuracy_score(labels, probabilities, k=2)
+    assert metrics.top2_accuracy(labels, probabilities) == reference.top_k_accuracy_score(labels, probabilities, k=2)
     assert metrics.log_loss(labels, probabilities) == pytest.approx(reference.log_loss(labels, doubles), rel=1e-5)
     expected = reference.brier_score_loss(labels, doubles, scale_by_half=False)
     assert metrics.brier_score(labels, probabilities) == pytest.approx(expected, rel=1e-5)
@@ -116,6 +116,7 @@ def test_t_interval_is_that_of_scipy():
     assert metrics.t_interval(values) == pytest.approx(expected)
     assert metrics.t_interval([0.9]) is None
     assert metrics.t_interval([0.9, 0.91]) is None  # it would reach nine standard deviations to either side
+    assert metrics.t_interval([0.1, 0.1, 0.1]) is None  # such as of networks that have collapsed
 
 
 def test_recipes_are_compared_seed_by_seed():

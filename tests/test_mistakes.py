@@ -72,8 +72,12 @@ def kedro_run(monkeypatch):
         (["--params=image=a.jpg,image=b.jpg"], "--params sets image 2 times. Set it once."),
         (
             ["--params=simple_cnn=3"],
-            "simple_cnn: must be options with their values, as in simple_cnn: {epochs: 3}, but",
+            "simple_cnn: must be options with their values, as in simple_cnn.epochs=VALUE, but",
         ),
+        (["--params=export=simple_cnn"], "export: must be options with their values, as in export.architecture=VALUE"),
+        (["--env=demo", "--pipelines=train_simple_cnn", "--params=vgg16={}"], "must be created first"),
+        (["--pipelines=benchmark", "--params=benchmark.architectures=' '"], "name an architecture, or several"),
+        (["--runner=.Runner"], "There is no runner .Runner; Kedro's own are SequentialRunner"),
         (["--params=epochs=3"], "epochs: no such parameter without its architecture, as in vgg16.epochs"),
         (["--params=trials=2"], "trials: no such parameter; did you mean tuning.trials?"),
         (["--params=val_fractoin=0.2"], "val_fractoin: no such parameter; did you mean val_fraction?"),

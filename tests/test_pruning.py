@@ -1,4 +1,4 @@
-"""Old versions and remains go; whatever the leaderboard stands on stays."""
+"""Old versions and remains go; the models of the latest evaluation stay."""
 
 import os
 import shutil
@@ -172,7 +172,6 @@ def command(tmp_path, monkeypatch):
         (["--env=mine"], "demo", "mine"),
         (["--env=local"], "mine", "base"),
         (["--params=data_root={}/elsewhere"], "mine", "elsewhere"),
-        (["--data-root={}/elsewhere"], "mine", "elsewhere"),
     ],
 )
 def test_the_command_finds_the_data_as_a_run_does_and_names_the_folder_first(tmp_path, command, arguments, env, root):

@@ -304,12 +304,12 @@ def test_old_versions_are_deleted_after_they_were_listed(copy, monkeypatch):
     for version in newer:
         shutil.copytree(named / newest, named / version)
         shutil.copy(predictions / f"{newest}.npz", predictions / f"{version}.npz")
-    shown = kedro("prune", "--keep=1", f"--data-root={copy}", input="n\n")
+    shown = kedro("prune", "--keep=1", f"--params=data_root={copy}", input="n\n")
     assert shown.returncode == 0
     assert all(f"{name}/{version}" in shown.stdout for version in older)
     assert "Nothing was deleted" in shown.stdout
     assert versions(copy / "08_reporting" / name) == [leftover, *older, newest]
-    done = kedro("prune", "--keep=1", f"--data-root={copy}", "--yes")
+    done = kedro("prune", "--keep=1", f"--params=data_root={copy}", "--yes")
     assert done.returncode == 0, done.stderr
     assert versions(copy / "08_reporting" / name) == [newest]
     assert versions(named) == [newest, newer[1]]

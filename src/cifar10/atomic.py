@@ -12,6 +12,7 @@ from pathlib import Path
 from cifar10.errors import InputError
 from cifar10.store import UNFINISHED, put
 
+ELSEWHERE = "use another folder (--params=data_root=FOLDER; of published models published_root, of docs docs_root)"
 ABANDONED = 3600.0  # seconds after which an unfinished file is taken to be left by a run that was killed
 
 
@@ -72,8 +73,8 @@ def unwritable(target: Path, error: OSError) -> InputError:
     """Return the error to raise when a file or folder could not be written."""
     return InputError(
         f"{target} could not be written: {error.strerror or error}. No incomplete file is left behind, and what was "
-        "saved before is unchanged. Free disk space, make the folder writable, or use another data folder with "
-        "--params=data_root=FOLDER; then run the command again."
+        f"saved before is unchanged. Free disk space, make the folder writable, or {ELSEWHERE}; then run the command "
+        "again."
     )
 
 
@@ -115,10 +116,7 @@ def check_writable(folder: Path) -> None:
     else:
         why = "is a file"
     if why:
-        raise InputError(
-            f"Nothing can be saved in {folder}, because {existing} {why}. Change that, or use another data folder with "
-            "--params=data_root=FOLDER."
-        )
+        raise InputError(f"Nothing can be saved in {folder}, because {existing} {why}. Change that, or {ELSEWHERE}.")
 
 
 def new_folder(folder: Path) -> list[Path]:

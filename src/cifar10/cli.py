@@ -71,11 +71,11 @@ def _run(**options: Any) -> Any:
         raise click.ClickException("There is not enough memory. Close other programs, or lower batch_size.") from error
 
 
-def _end() -> NoReturn:
+def _end(code: int = 1) -> NoReturn:
     """End this process at once, after an error."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    os._exit(1)
+    os._exit(code)
 
 
 def _project() -> Path:
@@ -150,7 +150,7 @@ class _Command(click.Command):
             from cifar10.parameters import is_recipe_option
 
             name = error.option_name.lstrip("-").replace("-", "_")
-            if not is_recipe_option(name):
+            if self.name != "run" or not is_recipe_option(name):
                 raise
             advice = f"{error.message} For one run, set it by --params=NAME.{name}=VALUE; NAME is the architecture."
             raise click.NoSuchOption(error.option_name, advice, ctx=ctx) from error
@@ -201,11 +201,14 @@ class _Command(click.Command):
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
+        except (click.exceptions.Exit, click.Abort):
+            raise
         except Exception as error:
             if not several_processes():
                 raise
             error.show() if isinstance(error, click.ClickException) else traceback.print_exception(error)
-            _end()  # JAX would wait for the other processes, which wait for this one
+            # JAX would wait for the other processes, which wait for this one.
+            _end(error.exit_code if isinstance(error, click.ClickException) else 1)
 
 
 def _environments(given: dict[str, Any]) -> list[str]:
@@ -353,7 +356,7 @@ def farm(
     with _mistakes():
         cluster.check_installed()
         shared = [*options, *([f"--params={params}"] if params else [])]
-        given = run.make_context("kedro run", [*shared, f"--pipelines={pipelines}"]).params
+        given = run.make_context("run", [*shared, f"--pipelines={pipelines}"]).params
         env = given["env"] or os.environ.get("KEDRO_ENV")
         if env and not given["env"]:
             options = (*options, f"--env={env}")  # other machines may have another variable
@@ -390,21 +393,12 @@ WHERE = [option for option in run.params if option.name in ("env", "conf_source"
 
 @cli.command(cls=_Command, params=[*WHERE], short_help="Delete old versions, after asking.")
 @click.option("--keep", type=click.IntRange(min=1), required=True, help="Number of versions of each artifact to keep.")
-@click.option(
-    "--data-root",
-    type=click.Path(exists=True, resolve_path=True),
-    help="Data folder, relative to the current one; --params=data_root=FOLDER is relative to the project.",
-)
 @click.option("--yes", is_flag=True, help="Delete without asking.")
-def prune(
-    keep: int, env: str | None, conf_source: str | None, params: dict[str, Any], data_root: str | None, yes: bool
-) -> None:
-    """Delete old versions and remains of killed runs, after listing them; the models of the leaderboard are kept.
+def prune(keep: int, env: str | None, conf_source: str | None, params: dict[str, Any], yes: bool) -> None:
+    """Delete old versions and remains of killed runs, after listing them; the models of the latest evaluation are kept.
 
     The data folder is the one that `kedro run` would use with the same options and the same KEDRO_ENV.
     """
-    if data_root:
-        params = {**params, "data_root": data_root}
     with _mistakes():
         catalog: Any = _catalog(env, conf_source, params)
         if getattr(catalog.get("evaluations"), "read_only", False):
@@ -426,14 +420,14 @@ def _catalog(env: str | None, conf_source: str | None, params: dict[str, Any]) -
 def _prune(data_root: Path, keep: int, yes: bool) -> None:
     old = old_versions(data_root, keep)
     if not old:
-        click.echo(f"Nothing in {data_root} has more than {keep} versions, or was left behind by a killed run.")
+        click.echo(f"There is nothing to delete in {data_root}.")
         return
     click.echo(f"In {data_root}:")
     for each in old:
         click.echo(f"{each.megabytes:9.2f} MB  {each.path.relative_to(data_root)}")
     click.echo(
         f"{sum(each.megabytes for each in old):.1f} MB in total. What stays of each artifact: the latest "
-        f"{f'{keep} versions' if keep > 1 else 'version'}, and all models of the latest evaluation."
+        f"{f'{keep} versions' if keep > 1 else 'version'}; and of each seed, the model of the latest evaluation."
     )
     if yes or click.confirm(f"Delete them from {data_root}?", default=False):
         delete(old)

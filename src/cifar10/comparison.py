@@ -382,6 +382,7 @@ def _facts(record: Record) -> dict[str, dict[str, str]]:
         },
         "machine": {
             "hardware": record.hardware,
+            "devices": str(record.devices),
             "computed in": record.compute_dtype,
             "oneDNN": "on" if record.onednn else "off",
             "XLA": "on" if record.xla else "off",
@@ -450,7 +451,8 @@ def _remarks(sides: list[Side], known: Mapping[str, Predictions], truth: Truth) 
         )
     if trained := [side.letter for side in sides if side.record.trained_on_val]:
         notes.append(
-            f"Trained on the validation images, too: {', '.join(trained)}. Only the test images can compare it."
+            f"Trained on the validation images, too: {', '.join(trained)}. Only the test images can compare "
+            f"{'it' if len(trained) == 1 else 'them'}."
         )
     if missing := [side.letter for side in sides if side.letter not in known]:
         notes.append(

@@ -52,7 +52,7 @@ def unsure_threshold(val_probabilities: np.ndarray, temperature: float) -> float
 
 
 def describe_unsure(share: float = UNSURE_SHARE) -> str:
-    """Return what the model is of an image if its confidence is below the threshold, which this share has, too."""
+    """Say what a confidence below the threshold means; this share of the validation images has one."""
     return f"less certain than for {100 * (1 - share):.0f}% of its validation images"
 
 

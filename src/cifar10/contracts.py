@@ -75,6 +75,11 @@ class Artifact(BaseModel):
         """Return the artifact as JSON, with its schema number first."""
         return json.dumps({"schema": self.SCHEMA, **self.model_dump()}, indent=2)
 
+    @cached_property
+    def digest(self) -> str:
+        """The first 12 digits of its SHA-256, by which artifacts that are made from it can be recognised."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read a file that has what `to_json` wrote.
@@ -560,11 +565,6 @@ class Evaluations(Artifact):
     rows: list[Row]
     pairs: list[Pair]
 
-    @cached_property
-    def digest(self) -> str:
-        """The first 12 digits of its SHA-256, by which artifacts that are made from it can be recognised."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
-
     def find(self, identity: str) -> Evaluation | None:
         """Return the evaluation of the model of that identity, of any seed or age; None if it has none."""
         models = (each for row in self.rows for each in (*row.seeds, *row.older))
@@ -682,11 +682,6 @@ class Trials(Artifact):
     trials: list[Trial]
     importance: dict[str, float]
 
-    @cached_property
-    def digest(self) -> str:
-        """The first 12 digits of its SHA-256, by which artifacts that are made from it can be recognised."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
-
     @property
     def best(self) -> list[Trial]:
         """The complete trials, the best validation accuracy first; of equal ones, the earlier first."""
@@ -719,7 +714,8 @@ class ConfirmedRecipe(BaseModel):
         options: in which it differs from that.
         val_accuracies: with each seed; None where the training failed.
         mean: of these; None if a training failed.
-        low: lower end of the 95% interval of the mean, None for fewer than three seeds; `high` likewise.
+        low: lower end of the 95% interval of the mean; None for fewer than three seeds, or if all accuracies are equal;
+            `high` likewise.
         difference: mean minus that of the recipe that was tuned, over pairs of trainings of the same seed.
         difference_low: lower end of the 95% interval of the difference, None for fewer than three seeds, or if it is
             the same for all; `difference_high` likewise.

@@ -25,7 +25,7 @@ from cifar10.metrics import pareto_front, wilson_interval
 WIDTH = 5.5  # inches, of every figure: text of 10 points, matplotlib's default, has 9 px on a phone, 358 px wide
 MAX_LINE = 60  # letters that fit beside the key of a legend across the figure
 MAX_NAME_LENGTH = 18  # letters of a name in a line above an image or a panel
-MIN_BIN = 10  # images: the 95% interval of fewer spans more than half of a reliability diagram
+MIN_BIN = 10  # images: the 95% interval of fewer can span more than half of a reliability diagram
 TINT = 0.7  # opacity of the strongest shade of a cell: black text is readable on it, and light text in dark mode
 SETTINGS = threading.Lock()  # while matplotlib's settings, which all threads share, are changed
 
@@ -109,7 +109,8 @@ def comparison(leaderboard: pd.DataFrame) -> Figure:
     accuracy.errorbar(test, places, xerr=ends, fmt="o", color=BLUE, capsize=3, label="test, 95% CI")
     if leaderboard.averaged_accuracy.notna().any():
         accuracy.plot(leaderboard.averaged_accuracy, places, "x", color=GREEN, label="test, views averaged")
-    accuracy.plot(val, places, "d", color=ORANGE, markerfacecolor="none", label="validation (ranks)")
+    over = ", mean over seeds" if (leaderboard.seeds > 1).any() else ""
+    accuracy.plot(val, places, "d", color=ORANGE, markerfacecolor="none", label=f"validation{over} (ranks)")
     accuracy.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
     accuracy.xaxis.set_major_formatter(_percent)
     accuracy.set(xlabel="accuracy", yticks=places, yticklabels=leaderboard["name"], ylim=(len(places) - 0.5, -0.5))

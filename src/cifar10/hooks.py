@@ -17,7 +17,7 @@ from kedro.io import DataCatalog, DatasetError, MemoryDataset, SharedMemoryDataC
 from kedro.pipeline import Node, Pipeline
 
 from cifar10 import parameters, run_log
-from cifar10.architectures import ARCHITECTURES
+from cifar10.architectures import ARCHITECTURES, build
 from cifar10.configuration import ROOTS, ConfigLoader
 from cifar10.datasets.artifact import LocalDataset
 from cifar10.errors import InputError, nearest
@@ -165,10 +165,13 @@ class ProjectHooks:
                 from cifar10.training.identity import identity_of
 
                 catalog.load(f"{name}.checkpoint").clear(identity_of(record))
-            elif (record.recipe_hash, record.seed) != (recipe.hash, recipe.seed):
+            elif not is_recorded(
+                record,
+                recorded(recipe, name, catalog.load("statistics").data_version, catalog.load("params:class_names")),
+            ):
                 logger.warning(
                     "%s was not trained: any version satisfies --only-missing-outputs, and the newest is of another "
-                    "recipe or seed. Leave that option out to train this one, or to resume it",
+                    "recipe, seed or data. Leave that option out to train this one, or to resume it",
                     name,
                 )
         run_log.log_result(made, catalog, run_params, self.loader)
@@ -272,9 +275,7 @@ def _check_backbones(recipes: dict[str, Recipe]) -> None:
     """Build each network that starts from weights once, before data are loaded or any other network is trained."""
     for name, recipe in recipes.items():
         if isinstance(recipe, TransferRecipe):
-            from cifar10.architectures.imagenet import check_weights
-
-            check_weights(name, **recipe.builder_options())
+            build(name, 2, None, **recipe.builder_options())
 
 
 def _missing_inputs(pipeline: Pipeline, catalog: DataCatalog) -> list[str]:
@@ -327,7 +328,7 @@ def _check_unused(given: dict[str, Any], pipeline: Pipeline, catalog: DataCatalo
             Whatever it was to change, the run would be another one.
     """
     used = _parameters_of(pipeline)
-    recipes = [name for name in given if name in ARCHITECTURES and isinstance(given[name], dict)]
+    recipes = [name for name in given if name in ARCHITECTURES and isinstance(given[name], dict) and given[name]]
     if trains and recipes and not used & set(recipes):
         name, option = recipes[0], next(iter(given[recipes[0]]))
         raise InputError(

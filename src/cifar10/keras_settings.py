@@ -72,13 +72,13 @@ def check_devices(devices: str, *, only_trains: bool, only_missing_outputs: bool
             f"{ADDRESSES}={address} {PROCESSES}={count} {PROCESS}={own} does not describe one of several processes. "
             "Set HOST:PORT of the first process, the number of processes, and the number of this one, from 0; or none."
         )
-    if devices != "all":
-        raise InputError(f"{PROCESSES} is set, but devices is one: add --params=devices=all, or unset the variable.")
     if not only_trains or only_missing_outputs:
         raise InputError(
             f"{PROCESSES} is set, and several processes can only train: run --pipelines=train_NAME with it, without "
             "--only-missing-outputs, and everything else without the variable."
         )
+    if devices != "all":
+        raise InputError(f"{PROCESSES} is set, but devices is one: add --params=devices=all, or unset the variable.")
 
 
 @contextmanager

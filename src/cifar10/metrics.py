@@ -8,8 +8,9 @@ import numpy as np
 from cifar10.contracts import Bin
 
 MIN_SEEDS = 3  # for an interval of the mean: with two, it spans nine standard deviations on either side
+DRAWS = 10_000  # resamples of the bootstrap
 BINS = 15  # of equal width, for the calibration error, as in Guo et al. (2017)
-TINY = np.finfo(np.float32).tiny  # replaces a probability of 0 under a logarithm
+TINY = np.finfo(np.float32).tiny  # 1.2e-38: the least probability under a logarithm
 
 
 class Interval(NamedTuple):
@@ -30,8 +31,12 @@ def wilson_interval(accuracy: float, images: int) -> Interval:
 
 
 def t_interval(values: Sequence[float]) -> Interval | None:
-    """Return the 95% interval of the mean over seeds (Student 1908), or None for fewer than `MIN_SEEDS`."""
-    if len(values) < MIN_SEEDS:
+    """Return the 95% interval of the mean over seeds (Student 1908).
+
+    None for fewer than `MIN_SEEDS`, or if all values are equal: accuracies are whole numbers of images, so chance alone
+    may repeat one, which is no evidence that they do not vary.
+    """
+    if len(values) < MIN_SEEDS or np.allclose(values, values[0]):
         return None
     from scipy.stats import t
 
@@ -57,13 +62,12 @@ def compare_seeds(first: Sequence[float], second: Sequence[float]) -> SeedCompar
     """Compare two recipes by a metric of their trainings, in the same order of seeds (Student 1908)."""
     differences = np.subtract(first, second)
     difference = float(differences.mean())
-    # Accuracies are whole numbers of images, so chance alone may repeat a difference. By a spread of 0, any difference
-    # would then be significant, however small.
-    if len(differences) < MIN_SEEDS or np.allclose(differences, difference):
+    interval = t_interval(differences.tolist())
+    if interval is None:  # by a spread of 0, any difference would be significant, however small
         return SeedComparison(difference, None, None)
     from scipy.stats import ttest_1samp
 
-    return SeedComparison(difference, t_interval(differences.tolist()), float(ttest_1samp(differences, 0).pvalue))
+    return SeedComparison(difference, interval, float(ttest_1samp(differences, 0).pvalue))
 
 
 def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -71,14 +75,14 @@ def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float((probabilities.argmax(axis=1) == labels).mean())
 
 
-def top_k_accuracy(labels: np.ndarray, probabilities: np.ndarray, k: int = 2) -> float:
-    """Return the share of images whose true class is among the `k` most probable ones."""
-    top = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+def top2_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return the share of images whose true class is one of the two most probable ones."""
+    top = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
     return float((top == labels[:, None]).any(axis=1).mean())
 
 
 def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the mean cross-entropy in nats per image; a probability of 0 counts as the smallest float32."""
+    """Return the mean cross-entropy in nats per image; smaller probabilities than `TINY` count as it."""
     chosen = np.take_along_axis(probabilities.astype(np.float64), labels[:, None].astype(int), axis=1)
     return float(-np.log(np.maximum(chosen, TINY)).mean())
 
@@ -154,7 +158,7 @@ class Comparison(NamedTuple):
     p_value: float
 
 
-def compare(first_correct: np.ndarray, second_correct: np.ndarray, draws: int = 10_000, seed: int = 0) -> Comparison:
+def compare(first_correct: np.ndarray, second_correct: np.ndarray) -> Comparison:
     """Compare two models by which images they classify correctly; bool (n,), the same images in the same order.
 
     McNemar's test (1947), in its exact binomial form, looks at the images that exactly one model classifies correctly,
@@ -167,7 +171,7 @@ def compare(first_correct: np.ndarray, second_correct: np.ndarray, draws: int = 
     first_only = int((first_correct & ~second_correct).sum())
     second_only = int((~first_correct & second_correct).sum())
     shares = np.array([first_only, second_only, count - first_only - second_only]) / count
-    drawn = np.random.default_rng(seed).multinomial(count, shares, size=draws)
+    drawn = np.random.default_rng(0).multinomial(count, shares, size=DRAWS)
     low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / count, (0.025, 0.975))
     split = first_only + second_only
     p_value = float(binomtest(first_only, split).pvalue) if split else 1.0

@@ -108,7 +108,8 @@ def _problem(location: tuple[int | str, ...], kind: str, message: str, value: An
             return f"{name}: no such parameter; {option} is one of {', '.join(having)}"
         return f"{name}: no such parameter; {did_you_mean(str(location[-1]), fields)}"
     if kind == "model_type":
-        return f"{name}: must be options with their values, as in {name}: {{epochs: 3}}, but it is {value!r}"
+        option = next(iter(SETTINGS[name].model_fields)) if name in SETTINGS else "epochs"
+        return f"{name}: must be options with their values, as in {name}.{option}=VALUE, but it is {value!r}"
     if kind == "missing":
         return f"{name}: missing"
     if kind == "value_error":

@@ -30,10 +30,9 @@ def old_versions(root: Path, keep: int) -> list[OldVersion]:
     """Return what can be deleted in a data folder: remains first, then old versions, the oldest first.
 
     Remains are what killed runs have left behind: unfinished files, versions without the file of their artifact, and
-    versions of which a part has been deleted. They never count as versions, and they stay for an hour, because a run
-    may still be writing them. Of the versions of each artifact, the latest `keep` stay. So do the models of all seeds
-    in the latest evaluation, on which the leaderboard stands, however old they are, and the predictions of every model
-    that stays.
+    versions of which a part has been deleted. They never count as versions, and the first two stay for an hour, because
+    a run may still be writing them. Of the versions of each artifact, the latest `keep` stay. So do the models of all
+    seeds in the latest evaluation, however old they are, and the predictions of every model that stays.
 
     Raises:
         InputError: the latest evaluation is damaged, or was written by another version of this project.

@@ -17,7 +17,7 @@ from cifar10.store import with_urls
 
 logger = logging.getLogger(__name__)
 
-RUNNER_LOGGERS = ("kedro.runner.sequential_runner", "kedro.runner.thread_runner", "kedro.runner.parallel_runner")
+RUNNER_LOGGERS = ("kedro.runner.sequential_runner", "kedro.runner.thread_runner")
 SEVERAL_SEEDS = "Validation: the mean over the seeds of a recipe. Test: of its lowest seed; the report has the mean."
 
 

@@ -65,7 +65,7 @@ def score(
         accuracy=accuracy,
         accuracy_low=interval.low,
         accuracy_high=interval.high,
-        top2_accuracy=metrics.top_k_accuracy(labels, probabilities),
+        top2_accuracy=metrics.top2_accuracy(labels, probabilities),
         loss=metrics.log_loss(labels, probabilities),
         brier_score=metrics.brier_score(labels, probabilities),
         calibration_error=metrics.calibration_error(labels, probabilities),

@@ -12,7 +12,7 @@ if os.environ.get("CIFAR10_MLFLOW", "").lower() not in ("", "0", "false", "no", 
 
     HOOKS = (*HOOKS, TrackingHooks())
 
-DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow",)  # it breaks runs by being installed; see tracking.py
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow",)  # installed, it breaks runs; tracking.py does its work
 
 CONFIG_LOADER_CLASS = ConfigLoader
 CONFIG_LOADER_ARGS = {

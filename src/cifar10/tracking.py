@@ -63,7 +63,7 @@ class TrackingHooks:
             if not is_first():
                 return
         self.catalog = catalog
-        data_root = catalog.get("models").path.parent  # type: ignore[union-attr]
+        data_root = catalog.get("train").path.parents[1]  # type: ignore[union-attr]
         names = [name for name in run_params["pipeline_names"] or [] if name != "__default__"]
         self.tracker = Tracker(
             data_root, name=", ".join(sorted(names)) or "kedro run", env=run_params["env"] or "local"
@@ -100,7 +100,7 @@ class TrackingHooks:
             return
         for name in sorted(pipeline.all_outputs()):
             dataset = catalog.get(name)
-            if isinstance(dataset, LocalDataset) and dataset.saved and _is_report(dataset):
+            if isinstance(dataset, LocalDataset) and dataset.saved and _is_report(dataset) and name != "published":
                 self.tracker.later(self.tracker.log_file, name.partition(".")[0], dataset.path)
         self.tracker.close("FINISHED")
         for line in self.tracker.how_to_see():
@@ -151,7 +151,7 @@ class LoggedCheckpoints(Checkpoints):
 
 
 class Tracker:
-    """What one `kedro run` logs. Everything below `later` runs in its thread.
+    """What one `kedro run` logs. What calls MLflow, from `start` on, runs in a thread of its own, by `later`.
 
     Attributes:
         client: of MLflow.
@@ -174,7 +174,8 @@ class Tracker:
             InputError: MLflow is not installed, the store cannot be used, or there is none because the data are in an
                 object store.
         """
-        os.environ.update({key: os.environ.get(key, value) for key, value in SETTINGS.items()})
+        for key, value in SETTINGS.items():
+            os.environ.setdefault(key, value)
         try:
             from mlflow import MlflowClient
         except ModuleNotFoundError as error:

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from cifar10.architectures import ARCHITECTURES, build
-from cifar10.architectures.imagenet import check_weights
 from cifar10.errors import InputError
 from tests.helpers import REFERENCES, deeper_are_slow, preprocessed
 
@@ -118,7 +117,7 @@ def test_weights_may_be_a_whole_saved_backbone(statistics, mobilenet, reference,
 )
 def test_unavailable_weights_raise_one_clear_error(mobilenet, changes, message):
     with pytest.raises(InputError, match=message) as error:
-        check_weights("mobilenetv2_imagenet", **{**mobilenet, **changes})
+        build("mobilenetv2_imagenet", 2, None, **{**mobilenet, **changes})
     assert "\n" not in str(error.value)
 
 
@@ -128,9 +127,9 @@ def test_weights_of_another_backbone_and_damaged_ones_are_rejected(builder_optio
     damaged.write_bytes(b"\x89HDF" + bytes(100))
     for weights in (vgg16["weights"], str(damaged)):
         with pytest.raises(InputError, match="does not contain the weights of this backbone"):
-            check_weights("vgg19_imagenet", **{**vgg19, "weights": weights})
+            build("vgg19_imagenet", 2, None, **{**vgg19, "weights": weights})
     with pytest.raises(InputError, match="does not contain the weights of this backbone"):
-        check_weights("vgg16_imagenet", **{**vgg16, "weights": vgg19["weights"]})
+        build("vgg16_imagenet", 2, None, **{**vgg16, "weights": vgg19["weights"]})
 
 
 def test_failed_download_says_what_to_do(mobilenet, monkeypatch):
@@ -141,4 +140,4 @@ def test_failed_download_says_what_to_do(mobilenet, monkeypatch):
 
     monkeypatch.setattr(file_utils, "get_file", get_file)
     with pytest.raises(InputError, match=r"not available \(URL fetch failure.* Connect .*set mobilenetv2_ima"):
-        check_weights("mobilenetv2_imagenet", **{**mobilenet, "weights": "imagenet"})
+        build("mobilenetv2_imagenet", 2, None, **{**mobilenet, "weights": "imagenet"})

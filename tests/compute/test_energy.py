@@ -2,7 +2,8 @@
 
 import pytest
 
-from cifar10.compute.energy import joules, read_counters
+from cifar10.compute import energy
+from cifar10.compute.energy import EnergyMeter, read_counters
 
 
 def write(folder, values, wrap=1_000_000):
@@ -12,19 +13,36 @@ def write(folder, values, wrap=1_000_000):
         (zone / "energy_uj").write_text(f"{value}\n")
         (zone / "max_energy_range_uj").write_text(f"{wrap}\n")
     (folder / "intel-rapl:0:0").mkdir(exist_ok=True)  # the cores of the first package, which includes them
-    return read_counters(folder)
 
 
-def test_energy_is_summed_over_packages_across_a_wrap_around(tmp_path):
-    before = write(tmp_path, [100_000, 900_000])
-    after = write(tmp_path, [400_000, 200_000])
-    assert joules(before, after) == pytest.approx(0.3 + 0.300001)
+def test_energy_is_summed_over_packages_and_wrap_arounds(tmp_path, monkeypatch):
+    monkeypatch.setattr(energy, "INTERVAL", -1.0)
+    write(tmp_path, [100_000, 900_000])
+    meter = EnergyMeter(tmp_path)
+    write(tmp_path, [400_000, 200_000])
+    meter.update()
+    write(tmp_path, [400_000, 900_000])
+    meter.update()
+    write(tmp_path, [400_000, 300_000])
+    assert meter.joules() == pytest.approx(0.3 + 2 * 1.000001 - 0.6)
+
+
+def test_counters_are_not_read_at_each_update(tmp_path):
+    write(tmp_path, [100_000])
+    meter = EnergyMeter(tmp_path)
+    (tmp_path / "intel-rapl:0/energy_uj").unlink()
+    meter.update()
+    write(tmp_path, [500_000])
+    assert meter.joules() == pytest.approx(0.4)
 
 
 def test_energy_that_cannot_be_read_is_none(tmp_path):
     assert read_counters(tmp_path) == {}
-    assert joules({}, {}) is None
-    before = write(tmp_path, [1])
+    assert EnergyMeter(tmp_path).joules() is None
+    write(tmp_path, [1])
+    meter = EnergyMeter(tmp_path)
     (tmp_path / "intel-rapl:0/energy_uj").unlink()
     assert read_counters(tmp_path) == {}
-    assert joules(before, read_counters(tmp_path)) is None
+    assert meter.joules() is None
+    write(tmp_path, [2])
+    assert meter.joules() is None  # what was used in between is not known

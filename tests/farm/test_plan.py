@@ -9,7 +9,7 @@ import pytest
 
 from cifar10.errors import InputError
 from cifar10.farm.plan import Training, parse_seeds, plan
-from cifar10.training.checkpoint import IDENTITY, IN_RECORD
+from cifar10.training.checkpoint import IDENTITY, IN_RECORD, Checkpoints
 from cifar10.training.identity import engine_version
 from cifar10.training.recipe import RECIPES
 from tests.helpers import CLASS_NAMES, make_record
@@ -31,13 +31,20 @@ def test_other_seeds_are_refused(text):
         parse_seeds(text)
 
 
+def checkpoints(models, name):
+    return Checkpoints(models / f"{name}_checkpoint")
+
+
 @pytest.fixture
 def planned(tmp_path, statistics):
     """Return a function that plans, for a project with two architectures of one recipe."""
 
     def make(pipelines, seeds=None, workers=1, options=(), params="", given=None, prepared=True):
         catalog = SimpleNamespace(
-            load={"statistics": statistics if prepared else None}.get,
+            load={
+                "statistics": statistics if prepared else None,
+                **{f"{name}.checkpoint": checkpoints(tmp_path / "06_models", name) for name in ("vgg16", "resnet50")},
+            }.get,
             get={"models": SimpleNamespace(path=tmp_path / "06_models")}.get,
         )
         context = SimpleNamespace(
@@ -118,7 +125,7 @@ def save(models, version="2026-01-01T00.00.00.000Z", **changes):
     """Save a record as the training of `planned` with seed 4 would, with changes."""
     recipe = RECIPES["vgg16"].model_validate({**RECIPE, **changes.pop("recipe", {})})
     values = {"recipe": recipe.model_dump(), "recipe_hash": recipe.hash, "engine_version": engine_version("vgg16")}
-    record = make_record(**{**values, **changes})
+    record = make_record(**{**values, "versions": {"commit": None, "tensorflow": "2"}, **changes})
     folder = models / "vgg16.keras" / version
     folder.mkdir(parents=True)
     (folder / "record.json").write_text(record.to_json())
@@ -152,7 +159,13 @@ def test_the_newest_model_of_the_same_training_counts(planned, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "trained"), [({}, False), ({"fingerprint": "another"}, True), ({"recipe": {"seed": 5}}, True)]
+    ("changes", "trained"),
+    [
+        ({}, False),
+        ({"fingerprint": "another"}, True),
+        ({"recipe": {"seed": 5}}, True),
+        ({"backend": "jax"}, True),
+    ],
 )
 def test_a_run_that_was_killed_after_it_had_saved_the_model_is_not_complete(tmp_path, changes, trained):
     record = save(tmp_path)
@@ -162,9 +175,11 @@ def test_a_run_that_was_killed_after_it_had_saved_the_model_is_not_complete(tmp_
     folder = tmp_path / "vgg16_checkpoint/0123"
     folder.mkdir(parents=True)
     (folder / IDENTITY).write_text(json.dumps(identity))
-    training = Training(tmp_path, "vgg16", {"seed": 4})
-    assert training.record()  # what has no epoch yet is another run of the same, which may have been a mistake
-    (folder / "epoch_00001.npz").touch()
+    training = Training(tmp_path, checkpoints(tmp_path, "vgg16").folder, "vgg16", {"seed": 4})
+    for epoch in (1, 2):
+        assert training.record()  # what has fewer epochs is another run of the same, which may have been a mistake
+        (folder / f"epoch_0000{epoch}.npz").touch()
+    (folder / "epoch_00003.npz").touch()
     assert bool(training.record()) == trained
     (folder / IDENTITY).write_text("[]")
     assert training.record()

@@ -48,9 +48,10 @@ def test_the_command_gives_every_option_where_the_configuration_alone_is_no_reci
     recipe = RECIPES["simple_cnn"].model_validate(
         {**CONFIGURED["simple_cnn"], "optimizer": "adam", "muon_learning_rate": 0.24, "weight_decay": 0.0}
     )
-    configured = {**CONFIGURED["simple_cnn"], "optimizer": "adam"}
+    configured = {**CONFIGURED["simple_cnn"], "optimizer": "adam", "gradient_clip": 1.0}
     command = training_command("simple_cnn", recipe.model_dump(), configured, None, None)
     assert obeyed(command, "simple_cnn")[0] == recipe
+    assert "simple_cnn.gradient_clip=null" in command
 
 
 def test_the_command_names_what_differs_and_where_the_data_are():

@@ -167,7 +167,11 @@ def seeds_of(architecture, *accuracies, **changes):
         ((1, 1), ("vgg16", "vgg19"), ["With one seed each, this compares trainings, not architectures."]),
         ((2, 1), ("vgg16", "vgg16"), ["With fewer than 3 seeds each, this compares trainings, not recipes."]),
         ((3, 1), ("vgg16", "vgg19"), ["With one seed for one of them, this compares trainings, not architectures."]),
-        ((3, 4), ("vgg16", "vgg19"), []),
+        (
+            (3, 4),
+            ("vgg16", "vgg19"),
+            ["The test compares the trainings with the lowest seed; the leaderboard has the means over the seeds."],
+        ),
     ],
 )
 def test_a_comparison_of_few_seeds_says_so(counts, architectures, sentences):
@@ -195,6 +199,14 @@ def test_seeds_of_one_recipe_are_summarised():
     assert "2026-01-03 2 91.00% 54.00%" in text
     assert "Everything else about this model is of seed 0." in text
     assert "52.00% (3 seeds, SD 2.00 points, 95% CI 47.03 to 56.97) |" in markdown(evaluations)
+    assert "| validation, mean over seeds |" in markdown(evaluations)
+    assert "| validation |" in markdown(make_evaluations(make_evaluation()))
+
+
+def test_equal_results_of_all_seeds_have_no_interval():
+    assert "10.00% (3 seeds, SD 0.00 points, all equal, which gives no 95% CI) |" in markdown(
+        make_evaluations(seeds_of("vgg16", 0.1, 0.1, 0.1))
+    )
 
 
 def test_the_interval_of_two_seeds_is_not_computed():

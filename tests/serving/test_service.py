@@ -111,6 +111,11 @@ def test_unknown_paths_and_wrong_methods_get_a_message_of_their_own(client):
     response = client.get("/predict")
     assert_error(response, 405, "method is not allowed")
     assert response.headers["allow"] == "POST"
+    name = client.get("/model").json()["name"]
+    for path in (f"/v1/models/{name}:predict", f"/v1/models/{name}/versions/1:predict"):
+        response = client.get(path)
+        assert_error(response, 405, "method is not allowed")
+        assert response.headers["allow"] == "POST"
 
 
 def test_metrics_are_labelled_by_route_and_never_by_path(client):

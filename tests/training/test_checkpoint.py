@@ -148,6 +148,14 @@ def test_changed_recipe_starts_from_scratch_and_says_what_changed(checkpoints, c
     caplog.clear()
     assert len(checkpoints.latest(IDENTITY).facts["history"]) == 3
     assert "from scratch" not in caplog.text
+
+
+def test_what_another_run_is_training_is_not_to_be_deleted(checkpoints, caplog):
+    caplog.set_level("INFO")
+    with checkpoints.lock(IDENTITY):
+        checkpoints.save(IDENTITY, after(3))
+        assert Checkpoints(checkpoints.folder).latest({**IDENTITY, "recipe": {"seed": 1}}) is None
+    assert "delete" not in caplog.text
     checkpoints.clear(IDENTITY)
     assert not checkpoints.folder.exists()
 

@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from cifar10.pipelines.preprocessing.nodes import measure
-from cifar10.tuning.options import Fidelity, Tuning, at_fidelity, epochs_of
+from cifar10.tuning.options import Fidelity, Tuning, at_fidelity
 from cifar10.tuning.space import Values
 from cifar10.tuning.study import Plan
 from cifar10.tuning.worker import Data
@@ -54,7 +54,6 @@ def make_plan(tmp_path, blocks, tuning):
             "space": space,
             "trials": 5,
             "deadline": float("inf"),
-            "epochs": epochs_of("simple_cnn", shipped, space),
             "tuning": options,
         }
         return Plan(**{**values, **changes})

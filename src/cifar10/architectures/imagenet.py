@@ -19,10 +19,9 @@ from typing import Any
 import keras
 from keras import layers
 
-from cifar10.architectures import build
 from cifar10.architectures.common import BATCHNORM_MOMENTUM, image_input
 from cifar10.contracts import Statistics
-from cifar10.errors import InputError
+from cifar10.errors import InputError, RecipeError
 
 BACKBONE = "backbone"  # the name of that layer
 FORMATS = (".weights.h5", ".keras", ".h5")
@@ -122,15 +121,6 @@ def mobilenetv2_imagenet(
     return _transfer("mobilenetv2_imagenet", backbone, apps.mobilenet_v2.preprocess_input, num_classes, **options)
 
 
-def check_weights(name: str, **options: Any) -> None:
-    """Check that a network of this module can be built; download its weights if they are not there yet.
-
-    Raises:
-        InputError: the weights are not available, or do not belong to this backbone.
-    """
-    build(name, 2, None, **options)
-
-
 def _transfer(
     name: str,
     backbone: Callable[..., keras.Model],
@@ -174,20 +164,26 @@ def _transfer(
 
 
 def _load(name: str, backbone: Callable[..., keras.Model], weights: str | None, image_size: int) -> keras.Model:
-    """Build the backbone and load its weights."""
+    """Build the backbone and load its weights.
+
+    Raises:
+        RecipeError: the file does not have the weights of this backbone.
+        InputError: the weights could not be downloaded.
+    """
     arguments = {"include_top": False, "input_shape": (image_size, image_size, 3), "name": BACKBONE}
     if weights is None:
         return backbone(weights=None, **arguments)
     option = f"{name}.weights to the path of a weights file ({', '.join(FORMATS)})"
+    kind = InputError if weights == "imagenet" else RecipeError
     if weights == "imagenet":
         problem, advice = "the ImageNet weights are not available", f"Connect to the internet once, or set {option}."
     else:
         problem = f"{weights} does not contain the weights of this backbone, of this width and without its top layers"
         advice = f"Set {option}, or to 'imagenet' to download them."
         if not Path(weights).is_file():
-            raise InputError(f"{name}: there is no file {weights}. {advice}")
+            raise kind(f"{name}: there is no file {weights}. {advice}")
         if not weights.endswith(FORMATS):
-            raise InputError(f"{name}: {weights} is not a weights file. {advice}")
+            raise kind(f"{name}: {weights} is not a weights file. {advice}")
     try:
         with warnings.catch_warnings():
             # With a file, Keras only warns of layers for which it holds no weights; here that is an error. With a
@@ -195,7 +191,7 @@ def _load(name: str, backbone: Callable[..., keras.Model], weights: str | None, 
             warnings.simplefilter("ignore" if weights == "imagenet" else "error", UserWarning)
             return backbone(weights=weights, **arguments)
     except UserWarning as error:
-        raise InputError(f"{name}: {problem}. {advice}") from error
+        raise kind(f"{name}: {problem}. {advice}") from error
     except Exception as error:  # Keras and the file readers raise many kinds of exceptions here
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise InputError(f"{name}: {problem} ({reason}). {advice}") from error
+        raise kind(f"{name}: {problem} ({reason}). {advice}") from error

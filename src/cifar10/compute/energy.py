@@ -1,8 +1,39 @@
 """The energy that the processors use, where the machine reports it (Linux, RAPL counters)."""
 
+import time
 from pathlib import Path
 
 COUNTERS = Path("/sys/class/powercap")
+INTERVAL = 10.0  # seconds between readings
+
+
+class EnergyMeter:
+    """Adds up the energy that the processor packages use from its creation on.
+
+    Counters wrap around, some of them within minutes of full load, so `update` must be called again and again.
+    """
+
+    def __init__(self, folder: Path = COUNTERS) -> None:
+        """Read the counters in this folder for the first time."""
+        self.folder = folder
+        self._read_at, self._last = time.monotonic(), read_counters(folder)
+        self._joules: float | None = 0.0
+
+    def update(self) -> None:
+        """Read the counters, unless that is `INTERVAL` seconds ago at most."""
+        if time.monotonic() - self._read_at > INTERVAL:
+            self.joules()
+
+    def joules(self) -> float | None:
+        """Return the joules used so far; None if a counter could not be read."""
+        now = read_counters(self.folder)
+        if not now or now.keys() != self._last.keys():
+            self._joules = None
+        elif self._joules is not None:
+            used = ((now[zone][0] - value) % (wrap + 1) for zone, (value, wrap) in self._last.items())
+            self._joules += sum(used) / 1e6
+        self._read_at, self._last = time.monotonic(), now
+        return self._joules
 
 
 def read_counters(folder: Path = COUNTERS) -> dict[str, tuple[int, int]]:
@@ -15,10 +46,3 @@ def read_counters(folder: Path = COUNTERS) -> dict[str, tuple[int, int]]:
             return {}
         counters[zone.name] = (value, wrap)
     return counters
-
-
-def joules(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> float | None:
-    """Return the joules used between two readings, less than one wrap-around apart; None if they cannot be read."""
-    if not before or before.keys() != after.keys():
-        return None
-    return sum((after[zone][0] - value) % (wrap + 1) for zone, (value, wrap) in before.items()) / 1e6

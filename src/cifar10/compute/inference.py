@@ -22,16 +22,16 @@ WARM_UP = 2  # calls that are not timed
 
 
 def infer(network: keras.Model, images: np.ndarray, image_size: int, progress: str | None = None) -> np.ndarray:
-    """Predict images, uint8 (n, 32, 32, 3).
+    """Return what a network computes from images, uint8 (n, 32, 32, 3).
 
     Args:
-        network: from images to probabilities.
+        network: a saved model, or a part of one.
         images: of any number.
         image_size: side in pixels at which the network computes, which determines the batch size.
         progress: what is predicted, to show progress under that name; None: show none.
 
     Returns:
-        Probabilities, float32 (n, classes).
+        Its outputs, (n, ...): of a saved model, probabilities, float32 (n, classes).
     """
     _compile(network)
     batch_size = inference_batch_size(image_size)

@@ -17,7 +17,7 @@ COMMON = (
     "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression",
 )  # fmt: skip
 EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
-SEVERITIES = 5
+COPIES = 5  # of each test image in a file, one per severity
 ADVICE = "Replace the file, or move the folder away to do without CIFAR-10-C."
 
 
@@ -45,7 +45,7 @@ class CIFAR10C(NamedTuple):
         Raises:
             InputError: they are not.
         """
-        if not np.array_equal(self.labels, np.tile(test_examples.labels, SEVERITIES)):
+        if not np.array_equal(self.labels, np.tile(test_examples.labels, COPIES)):
             raise InputError(
                 f"{self.folder}/labels.npy does not have the labels of the {len(test_examples):,} test images five "
                 "times over, so its images are others, or in another order. Move the folder away to do without "
@@ -54,7 +54,7 @@ class CIFAR10C(NamedTuple):
 
     def take(self, corruption: str, severity: int) -> np.ndarray:
         """Return the images of a corruption and severity, uint8 (n, 32, 32, 3)."""
-        return np.split(self.images[corruption], SEVERITIES)[severity - 1]
+        return np.split(self.images[corruption], COPIES)[severity - 1]
 
 
 class CIFAR10CDataset(RawDataset):

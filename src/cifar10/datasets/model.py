@@ -11,7 +11,7 @@ from cifar10.architectures import ARCHITECTURES
 from cifar10.atomic import atomic
 from cifar10.compute.portable import save
 from cifar10.contracts import Record, TrainedModel
-from cifar10.datasets.artifact import LocalDataset, version_files
+from cifar10.datasets.artifact import VERSION, LocalDataset, is_version, version_files
 from cifar10.errors import InputError, entries, nearest, readable
 
 RECORD = "record.json"
@@ -101,15 +101,17 @@ class Models:
         Raises:
             InputError: there is no such model, or no such version.
         """
+        if version and VERSION.fullmatch(version) and is_version(self.folder / f"{name}.keras" / version):
+            return self._load(name, version)  # without a look at all others
         versions = self.versions(name)
         if not versions:
             raise InputError(
                 f"There is no trained {name}. Train it (kedro run --pipelines=train_{name}, with the same --env and "
                 f"--params), or choose a trained one: {', '.join(self.names()) or 'there is none yet'}."
             )
-        if version not in (None, *versions):
+        if version:
             raise InputError(f"{name} has no version {version}: it has {', '.join(versions)}.")
-        return self._load(name, version or versions[-1])
+        return self._load(name, versions[-1])
 
     def all(self) -> list[TrainedModel]:
         """Load every version of every model, the networks excepted."""

@@ -24,11 +24,13 @@ class Training(NamedTuple):
 
     Attributes:
         models: the folder of all models.
+        checkpoints: the folder of the architecture's checkpoints.
         architecture: its name.
         expected: fields of the record of its model, by name.
     """
 
     models: Path
+    checkpoints: Path
     architecture: str
     expected: dict[str, Any]
 
@@ -38,8 +40,7 @@ class Training(NamedTuple):
         for version in reversed(models.versions(self.architecture)):
             record = models.load(self.architecture, version).record
             if is_recorded(record, self.expected):
-                checkpoints = Checkpoints(self.models / f"{self.architecture}_checkpoint")
-                return None if checkpoints.unfinished(record) else record
+                return None if Checkpoints(self.checkpoints).unfinished(record) else record
         return None
 
 
@@ -114,7 +115,7 @@ def plan(
             raise InputError(f"--seeds: {name} has seeds of its own. Leave out one of them.")
     farmed = [name.partition("_")[2] for name in pipelines]
     for name, options_of_recipe in context.config_loader.runtime_params.items():
-        if name in ARCHITECTURES and name not in farmed:
+        if name in ARCHITECTURES and name not in farmed and options_of_recipe:
             raise InputError(
                 f"{name}.{next(iter(options_of_recipe))} would have no effect: the tasks are of "
                 f"{', '.join(dict.fromkeys(farmed))}. Leave it out, or add train_{name} to --pipelines."
@@ -132,8 +133,13 @@ def plan(
         log = logs / f"{name.replace(' ', '_')}.log"
         return Task(name, ["run", *options, f"--pipelines={pipeline}", *given], Path.cwd(), log, training)
 
+    def expected(recipe: dict[str, Any], architecture: str) -> dict[str, Any]:
+        parsed = RECIPES[architecture].model_validate(recipe)
+        return recorded(parsed, architecture, statistics.data_version, context.params["class_names"])
+
     def trainings(pipeline: str, architecture: str) -> list[Task]:
         recipe = context.params[architecture]
+        folders = models.path.absolute(), context.catalog.load(f"{architecture}.checkpoint").folder.absolute()
         if seeds is not None and "seed" in context.config_loader.runtime_params.get(architecture, {}):
             raise InputError(f"--seeds and --params={architecture}.seed are both given. Leave out one of them.")
         return [
@@ -141,7 +147,7 @@ def plan(
                 f"{architecture} seed {seed}",
                 pipeline,
                 [] if seeds is None else [f"{architecture}.seed={seed}"],
-                _training(models.path.absolute(), architecture, {**recipe, "seed": seed}, statistics, context.params),
+                Training(*folders, architecture, expected({**recipe, "seed": seed}, architecture)),
             )
             for seed in (seeds if seeds is not None else [recipe["seed"]])
         ]
@@ -159,10 +165,4 @@ def plan(
 def _without_others(params: str, architecture: str) -> list[str]:
     """Return the items of `--params` that are not of the recipe of another architecture, which a run would refuse."""
     items = filter(None, params.split(","))
-    return [item for item in items if item.strip().partition(".")[0] not in ARCHITECTURES.keys() - {architecture}]
-
-
-def _training(models: Path, architecture: str, recipe: Any, statistics: Any, parameters: dict[str, Any]) -> Training:
-    parsed = RECIPES[architecture].model_validate(recipe)
-    expected = recorded(parsed, architecture, statistics.data_version, parameters["class_names"])
-    return Training(models, architecture, expected)
+    return [item for item in items if re.split(r"[.=]", item.strip())[0] not in ARCHITECTURES.keys() - {architecture}]

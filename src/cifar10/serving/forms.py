@@ -29,12 +29,11 @@ OPENAPI_REQUEST_BODY: dict[str, Any] = {
                         IMAGES_FIELD: {
                             "type": "array",
                             "description": (
-                                f"Images of any size in these formats: {', '.join(IMAGE_FORMATS)}. "
-                                "Repeat the field to send several."
+                                f"Images in these formats: {', '.join(IMAGE_FORMATS)}. Repeat the field to send "
+                                "several. GET /model says how many, and of how many pixels."
                             ),
                             "items": {"type": "string", "format": "binary"},
                             "minItems": 1,
-                            "maxItems": Limits.max_images,
                         }
                     },
                 }

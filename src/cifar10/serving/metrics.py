@@ -9,12 +9,11 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import generate_latest
 
 from cifar10.serving.repository import Model
 
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds
-CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 disable_created_metrics()  # a `_created` series per counter would double the output
 

@@ -10,12 +10,12 @@ import numpy as np
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from PIL import Image
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
 from cifar10.confidence import classify, describe_unsure
 from cifar10.errors import InputError
 from cifar10.images import FormatError, SizeError, decode_image, to_network_input
-from cifar10.serving import metrics
 from cifar10.serving.forms import IMAGE_FORMATS, OPENAPI_REQUEST_BODY, read_uploaded_images
 from cifar10.serving.limits import Limits
 from cifar10.serving.repository import Model
@@ -136,9 +136,7 @@ async def get_sample(service: ServiceDep, index: str) -> Response:
     return Response(samples[int(index)], media_type="image/png")
 
 
-@router.post(
-    "/predict", response_model=Predictions, response_model_exclude_none=True, openapi_extra=OPENAPI_REQUEST_BODY
-)
+@router.post("/predict", response_model=Predictions, openapi_extra=OPENAPI_REQUEST_BODY)
 async def predict(
     service: ServiceDep,
     request: Request,
@@ -173,7 +171,7 @@ async def is_ready(service: ServiceDep) -> dict[str, str]:
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def get_metrics(service: ServiceDep) -> Response:
     """Return metrics in the Prometheus text format."""
-    return Response(service.metrics.exposition(service.repository.model), media_type=metrics.CONTENT_TYPE)
+    return Response(service.metrics.exposition(service.repository.model), media_type=CONTENT_TYPE_LATEST)
 
 
 def _predict(model: Model, contents: list[bytes], limits: Limits, with_input_image: bool) -> dict[str, Any]:

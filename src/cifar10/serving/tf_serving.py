@@ -84,6 +84,8 @@ router = APIRouter(prefix="/v1/models", tags=["TensorFlow Serving"])
 @router.get("/{name}/versions/{version}", response_model=ModelStatus)
 async def get_status(service: ServiceDep, name: str, version: str | None = None) -> dict[str, Any]:
     """Return the status of the served version."""
+    if (version or name).endswith(":predict"):
+        raise HTTPException(405, "Method Not Allowed", {"Allow": "POST"})
     model = service.model(name, version)
     status = {"error_code": "OK", "error_message": ""}
     return {"model_version_status": [{"version": str(model.version), "state": "AVAILABLE", "status": status}]}

@@ -85,7 +85,7 @@ class Checkpoints:
         lock = FileLock(folder / store.LOCK)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=1)  # seconds: whoever only looks whether it is locked holds it for a moment
         except Timeout as error:
             raise BusyError(
                 f"{identity['architecture']} is being trained by another run, with the same recipe on the same data "
@@ -191,9 +191,7 @@ class Checkpoints:
         if not paths:  # then no record need be read
             return []
         found = []
-        saved = {
-            folder for record in records for folder in self._folders_of(record) if _epochs(folder) >= record.epochs
-        }  # the same training may have begun again
+        saved = {folder for record in records for folder in self._folders_of(record)}
         for path in paths:
             folder = path.parent
             if epochs := _epochs(folder):
@@ -204,17 +202,21 @@ class Checkpoints:
         return found
 
     def unfinished(self, record: "Record") -> bool:
-        """Return whether the training that made a model still has checkpoints: its run has not come to its end."""
+        """Return whether the training that made a model still has its last checkpoint: its run has not ended."""
         return any(self._folders_of(record))
 
     def _folders_of(self, record: "Record") -> Iterator[Path]:
-        """Yield the folders of checkpoints of the training that made a model; at most one for each backend."""
+        """Yield the folder of checkpoints of the training that made a model, if there is one.
+
+        One that has trained for fewer epochs than the model has begun again.
+        """
         for path in self.folder.glob(f"*/{IDENTITY}"):
             with suppress(OSError, ValueError, KeyError, TypeError):  # deleted meanwhile, or no longer valid
                 identity = json.loads(path.read_text(encoding="utf-8"))
-                same = all(identity[name] == getattr(record, name) for name in IN_RECORD) and _epochs(path.parent)
+                same = all(identity[name] == getattr(record, name) for name in IN_RECORD)
+                ended = identity["backend"] in record.versions and _epochs(path.parent) >= record.epochs
                 read = RECIPES[record.architecture].model_validate
-                if same and read(identity["recipe"]) == read(record.recipe):
+                if same and ended and read(identity["recipe"]) == read(record.recipe):
                     yield path.parent
 
     def _folder_of(self, identity: dict[str, Any]) -> Path:
@@ -225,6 +227,8 @@ class Checkpoints:
         for path in sorted(self.folder.glob(f"*/{IDENTITY}")):
             epochs = _epochs(path.parent)
             if path.parent == self._folder_of(identity) or not (epochs or any(path.parent.glob("*.npy"))):
+                continue
+            if _is_locked(path.parent):  # by another run
                 continue
             try:
                 ours, theirs = _flat(identity), _flat(json.loads(path.read_text(encoding="utf-8")))

@@ -15,7 +15,7 @@ from cifar10.compute.batches import inference_batch_size
 from cifar10.compute.inference import infer
 from cifar10.compute.live import live
 from cifar10.contracts import Examples
-from cifar10.errors import InputError
+from cifar10.errors import InputError, RecipeError
 from cifar10.keras_settings import several_processes
 from cifar10.training.augmentation import Augmentation
 from cifar10.training.phase import enough_memory
@@ -71,6 +71,9 @@ def make_cache(
     if not recipe.cache_gb:
         return None
     name = progress.network.name
+    if not recipe.unfreeze:
+        logger.info("%s: cache_gb is not used, because unfreeze is 0: there is no second phase", name)
+        return None
     parts = split(progress.network, recipe.unfreeze)
     if parts is None:
         logger.info("%s: cache_gb is not used, because its trained layers have no single input of their own", name)
@@ -161,7 +164,8 @@ def _fill(
     """Write what the model computes from the images into an array, float16.
 
     Raises:
-        InputError: it exceeds the range of float16, or memory ran out.
+        RecipeError: it exceeds the range of float16.
+        InputError: memory ran out.
     """
     with live(f"{name}, frozen layers, {which}", len(images)) as show:
         for start in range(0, len(images), CHUNK):
@@ -169,7 +173,7 @@ def _fill(
             with enough_memory(name, inference_batch_size(recipe.image_size), "image_size"), np.errstate(over="ignore"):
                 outputs[chunk] = infer(model, images[chunk], recipe.image_size)
             if not np.isfinite(outputs[chunk]).all():
-                raise InputError(
+                raise RecipeError(
                     f"{name}: what enters its trained layers exceeds the range of float16, in which cache_gb keeps it. "
                     f"Set {name}.cache_gb=null."
                 )

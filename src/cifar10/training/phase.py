@@ -13,7 +13,7 @@ import numpy as np
 
 from cifar10.compute.batches import batches, inference_batch_size, shuffled
 from cifar10.compute.device import jit_compile, steps_per_execution
-from cifar10.compute.energy import joules, read_counters
+from cifar10.compute.energy import EnergyMeter
 from cifar10.compute.layers import matrices
 from cifar10.compute.live import Show, TrainingProgress, live
 from cifar10.contracts import Epoch
@@ -39,7 +39,7 @@ def optimise(
     phase: str,
     image_size: int = 32,
     prepared: float = 0.0,
-    learning_rate: str = "learning_rate",
+    rate_option: str = "learning_rate",
 ) -> None:
     """Compile the model by the recipe, fit it, and restore the best weights that the network has had.
 
@@ -55,7 +55,7 @@ def optimise(
         phase: its name, for the history.
         image_size: side in pixels at which the network computes, which determines the batch size of validation.
         prepared: seconds already spent on this phase, which are added to its first epoch.
-        learning_rate: the option that sets it, for the message of a loss that is not finite.
+        rate_option: the option that sets the learning rate, for the message of a loss that is not finite.
 
     Raises:
         RecipeError: the loss is not finite, or there is not enough memory.
@@ -65,11 +65,11 @@ def optimise(
     progress.restore(variables)
     name, steps = progress.network.name, math.ceil(len(targets) / recipe.batch_size)
     dtype = progress.facts["compute_dtype"]
-    epochs = _Epochs(model, optimizer, targets, val_targets, recipe, name, image_size, learning_rate, dtype)
+    epochs = _Epochs(model, optimizer, targets, val_targets, recipe, name, image_size, rate_option, dtype)
     with live(f"{name}, {phase}", recipe.epochs * steps, len(progress.of(phase)) * steps) as show:
         while not _finished(recipe, rows := progress.of(phase)):
-            started, counters = time.perf_counter() - (0.0 if rows else prepared), read_counters()
-            logs, val_logs = epochs.run(rows, show)
+            started, meter = time.perf_counter() - (0.0 if rows else prepared), EnergyMeter()
+            logs, val_logs = epochs.run(rows, show, meter)
             epochs.check_finite(variables)
             row = Epoch(
                 phase=phase,
@@ -80,7 +80,7 @@ def optimise(
                 val_loss=val_logs["loss"],
                 learning_rate=epochs.rate(len(rows)),
                 seconds=time.perf_counter() - started,
-                joules=joules(counters, read_counters()),
+                joules=meter.joules(),
             )
             progress.add(row, variables)
             _log(name, row, len(rows) + 1, recipe, len(targets) / logs["seconds"])
@@ -99,10 +99,10 @@ class _Epochs:
     recipe: Recipe
     name: str
     image_size: int
-    learning_rate: str
+    rate_option: str
     compute_dtype: str
 
-    def run(self, rows: list[Epoch], show: Show) -> tuple[dict[str, float], dict[str, Any]]:
+    def run(self, rows: list[Epoch], show: Show, meter: EnergyMeter) -> tuple[dict[str, float], dict[str, Any]]:
         """Run the epoch after these rows of the history.
 
         Returns:
@@ -117,7 +117,8 @@ class _Epochs:
         costs = [float(side**2) for side in recipe.sides]
         steps = math.ceil(len(order) / recipe.batch_size)
         ticker = TrainingProgress(show, steps, costs, [row["seconds"] for row in rows])
-        with enough_memory(self.name, recipe.batch_size, f"batch_size, and the {self.learning_rate} with it"):
+        metering = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: meter.update())
+        with enough_memory(self.name, recipe.batch_size, f"batch_size, and the {self.rate_option} with it"):
             model.start_epoch(epoch)
             started = time.perf_counter()
             history = model.fit(
@@ -125,7 +126,7 @@ class _Epochs:
                 initial_epoch=epoch,
                 epochs=epoch + 1,
                 shuffle=False,  # the batches come shuffled
-                callbacks=[_StopAtNaN(self.diverged), ticker],
+                callbacks=[_StopAtNaN(self.diverged), ticker, metering],
                 verbose=0,
             ).history
             logs = {**{name: values[0] for name, values in history.items()}, "seconds": time.perf_counter() - started}
@@ -159,7 +160,7 @@ class _Epochs:
     def diverged(self, what: str, step: keras.Variable) -> RecipeError:
         """Return the error for what is not finite since that step."""
         at = int(keras.ops.convert_to_numpy(step))
-        remedies = [f"lower its {self.learning_rate} (now {self.recipe.learning_rate:g})"]
+        remedies = [f"lower its {self.rate_option} (now {self.recipe.learning_rate:g})"]
         if "warmup" in SCHEDULES[self.recipe.schedule].options:
             remedies.append("give it a longer warmup")
         if not self.recipe.gradient_clip:
@@ -178,11 +179,11 @@ def compile_by(recipe: Recipe, model: TrainingModel, examples: int, compute_dtyp
     Raises:
         RecipeError: there are fewer batches in all than gradients are accumulated over, so that nothing would change.
     """
-    batches = recipe.epochs * math.ceil(examples / recipe.batch_size)
-    if batches < recipe.accumulate:
+    steps = recipe.epochs * math.ceil(examples / recipe.batch_size)
+    if steps < recipe.accumulate:
         raise RecipeError(
             f"{model.network.name}: its weights would never change, because accumulate is {recipe.accumulate}, but "
-            f"there are only {batches} batches in all its epochs. Lower its accumulate, or its batch_size."
+            f"there are only {steps} batches in all its epochs. Lower its accumulate, or its batch_size."
         )
     optimizer = make_optimizer(recipe, examples, compute_dtype, matrices(model.network))
     model.compile(
@@ -234,8 +235,8 @@ def enough_memory(name: str, batch_size: int, option: str) -> Iterator[None]:
         ):
             raise
         raise RecipeError(
-            f"{name}: there is not enough memory for batches of {batch_size} images. The epochs before this one are "
-            f"saved. Lower its {option}."
+            f"{name}: there is not enough memory for batches of {batch_size} images. Epochs that were complete "
+            f"are saved. Lower its {option}."
         ) from error
 
 

@@ -74,7 +74,7 @@ def train_head(
         progress,
         phase=HEAD,
         prepared=prepared,
-        learning_rate="head_learning_rate",
+        rate_option="head_learning_rate",
     )
 
 

@@ -58,7 +58,6 @@ class Plan:
         space: from which later trials propose options.
         trials: that the study has at most; None: no limit.
         deadline: seconds since the epoch after which no other trial begins; the queue and begun trials are completed.
-        epochs: of a trial at most.
         tuning: sampler, pruner and seed.
     """
 
@@ -71,7 +70,6 @@ class Plan:
     space: Space
     trials: int | None
     deadline: float
-    epochs: int
     tuning: Tuning
 
 
@@ -316,10 +314,11 @@ class Study:
         return self.optuna.samplers.TPESampler(n_startup_trials=STARTUP, seed=seed)
 
     def _pruner(self) -> Any:
-        pruners, epochs = self.optuna.pruners, self.plan.epochs
-        if self.plan.tuning.pruner == "none" or not self.plan.space:
+        plan, pruners = self.plan, self.optuna.pruners
+        if plan.tuning.pruner == "none" or not plan.space:
             return pruners.NopPruner()
-        return pruners.HyperbandPruner(min(self.plan.tuning.min_epochs, epochs), epochs)
+        epochs = epochs_of(plan.architecture, plan.recipe, plan.space)
+        return pruners.HyperbandPruner(min(plan.tuning.min_epochs, epochs), epochs)
 
     def _check_question(self) -> None:
         """Check that the study is of this question, and store it if it is new."""

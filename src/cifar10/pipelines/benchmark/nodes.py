@@ -9,7 +9,7 @@ import pandas as pd
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from cifar10.architectures import ARCHITECTURES
-from cifar10.errors import did_you_mean
+from cifar10.errors import InputError, did_you_mean
 from cifar10.training.options import SIZE
 from cifar10.training.recipe import RECIPES, Recipe, TransferRecipe
 
@@ -23,6 +23,8 @@ def _known(names: str) -> str:
     for name in names.split():
         if name not in ARCHITECTURES and names != ALL:
             raise ValueError(f"there is no architecture {name}; {did_you_mean(name, ARCHITECTURES)}")
+    if not names.split():
+        raise ValueError("name an architecture, or several, separated by spaces; or all")
     return names
 
 
@@ -59,11 +61,12 @@ def benchmarker(architectures: list[str]) -> Callable:
 
         Returns:
             One row per network: its `parameters`; `gflop_per_image` of a forward pass; `training` and `inference_N` (in
-            batches of N) in images per second, the former with minimum and maximum over the repeats; `overhead`, the
-            share of the training time outside the compiled steps; `gflops`, the rate of training; `peak_mb`, the peak
-            memory of its process; and `hours` that its recipe would take here. With PyTorch: its training images per
-            second in `torch`, and the `ratio` of this project's to them; `torch_inference_N` and `ratio_inference_N`
-            likewise. The row of a network without enough memory is empty.
+            batches of N, or of fewer where the network enlarges its images) in images per second, the former with
+            minimum and maximum over the repeats; `overhead`, the share of the training time outside the compiled steps;
+            `gflops`, the rate of training; `peak_mb`, the peak memory of its process; and `hours` that its recipe would
+            take here. With PyTorch: its training images per second in `torch`, and the `ratio` of this project's to
+            them; `torch_inference_N` and `ratio_inference_N` likewise. The row of a network without enough memory is
+            empty.
 
         Raises:
             InputError: PyTorch cannot be run, or no network could be measured, for example for lack of memory.
@@ -81,7 +84,7 @@ def benchmarker(architectures: list[str]) -> Callable:
                 rows.append({"architecture": name})
         table = pd.DataFrame(rows)
         if "training" not in table:
-            raise EndedError("No network could be measured; the reasons are above.")
+            raise InputError("No network could be measured; the reasons are above.")
         logger.info("Images per second:\n%s", table.to_string(index=False))
         for column in [column for column in map(str, table) if column.startswith("ratio")]:
             if len(known := table[column].dropna()) > 1:

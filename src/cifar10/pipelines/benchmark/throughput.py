@@ -292,8 +292,7 @@ def graph(network: Any) -> list[dict[str, Any]]:
         options = {
             option: config["config"][option]
             for option in ("filters", "kernel_size", "strides", "padding", "use_bias", "activation", "units", "groups",
-                           "pool_size", "rate", "epsilon", "momentum", "scale", "offset", "axis", "negative_slope",
-                           "max_value", "dilation_rate", "cropping", "keepdims")
+                           "pool_size", "rate", "epsilon", "momentum", "scale", "offset", "cropping", "keepdims")
             if option in config["config"]
         }  # fmt: skip
         (call,) = config["inbound_nodes"]

@@ -80,13 +80,6 @@ class _Rescale(nn.Module):
         return x * self.scale + self.offset
 
 
-class _Pixel(nn.Module):
-    """One value per channel, as an image of one pixel."""
-
-    def forward(self, x):
-        return x[:, :, None, None]
-
-
 def _layer(node):
     kind = node["kind"]
     if kind in ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense"):
@@ -117,7 +110,6 @@ def _layer(node):
         "Flatten": nn.Flatten,
         "Dropout": lambda: nn.Dropout(node["rate"]),
         "Rescaling": lambda: _Rescale(node),
-        "Reshape": _Pixel,
     }
     return simple[kind]()
 

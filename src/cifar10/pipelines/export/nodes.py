@@ -68,10 +68,12 @@ def choose_for_export(
 
     Raises:
         InputError: there is no such model, its class names are not the current ones, it is not in the latest
-            evaluation, the leaderboard is not that of this evaluation, or the predictions of the model are missing.
+            evaluation, the leaderboard is not that of this evaluation (unless a version is asked for), or the
+            predictions of the model are missing.
     """
     options = ExportOptions.model_validate(export)
-    if any(row["evaluations"] != evaluations.digest for row in ranked_rows(leaderboard)):
+    stale = any(row["evaluations"] != evaluations.digest for row in ranked_rows(leaderboard))
+    if stale and ":" not in options.architecture:  # a version is the same, whatever is best
         raise InputError(
             "The leaderboard is not of the latest evaluation, so it may have another winner. Create it again: "
             "kedro run --pipelines=reporting (with the same --env and --params)"

@@ -90,7 +90,7 @@ def _test(row: Row) -> str:
 
 
 def _front(rows: list[Row], budget: Budget) -> list[Row]:
-    """Return the rows that no other one matches in validation accuracy at a lower cost, the cheapest first."""
+    """Return the Pareto-optimal rows by validation accuracy and a cost, the cheapest first; of equal ones, one."""
     costs = [budget.cost(row) for row in rows]
     optimal = pareto_front(costs, [row.val_accuracy or 0.0 for row in rows])
     by_cost = {cost: row for cost, row, chosen in reversed(list(zip(costs, rows, optimal, strict=True))) if chosen}
@@ -116,11 +116,13 @@ def _differ(one: Row, other: Row, evaluations: Evaluations) -> bool:
 
 
 def caveat(rows: list[Row]) -> Iterator[str]:
-    """Say that the difference of models is one of single trainings, unless all of them have enough seeds."""
+    """Say that the difference of models is one of single trainings, and whether they have enough seeds for more."""
     if counts := [len(row.seeds) for row in rows if len(row.seeds) < MIN_SEEDS]:
         seeds = "one seed" if max(counts) == 1 else f"fewer than {MIN_SEEDS} seeds"
         whose = "each" if len(counts) == len(rows) else f"for {'one' if len(counts) == 1 else 'some'} of them"
         yield f"With {seeds} {whose}, this compares trainings, not {_kind(rows)}."
+    else:
+        yield "The test compares the trainings with the lowest seed; the leaderboard has the means over the seeds."
 
 
 def _caveats(rows: list[Row]) -> Iterator[str]:
@@ -146,6 +148,8 @@ def _caveats(rows: list[Row]) -> Iterator[str]:
             f"{which} trained with fewer than {MIN_SEEDS} seeds: a difference to another model, even if significant, "
             f"is one between two trainings, and not yet one between {_kind(rows)}."
         )
+    else:
+        yield "Significance is that of the trainings with the lowest seed, not of the means."
 
 
 def _varies(row: Row) -> bool:

@@ -59,11 +59,12 @@ def spread(line: dict[str, Any]) -> str:
     """Return what qualifies the mean over the seeds of a line of the leaderboard; empty if it has only one."""
     if line["seeds"] < 2:
         return ""
-    interval = (
-        f"95% CI {100 * line['seeds_low']:.2f} to {100 * line['seeds_high']:.2f}"
-        if line["seeds"] >= MIN_SEEDS
-        else f"a 95% CI takes {MIN_SEEDS}"
-    )
+    if line["seeds"] < MIN_SEEDS:
+        interval = f"a 95% CI takes {MIN_SEEDS}"
+    elif pd.isna(line["seeds_low"]):
+        interval = "all equal, which gives no 95% CI"
+    else:
+        interval = f"95% CI {100 * line['seeds_low']:.2f} to {100 * line['seeds_high']:.2f}"
     differs = "" if pd.isna(line["differs"]) or not line["differs"] else f"; they also differ in {line['differs']}"
     return f"{line['seeds']} seeds, SD {100 * line['seeds_sd']:.2f} points, {interval}{differs}"
 

@@ -135,13 +135,8 @@ def _over_seeds(row: Row) -> dict[str, Any]:
         "seeds_high": interval.high if interval else None,
         "seed_numbers": " ".join(str(each.record.seed) for each in row.seeds),
         "seed_versions": " ".join(each.version for each in row.seeds),
-        "differs": differences(row),
+        "differs": "; ".join(f"{name} {', '.join(found)}" for name, found in row.differences.items()),
     }
-
-
-def differences(row: Row) -> str:
-    """Say what differs between the seeds of a row besides the seed; empty if nothing does."""
-    return "; ".join(f"{name} {', '.join(values)}" for name, values in row.differences.items())
 
 
 def list_pairs(evaluations: Evaluations) -> pd.DataFrame:
@@ -207,7 +202,9 @@ def _table(leaderboard: pd.DataFrame, evaluations: Evaluations) -> str:
         cells = {
             "rank": formatting.number(line["rank"], "d") or "-",
             "model": f"{model} ({line['recipe']})" if line["recipe"] else model,
-            "validation": formatting.percent(line["mean_val_accuracy"]) or "n/a",
+            "validation, mean over seeds" if with_seeds else "validation": (
+                formatting.percent(line["mean_val_accuracy"]) or "n/a"
+            ),
             "test (95% CI)": f"{formatting.percent(line['accuracy'])} ({interval})",
         }
         if with_views:

@@ -41,14 +41,14 @@ def training_command(
     try:
         current = RECIPES[name].model_validate(configured).model_dump()
     except ValidationError:
-        current = dict.fromkeys(RECIPES[name].model_fields)
+        current = {}
     recorded = with_defaults(name, recipe)
     if "weights" in recorded:
         recorded["weights"] = recorded["weights"].partition(" (")[0]  # without the hash of the file
     changes = [
         f"{name}.{option}={as_text(recorded[option])}"
-        for option, value in current.items()
-        if option in recorded and recorded[option] != value
+        for option in RECIPES[name].model_fields
+        if option in recorded and not (option in current and recorded[option] == current[option])
     ]
     parameters = ",".join([*([f"data_root={data_root}"] if data_root else []), *changes])
     words = ["kedro", "run", *([f"--env={env}"] if env else []), f"--pipelines=train_{name}"]

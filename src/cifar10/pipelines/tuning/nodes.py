@@ -14,7 +14,7 @@ from cifar10.errors import InputError
 from cifar10.metrics import compare_seeds, holm, t_interval
 from cifar10.training.recipe import RECIPES, Recipe
 from cifar10.training.subset import check_examples
-from cifar10.tuning.options import Fidelity, Tuning, at_fidelity, epochs_of
+from cifar10.tuning.options import Fidelity, Tuning, at_fidelity
 from cifar10.tuning.space import recipe_of, unused
 from cifar10.tuning.study import Plan
 from cifar10.tuning.worker import Data, run
@@ -56,7 +56,6 @@ def searcher(architecture: str) -> Callable:
             space=space,
             trials=options.trials,
             deadline=time.time() + 60 * options.minutes if options.minutes else math.inf,
-            epochs=epochs_of(architecture, shipped, space),
             tuning=options,
         )
         study = run(plan, Data(train, val, statistics, class_names))
@@ -103,7 +102,7 @@ def confirmer(architecture: str) -> Callable:
             )
         seeds = [(parsed.seed + number) % 2**32 for number in range(1, options.confirm_seeds + 1)]
         best = _candidates(trials, options.confirm_top)
-        recipes = [{}, *(trial.options for trial in best)] if best else []
+        recipes = [{}, *(trial.options for trial in best)]
         plan = Plan(
             folder=folder,
             name="confirm",
@@ -114,11 +113,10 @@ def confirmer(architecture: str) -> Callable:
             space={},
             trials=None,
             deadline=math.inf,
-            epochs=parsed.epochs,
             tuning=options,
         )
         results = run(plan, Data(train, val, statistics, class_names)).results() if best else []
-        shipped = _confirmed(None, {}, seeds if best else [], results)
+        shipped = _confirmed(None, {}, seeds, results)
         candidates = [_confirmed(trial.number, trial.options, seeds, results) for trial in best]
         return Confirmed(
             architecture=architecture,
