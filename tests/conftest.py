@@ -1,18 +1,33 @@
 """Fixtures that all tests share: small data, and the builder options of every architecture."""
 
 import functools
+import logging
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from cifar10 import cli
 from cifar10.contracts import Examples, Statistics
 from cifar10.datasets.drawn import DrawnBatchesDataset
 from cifar10.datasets.raw import TEST_BATCHES, TRAIN_BATCHES
 from cifar10.pipelines.ingestion.nodes import read_batches
-from tests.helpers import CLASS_NAMES, REFERENCES, preprocessed, raw_images, write_batch
+from cifar10.run_log import RUNNER_LOGGERS
+from tests.helpers import (
+    CLASS_NAMES,
+    PROJECT,
+    REFERENCES,
+    bootstrap,
+    draw_nothing,
+    eagerly,
+    preprocessed,
+    raw_images,
+    write_batch,
+)
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores: with more threads, they would wait for each other
     os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -22,13 +37,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores: with more t
 LONGEST = (
     "test_run.py",
     "training/test_fit.py",
-    "training/test_blocks.py",
+    "test_damage.py",
+    "pipelines/test_publish.py",
     "test_faults.py",
-    "test_checkpoints.py",
+    "test_mistakes.py",
     "test_mixed_runs.py",
-    "test_classes.py",
+    "architectures/test_architectures.py",
+    "training/test_blocks.py",
     "training/test_transfer.py",
-    "test_extension.py",
+    "pipelines/test_throughput.py",
+    "test_classes.py",
 )
 
 
@@ -36,6 +54,38 @@ def pytest_collection_modifyitems(items):
     """Sort these files first, and leave the order otherwise."""
     places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quickly(request):
+    """Draw nothing and time few calls, but in modules that look at figures: `LOOKS_AT_FIGURES = True`."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not getattr(request.module, "LOOKS_AT_FIGURES", False):
+            draw_nothing(patch)
+            patch.setattr("cifar10.pipelines.evaluation.nodes.THROUGHPUT_BATCH", 8)
+        if "keras" in sys.modules:
+            patch.setattr("cifar10.compute.inference.TIMED_SECONDS", 0.0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def eager():
+    """Trace no function of TensorFlow in this module."""
+    with eagerly():
+        yield
+
+
+@pytest.fixture
+def kedro_run(monkeypatch):
+    """Return `kedro run` as a user types it, but in this process, which has imported everything already."""
+    monkeypatch.chdir(PROJECT)
+    monkeypatch.delenv("KEDRO_ENV", raising=False)
+    bootstrap()
+    changed = [logging.getLogger(name) for name in ("kedro.pipeline.node", *RUNNER_LOGGERS)]
+    filters = [logger.filters[:] for logger in changed]
+    yield lambda *arguments: CliRunner().invoke(cli.run, arguments)
+    for logger, before in zip(changed, filters, strict=True):
+        logger.filters[:] = before
 
 
 @pytest.fixture

@@ -20,7 +20,22 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from PIL import Image
 
-from cifar10.contracts import Costs, Evaluation, Evaluations, Metrics, Pair, Record, Row, Trial, Trials
+from cifar10.contracts import (
+    Costs,
+    Evaluation,
+    Evaluations,
+    Examples,
+    Metrics,
+    Pair,
+    Record,
+    Row,
+    Statistics,
+    Trial,
+    Trials,
+)
+from cifar10.datasets.arrays import ExamplesDataset
+from cifar10.datasets.files import StatisticsDataset
+from cifar10.pipelines.preprocessing.nodes import measure
 
 PROJECT = Path(__file__).parents[1]
 CLASS_NAMES = ["disc", "ring", "square", "frame", "diamond", "triangle", "plus", "saltire", "bars", "posts"]
@@ -40,6 +55,8 @@ REFERENCES = {  # name -> module and constructor of keras.applications
 DEEPER = {"vgg19", "resnet101"} | {
     f"{name}_imagenet" for name in ("vgg19", "resnet50", "resnet101", "densenet121", "nasnetmobile")
 }
+# And these are large: what is true of them stays so as long as they have the fingerprint that test_blocks.py pins.
+LARGE = DEEPER | {"resnet50", "googlenet", "densenet121", "nasnetmobile", "efficientnetb0_imagenet"}
 
 
 class Python2Pickler(pickle._Pickler):
@@ -56,7 +73,16 @@ class Python2Pickler(pickle._Pickler):
 
 def deeper_are_slow(names):
     """Return names of architectures to parametrize a test with, which is slow for the deeper ones."""
-    return [pytest.param(name, marks=pytest.mark.slow) if name in DEEPER else name for name in names]
+    return _slow(names, DEEPER)
+
+
+def large_are_slow(names):
+    """Do the same, with a test that is slow for all large ones."""
+    return _slow(names, LARGE)
+
+
+def _slow(names, chosen):
+    return [pytest.param(name, marks=pytest.mark.slow) if name in chosen else name for name in names]
 
 
 def write_batch(path, pixels, labels, **entries):
@@ -159,6 +185,32 @@ def kill(process: subprocess.Popen) -> None:
     process.wait()
 
 
+@functools.cache
+def bootstrap() -> None:
+    """Make this process one of the project's; only once, because Kedro takes half a second to read its settings."""
+    bootstrap_project(PROJECT)
+
+
+@contextlib.contextmanager
+def eagerly():
+    """Trace no function of TensorFlow, which takes longer than a few steps of a small network.
+
+    Rounding differs from that of traced functions.
+    """
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
 def run(
     data_root: Path,
     *pipelines: str,
@@ -166,18 +218,29 @@ def run(
     load_versions: dict[str, str] | None = None,
     env: str = "demo",
     only_missing_outputs: bool = False,
+    eager: bool = False,
     **parameters: object,
 ) -> None:
-    """Do the same in this process, which has Keras loaded already; in the demo's environment."""
-    bootstrap_project(PROJECT)
+    """Do the same in this process, which has Keras loaded already; in the demo's environment, `eagerly` or not."""
+    bootstrap()
     values = {"data_root": str(data_root), **parameters}
-    with KedroSession.create(PROJECT, env=env, runtime_params=values) as session:
+    traced = eagerly() if eager else contextlib.nullcontext()
+    with traced, KedroSession.create(PROJECT, env=env, runtime_params=values) as session:
         session.run(
             pipeline_names=list(pipelines) or None,
             node_names=nodes,
             load_versions=load_versions,
             only_missing_outputs=only_missing_outputs,
         )
+
+
+def save_data(root: Path, train: Examples, val: Examples, test: Examples) -> Statistics:
+    """Save splits in a data folder as ingestion and preprocessing do, and return their statistics."""
+    for path, split in (("02_intermediate/test_examples", test), ("03_primary/train", train), ("03_primary/val", val)):
+        ExamplesDataset(filepath=f"{root}/{path}.npz").save(split)
+    statistics = measure(train, val, test)
+    StatisticsDataset(filepath=f"{root}/03_primary/statistics.json").save(statistics)
+    return statistics
 
 
 def draw_plainly(patch) -> None:
@@ -187,6 +250,21 @@ def draw_plainly(patch) -> None:
     from cifar10 import figures
 
     patch.setattr(figures, "_figure", lambda height, title="": Figure((figures.WIDTH, height), dpi=50))
+
+
+def draw_nothing(patch) -> None:
+    """Save figures with nothing on them: their parts are made as usual, but drawing them takes most of the time."""
+    from matplotlib.figure import Figure
+
+    from cifar10 import figures
+
+    class Blank(Figure):
+        def draw(self, renderer):
+            pass
+
+    patch.setattr(figures, "_figure", lambda height, title="": Blank((figures.WIDTH, height), dpi=50))
+    patch.setattr(figures, "SAMPLES", 1)
+    patch.setattr("cifar10.pipelines.evaluation.nodes.EXAMPLES", 1)
 
 
 HISTORY = [  # of a training of three epochs

@@ -10,17 +10,19 @@ from cifar10.architectures import plain
 from cifar10.contracts import Evaluations, Record
 from cifar10.datasets.arrays import PredictionStore
 from cifar10.errors import InputError
-from tests.helpers import run
+from tests.helpers import run, save_data
 from tests.training.interruptions import interrupt_after
 
 TINY = {"epochs": 1, "batch_size": 32, "examples": 32}
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 
 @pytest.fixture(scope="module")
-def preprocessed(tmp_path_factory):
-    """A data folder with the demo's images, and no models."""
+def preprocessed(tmp_path_factory, drawn):
+    """A data folder with 300 images of the demo for training, and no models."""
     folder = tmp_path_factory.mktemp("data")
-    run(folder, "ingestion", "preprocessing")
+    save_data(folder, drawn[0].take(slice(300)), drawn[0].take(slice(300, None)), drawn[1])
     return folder
 
 
@@ -101,7 +103,8 @@ def test_a_run_evaluates_what_it_has_trained_although_there_is_a_later_version(d
     run(data, "train_simple_cnn", simple_cnn=TINY)
     models = data / "06_models/simple_cnn.keras"
     (models / versions(data)[0]).rename(models / "2099-01-01T00.00.00.000Z")
-    run(data, "train_simple_cnn", "evaluation", simple_cnn=TINY)
+    nodes = ["training.simple_cnn.train", "evaluation.evaluate"]
+    run(data, "train_simple_cnn", "evaluation", nodes=nodes, simple_cnn=TINY)
     own = versions(data)[0]
     (path,) = data.glob("08_reporting/evaluations.json/*/evaluations.json")
     (row,) = Evaluations.read(path).rows
@@ -145,6 +148,6 @@ def test_too_many_examples_are_refused_before_any_training_starts(preprocessed, 
         )  # fmt: skip
     assert "deep_cnn: " not in caplog.text
     assert not list(tmp_path.glob("06_models/*"))
-    too_many = {**TINY, "train_on": "all", "early_stopping": None, "examples": 3001}
-    with pytest.raises(InputError, match=r"only 3,000 training images"):
+    too_many = {**TINY, "train_on": "all", "early_stopping": None, "examples": 401}
+    with pytest.raises(InputError, match=r"only 400 training images"):
         run(preprocessed, "train_simple_cnn", simple_cnn=too_many)

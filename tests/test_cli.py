@@ -13,18 +13,17 @@ from click.shell_completion import get_completion_class
 from click.testing import CliRunner
 from kedro.framework.cli.cli import KedroCLI
 from kedro.framework.project import pipelines
-from kedro.framework.startup import bootstrap_project
 
 from cifar10 import cli
 from cifar10.pipeline_registry import LAPTOP_RUN
-from tests.helpers import PROJECT
+from tests.helpers import PROJECT, bootstrap
 
 VGG = ["vgg16", "vgg19", "vgg16_imagenet", "vgg19_imagenet"]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def project():
-    bootstrap_project(PROJECT)
+    bootstrap()
 
 
 def test_kedro_shows_how_to_start():

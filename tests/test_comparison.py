@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog, MemoryDataset
 
 from cifar10 import cli, comparison, terminal
@@ -26,7 +25,7 @@ from cifar10.datasets.model import Models, ModelsDataset
 from cifar10.datasets.published import PublishedDataset
 from cifar10.pipelines.reporting.formatting import latency
 from cifar10.training.checkpoint import IN_RECORD, Checkpoint, Checkpoints
-from tests.helpers import CLASS_NAMES, PROJECT, make_evaluation, make_evaluations, make_record, make_row
+from tests.helpers import CLASS_NAMES, PROJECT, bootstrap, make_evaluation, make_evaluations, make_record, make_row
 
 V1, V2, V3, V4 = (f"2026-01-0{day}T00.00.00.000Z" for day in (1, 2, 3, 4))
 PUBLISHED = ("vgg19", "vgg16")
@@ -122,7 +121,7 @@ def command(monkeypatch):
 def whole_command(monkeypatch):
     """Return a function that runs a command as a user types it."""
     monkeypatch.chdir(PROJECT)
-    bootstrap_project(PROJECT)
+    bootstrap()
     return lambda name, *arguments, env=None: CliRunner().invoke(getattr(cli, name), arguments, env={"KEDRO_ENV": env})
 
 

@@ -13,8 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cifar10.datasets.drawn import DrawnBatchesDataset
 from cifar10.errors import BUSY
-from tests.helpers import kill, launch, run
+from cifar10.pipelines.ingestion.nodes import read_batches
+from tests.helpers import CLASS_NAMES, kill, launch, save_data
 
 # They differ in what a step depends on: dropout, mixing and a schedule that depends on the history; accumulated
 # gradients and momenta; two phases, of which the second stops early.
@@ -30,6 +32,7 @@ RECIPES = {
     },
 }  # fmt: skip
 
+SHORT = {**RECIPES["batchnorm_cnn"], "epochs": 4, "examples": 128}
 SEEDS = [1, 2]  # of the moments at which runs are killed
 
 
@@ -37,15 +40,15 @@ SEEDS = [1, 2]  # of the moments at which runs are killed
 def prepared(tmp_path_factory):
     """The folder with everything that a training reads."""
     folder = tmp_path_factory.mktemp("prepared")
-    run(folder, "ingestion", "preprocessing")
+    train, test = read_batches(DrawnBatchesDataset(train=900, test=100, seed=0).load(), CLASS_NAMES)
+    save_data(folder, train.take(slice(600)), train.take(slice(600, None)), test)
     return folder / "03_primary"
 
 
-def start(root, name, builder_options):
-    """Start `kedro run --pipelines=train_NAME`."""
-    recipe = {**RECIPES[name], **builder_options(name)}
+def arguments(root, name, recipe):
+    """Return those of `kedro` that train by a recipe."""
     values = [f"data_root={root}", *(f"{name}.{option}={value}" for option, value in recipe.items())]
-    return launch("run", "--env=demo", f"--pipelines=train_{name}", f"--params={','.join(values)}")
+    return ["--env=demo", f"--pipelines=train_{name}", f"--params={','.join(values)}"]
 
 
 def wait_for(process, sign):
@@ -94,14 +97,14 @@ def interrupt(process, root, generator):
     return False
 
 
-def train_and_kill(prepared, root, name, builder_options, kills, seed):
+def train_and_kill(prepared, root, name, recipe, kills, seed):
     """Train, killing the run up to `kills` times; return how often it was killed, and whether the last run resumed."""
     root.mkdir()
     (root / "03_primary").symlink_to(prepared)
     generator = random.Random(seed)
     killed = 0
     while killed < kills:
-        process = start(root, name, builder_options)
+        process = launch("run", *arguments(root, name, recipe))
         if not interrupt(process, root, generator):
             process.communicate()
             assert process.returncode == 0
@@ -109,23 +112,23 @@ def train_and_kill(prepared, root, name, builder_options, kills, seed):
         killed += 1
         if list(root.glob(f"06_models/{name}.keras/*/*.keras")) and not list(root.glob("06_models/*_checkpoint")):
             return killed, killed > 1  # everything was done: it was killed while it exited
-    process = start(root, name, builder_options)
+    process = launch("run", *arguments(root, name, recipe))
     output, _ = process.communicate()
     assert process.returncode == 0, output
     return killed, "resuming after epoch" in output
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(prepared, tmp_path_factory, builder_options):
-    """Return a function that returns the results of the training of that name without interruption."""
+def uninterrupted(prepared, tmp_path_factory):
+    """Return a function that returns the results of the training by a recipe without interruption."""
     found = {}
 
-    def train(name):
-        if name not in found:
+    def train(name, recipe):
+        if (key := str(recipe)) not in found:
             root = tmp_path_factory.mktemp("uninterrupted") / "data"
-            train_and_kill(prepared, root, name, builder_options, kills=0, seed=0)
-            found[name] = results(root, name)
-        return found[name]
+            train_and_kill(prepared, root, name, recipe, kills=0, seed=0)
+            found[key] = results(root, name)
+        return found[key]
 
     return train
 
@@ -139,30 +142,30 @@ def check(root, name, expected):
     assert not list((root / "06_models").glob("*_checkpoint"))
 
 
-def test_killed_training_ends_like_an_uninterrupted_one(prepared, uninterrupted, tmp_path, builder_options):
+def test_killed_training_ends_like_an_uninterrupted_one(prepared, uninterrupted, tmp_path):
     """The short form of `test_training_killed_repeatedly`."""
     name, root = "batchnorm_cnn", tmp_path / "data"
-    killed, resumed = train_and_kill(prepared, root, name, builder_options, kills=1, seed=2)
+    killed, resumed = train_and_kill(prepared, root, name, SHORT, kills=1, seed=2)
     assert (killed, resumed) == (1, True)
-    check(root, name, uninterrupted(name))
+    check(root, name, uninterrupted(name, SHORT))
 
 
-def test_second_run_is_refused_and_ctrl_c_ends_the_first_in_one_message(prepared, tmp_path):
+def test_second_run_is_refused_and_ctrl_c_ends_the_first_in_one_message(prepared, tmp_path, kedro_run):
     root, name = tmp_path / "data", "batchnorm_cnn"
     root.mkdir()
     (root / "03_primary").symlink_to(prepared)
-    first = start(root, name, lambda _: {"epochs": 500, "early_stopping": 500})
+    endless = arguments(root, name, {**SHORT, "examples": 64, "epochs": 500, "early_stopping": 500})
+    first = launch("run", *endless)
     assert wait_for(first, "epoch 1 of")
-    other = start(root, name, lambda _: {"epochs": 500, "early_stopping": 500})
-    second, _ = other.communicate()
-    assert "Error: batchnorm_cnn is being trained by another run, with the same recipe" in second
-    assert other.returncode == BUSY
+    second = kedro_run(*endless)
+    assert "Error: batchnorm_cnn is being trained by another run, with the same recipe" in second.stderr
+    assert second.exit_code == BUSY
     os.killpg(first.pid, signal.SIGINT)
     output, _ = first.communicate(timeout=60)
     assert first.returncode == 1
     assert "All saved files are complete." in output
     assert re.search(rf"Error: {name} was interrupted after epoch \d+, from which the same command resumes", output)
-    assert "Traceback" not in output + second
+    assert "Traceback" not in output + second.output
     assert list((root / "06_models").glob(f"{name}_checkpoint/*/epoch_*.npz"))
     assert not (root / f"06_models/{name}.keras").exists()
 
@@ -179,10 +182,10 @@ def kills():
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", RECIPES)
 def test_training_killed_repeatedly(prepared, uninterrupted, tmp_path, builder_options, name, seed, kills, capsys):
-    root = tmp_path / "data"
-    killed, resumed = train_and_kill(prepared, root, name, builder_options, kills=4, seed=seed)
+    root, recipe = tmp_path / "data", {**RECIPES[name], **builder_options(name)}
+    killed, resumed = train_and_kill(prepared, root, name, recipe, kills=4, seed=seed)
     kills.append(killed)
     assert resumed
     with capsys.disabled():
         print(f"\n{name}, seed {seed}: killed {killed} times; the last run resumed: {resumed}")
-    check(root, name, uninterrupted(name))
+    check(root, name, uninterrupted(name, recipe))

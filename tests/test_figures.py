@@ -28,6 +28,8 @@ from tests.helpers import (
     make_trials,
 )
 
+LOOKS_AT_FIGURES = True
+
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 CLASSES = [f"class {label}" for label in range(10)]
 PERCENT = np.arange(1, 101).reshape(10, 10)  # so that every shade occurs
@@ -128,7 +130,7 @@ PROBABILITIES = pd.DataFrame([np.full(10, 0.1)], columns=CIFAR10).assign(
 )
 RUNS = pd.DataFrame({"architecture": LONG, "version": "2026-01-01", "accuracy": 0.9, "val_accuracy": 0.9})
 EVERY = {
-    "samples": lambda: figures.samples(Examples(np.stack([IMAGE] * 20), np.arange(20) % 10), CIFAR10, columns=3),
+    "samples": lambda: figures.samples(Examples(np.stack([IMAGE] * 20), np.arange(20) % 10), CIFAR10),
     "learning_curves": lambda: figures.learning_curves(EVALUATIONS.rows[0].first),
     "confusion_matrix": lambda: figures.confusion_matrix(EVALUATIONS.rows[0]),
     "comparison": lambda: figures.comparison(BOARD),

@@ -36,8 +36,10 @@ def python(tmp_path, script, settings, **environment):
 @pytest.mark.parametrize(
     ("imports", "settings"),
     [
-        ("import cifar10", {"backend": "torch", "nnx_enabled": True}),
-        ("import cifar10, importlib.util; importlib.util.find_spec('keras')", {}),  # as a library does, to look for it
+        (  # as a library does, to look for it
+            "import cifar10, importlib.util; importlib.util.find_spec('keras')",
+            {"backend": "torch", "nnx_enabled": True},
+        ),
         ("import keras, cifar10", {}),
     ],
 )

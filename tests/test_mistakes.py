@@ -1,6 +1,5 @@
 """Commands that cannot work end in one sentence before anything is done."""
 
-import logging
 import os
 import re
 import shlex
@@ -8,27 +7,11 @@ import shutil
 
 import pytest
 import yaml
-from click.testing import CliRunner
 from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
 
 from cifar10 import cli, run_log
 from cifar10.errors import InputError
-from cifar10.run_log import RUNNER_LOGGERS
-from tests.helpers import PROJECT, kedro, run
-
-
-@pytest.fixture
-def kedro_run(monkeypatch):
-    """Return `kedro run` as a user types it, but in this process, which has imported everything already."""
-    monkeypatch.chdir(PROJECT)
-    monkeypatch.delenv("KEDRO_ENV", raising=False)
-    bootstrap_project(PROJECT)
-    changed = [logging.getLogger(name) for name in ("kedro.pipeline.node", *RUNNER_LOGGERS)]
-    filters = [logger.filters[:] for logger in changed]
-    yield lambda *arguments: CliRunner().invoke(cli.run, arguments)
-    for logger, before in zip(changed, filters, strict=True):
-        logger.filters[:] = before
+from tests.helpers import PROJECT, bootstrap, kedro, run
 
 
 @pytest.mark.parametrize(
@@ -340,7 +323,7 @@ def changed_conf(folder, **files):
 
 def run_in(conf, data_root, pipeline):
     """Run a pipeline with this configuration."""
-    bootstrap_project(PROJECT)
+    bootstrap()
     values = {"data_root": str(data_root)}
     with KedroSession.create(PROJECT, conf_source=str(conf), runtime_params=values) as session:
         session.run(pipeline_names=[pipeline])

@@ -17,14 +17,11 @@ from PIL import Image
 
 from cifar10.compute import inference
 from cifar10.contracts import Evaluations, TrainedModel
-from cifar10.datasets.arrays import ExamplesDataset
-from cifar10.datasets.files import StatisticsDataset
 from cifar10.datasets.model import ModelDataset
 from cifar10.errors import InputError
-from cifar10.pipelines.preprocessing.nodes import measure
 from cifar10.pruning import delete, old_versions
 from cifar10.training.subset import training_images
-from tests.helpers import CLASS_NAMES, draw_plainly, make_record, run
+from tests.helpers import CLASS_NAMES, make_record, run, save_data
 
 
 class Folder:
@@ -32,14 +29,7 @@ class Folder:
 
     def __init__(self, root, train, val, test):
         self.root, self.train, self.val, self.test = root, train, val, test
-        self.statistics = measure(train, val, test)
-        for path, split in (
-            ("03_primary/train", train),
-            ("03_primary/val", val),
-            ("02_intermediate/test_examples", test),
-        ):
-            ExamplesDataset(filepath=str(root / f"{path}.npz")).save(split)
-        StatisticsDataset(filepath=str(root / "03_primary/statistics.json")).save(self.statistics)
+        self.statistics = save_data(root, train, val, test)
         self.image = root / "image.png"
         Image.fromarray(test.images[0]).save(self.image)
 
@@ -134,15 +124,12 @@ def kill(folder, function, after):
 
 
 @pytest.fixture(scope="module")
-def mixed(tmp_path_factory, drawn):
+def mixed(tmp_path_factory, drawn, eager):
     """The folder after all these runs, before they are reported."""
     images, test = drawn
     folder = Folder(tmp_path_factory.mktemp("mixed"), images.take(slice(300)), images.take(slice(300, None)), test)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inference, "seconds_of_calls", lambda call, seconds=0.5: np.array([0.001]))
         patch.setattr("cifar10.pipelines.robustness.nodes.SEVERITIES", (1, 5))
-        patch.setattr("cifar10.pipelines.evaluation.nodes.EXAMPLES", 1)
-        draw_plainly(patch)
 
         # The first runs evaluate and rank three networks. The winner is deleted afterwards.
         folder.add_model("vgg19", 1)

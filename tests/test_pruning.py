@@ -6,12 +6,11 @@ import time
 
 import pytest
 from click.testing import CliRunner
-from kedro.framework.startup import bootstrap_project
 
 from cifar10 import cli
 from cifar10.errors import InputError
 from cifar10.pruning import delete, old_versions
-from tests.helpers import PROJECT, make_evaluation, make_evaluations, make_record, make_row
+from tests.helpers import PROJECT, bootstrap, make_evaluation, make_evaluations, make_record, make_row
 
 V1, V2, V3, V4 = (f"2026-01-0{day}T00.00.00.000Z" for day in (1, 2, 3, 4))
 
@@ -145,7 +144,7 @@ def command(tmp_path, monkeypatch):
     """
     monkeypatch.chdir(PROJECT)
     monkeypatch.delenv("KEDRO_ENV", raising=False)
-    bootstrap_project(PROJECT)
+    bootstrap()
     shutil.copytree(PROJECT / "conf", tmp_path / "conf")
     for root in ("base", "mine", "elsewhere"):
         for version in (V1, V2):

@@ -10,7 +10,7 @@ def python(script, **options):
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, **options)
 
 
-@pytest.mark.parametrize("first", ["keras", "tensorflow"])
+@pytest.mark.parametrize("first", ["keras", pytest.param("tensorflow", marks=pytest.mark.slow)])
 def test_tensorflow_is_imported_without_its_startup_messages(first):
     script = f"""
 import sys

@@ -14,12 +14,12 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
 from kedro.io import DatasetError
 from PIL import Image
 
-from cifar10 import figures
+from cifar10 import cli, figures
 from cifar10.architectures import ARCHITECTURES
 from cifar10.contracts import Evaluations, Examples, TrainedModel
 from cifar10.datasets.arrays import ExamplesDataset
@@ -30,7 +30,17 @@ from cifar10.pipelines.export.formats import FORMATS
 from cifar10.pipelines.reporting.nodes import labelled, rank
 from cifar10.pipelines.selection import choose, ranked_rows
 from cifar10.run_log import _leaderboard
-from tests.helpers import CLASS_NAMES, PROJECT, draw_plainly, kedro, make_evaluation, make_evaluations, make_record, run
+from tests.helpers import (
+    CLASS_NAMES,
+    PROJECT,
+    bootstrap,
+    draw_plainly,
+    kedro,
+    make_evaluation,
+    make_evaluations,
+    make_record,
+    run,
+)
 
 TINY = {"epochs": 2, "batch_size": 64}
 
@@ -56,7 +66,9 @@ def metrics(data, architecture):
 def data(tmp_path_factory):
     """The data folder after one default run."""
     folder = tmp_path_factory.mktemp("data")
-    run(folder, deep_cnn={"epochs": 1, "examples": 320})
+    with pytest.MonkeyPatch.context() as patch:
+        draw_plainly(patch)
+        run(folder, simple_cnn={"epochs": 1}, deep_cnn={"epochs": 1, "examples": 320})
     return folder
 
 
@@ -77,7 +89,7 @@ def test_the_report_says_how_to_train_each_model_again(data):
     """In this environment and folder, with what `--params` said of the recipe, too."""
     page = html.unescape(latest(data / "08_reporting/report.html").read_text(encoding="utf-8"))
     command = f"kedro run --env=demo --pipelines=train_{{}} --params=data_root={data}"
-    assert f"<code>{command.format('simple_cnn')}</code>" in page
+    assert f"<code>{command.format('simple_cnn')},simple_cnn.epochs=1</code>" in page
     assert f"<code>{command.format('deep_cnn')},deep_cnn.epochs=1,deep_cnn.examples=320</code>" in page
     assert "<title>2 models on the demo's synthetic shapes</title>" in page
 
@@ -119,7 +131,7 @@ def test_saved_model_needs_nothing_but_keras(data):
 def test_second_evaluation_gives_equal_metrics_in_a_new_version(copy):
     before = metrics(copy, "simple_cnn")
     shutil.rmtree(copy / "07_model_output/predictions/simple_cnn")
-    run(copy, "evaluation")
+    run(copy, "evaluation", nodes=["evaluation.evaluate"])
     assert len(versions(copy / "08_reporting/evaluations.json")) == 2
     assert metrics(copy, "simple_cnn") == before
 
@@ -127,7 +139,9 @@ def test_second_evaluation_gives_equal_metrics_in_a_new_version(copy):
 def test_older_model_is_evaluated_with_its_own_record(copy):
     before = evaluations(copy)["simple_cnn"]
     (first,) = versions(copy / "06_models/simple_cnn.keras")
-    run(copy, "train_simple_cnn", "evaluation", simple_cnn={**TINY, "epochs": 1, "seed": 5})
+    both_nodes = ["training.simple_cnn.train", "evaluation.evaluate"]
+    recipe = {**TINY, "epochs": 1, "examples": 320, "seed": 5}
+    run(copy, "train_simple_cnn", "evaluation", nodes=both_nodes, eager=True, simple_cnn=recipe)
     both = {name: each for name, each in evaluations(copy).items() if name != "deep_cnn"}
     assert {name.split("-")[0] for name in both} == {"simple_cnn"}
     older, newer = sorted(both.values(), key=lambda each: each.version)
@@ -135,14 +149,15 @@ def test_older_model_is_evaluated_with_its_own_record(copy):
     assert (newer.record.seed, newer.record.epochs) == (5, 1)
     assert newer.version > before.version
 
-    run(copy, "evaluation", load_versions={"simple_cnn.model": first})
+    evaluate = ["evaluation.evaluate"]
+    run(copy, "evaluation", nodes=evaluate, load_versions={"simple_cnn.model": first}, eager=True)
     again = evaluations(copy)["simple_cnn"]
     assert (again.version, again.record, again.metrics) == (first, before.record, before.metrics)
     table = pd.read_csv(copy / f"06_models/simple_cnn_history.csv/{first}/simple_cnn_history.csv")
     pd.testing.assert_frame_equal(pd.DataFrame(before.record.history).astype({"joules": float}), table)
 
     with pytest.raises(InputError, match=r"simple_cnn.keras has no version 1999: it has"):
-        run(copy, "evaluation", load_versions={"simple_cnn.model": "1999"})
+        run(copy, "evaluation", nodes=evaluate, load_versions={"simple_cnn.model": "1999"})
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow exports")
@@ -178,7 +193,16 @@ def test_winner_is_exported(copy, tmp_path, monkeypatch):
 def test_network_from_imagenet_joins_the_leaderboard(copy, builder_options, reference):
     name = "mobilenetv2_imagenet"
     recipe = {**TINY, **builder_options(name), "examples": 128, "head_epochs": 1, "epochs": 1, "unfreeze": 20}
-    run(copy, f"train_{name}", "evaluation", "reporting", test_time_augmentation="flip", **{name: recipe})
+    nodes = [f"training.{name}.train", f"training.{name}.list_layers", "evaluation.evaluate", "reporting.rank"]
+    run(copy, f"train_{name}", "evaluation", "reporting", nodes=nodes, eager=True, test_time_augmentation="flip",
+        **{name: recipe})  # fmt: skip
+    evaluation = evaluations(copy)[name]
+    record = evaluation.record
+    assert [row["phase"] for row in record.history] == ["head", "fine-tuning"]
+    assert record.phases.keys() == {"head", "fine-tuning"}
+    assert record.val_accuracy == max(row["val_accuracy"] for row in record.history)
+    assert evaluation.metrics.val_accuracy == pytest.approx(record.val_accuracy, abs=1e-6)
+    assert (record.image_size, record.recipe["alpha"]) == (32, 1.0)
     leaderboard = pd.read_csv(latest(copy / "08_reporting/leaderboard.csv")).set_index("architecture")
     assert set(leaderboard.index) == {"simple_cnn", "deep_cnn", name}
     assert leaderboard.initial_weights[name].startswith(f"{name}.weights.h5")
@@ -191,18 +215,18 @@ def test_network_from_imagenet_joins_the_leaderboard(copy, builder_options, refe
     assert layers.trained["backbone"] == sum(layer.count_params() for layer in kernels) > 0
 
 
-def test_missing_weights_are_reported_before_any_data_is_loaded(data):
+def test_missing_weights_are_reported_before_any_data_is_loaded(data, kedro_run, caplog):
     arguments = ["--env=demo", "--pipelines=train_vgg16_imagenet"]
-    result = kedro("run", *arguments, f"--params=data_root={data},vgg16_imagenet.weights=nowhere.weights.h5")
-    assert result.returncode == 1
+    result = kedro_run(*arguments, f"--params=data_root={data},vgg16_imagenet.weights=nowhere.weights.h5")
+    assert result.exit_code == 1
     assert "Error: vgg16_imagenet: there is no file nowhere.weights.h5" in result.stderr
-    assert "Traceback" not in result.stdout + result.stderr
-    assert "Completed" not in result.stdout
+    assert "Traceback" not in result.output
+    assert "Completed" not in caplog.text
     assert not (data / "06_models/vgg16_imagenet.keras").exists()
 
 
-def test_seeds_of_one_recipe_are_summarised(copy, monkeypatch):
-    draw_plainly(monkeypatch)
+@pytest.mark.slow  # test_mixed_runs.py shows the same of networks that are quicker to train
+def test_seeds_of_one_recipe_are_summarised(copy):
     for seed in (2, 0, 2):
         run(copy, "train_simple_cnn", simple_cnn={**TINY, "examples": 320, "seed": seed})
     run(copy, "evaluation", "reporting")
@@ -222,12 +246,12 @@ def test_seeds_of_one_recipe_are_summarised(copy, monkeypatch):
 
 
 def test_history_lists_every_version(copy):
-    run(copy, "train_simple_cnn", simple_cnn={**TINY, "examples": 320, "seed": 7})
+    run(copy, "train_simple_cnn", simple_cnn={"epochs": 1, "examples": 64, "seed": 7}, eager=True)
     run(copy, "history")
     runs = pd.read_csv(latest(copy / "08_reporting/runs.csv"))
     assert list(runs.architecture[1:].sort_values()) == ["deep_cnn", "simple_cnn"]
     newest = runs.iloc[0]
-    assert (newest.architecture, newest.seed, newest.epochs) == ("simple_cnn", 7, 2)
+    assert (newest.architecture, newest.seed, newest.epochs) == ("simple_cnn", 7, 1)
     assert np.isnan(newest.accuracy)  # not evaluated yet
     assert list(runs.accuracy[1:].notna()) == [True, True]
 
@@ -248,7 +272,7 @@ def test_winner_classifies_the_users_images(copy, tmp_path, caplog):
     assert list(table.image) == ["0.png", "1.png", "2.png"]
     assert [CLASS_NAMES.index(label) for label in table.label] == list(expected)
     np.testing.assert_allclose(table[CLASS_NAMES].sum(axis=1), 1, rtol=1e-6)
-    assert latest(copy / "08_reporting/prediction.png").stat().st_size > 10_000
+    assert latest(copy / "08_reporting/prediction.png").is_file()
     assert "1.png: " in caplog.text
     (where,) = re.findall(r"Figure: file://(.*), and the table (.*)", caplog.text)
     assert [Path(each).exists() for each in where] == [True, True]
@@ -270,7 +294,7 @@ def test_robustness_joins_the_report(copy):
     assert len(table) == 2 * 6 * 5
     assert set(table.images) == {40}
     assert table.groupby("architecture").clean_accuracy.nunique().eq(1).all()
-    assert latest(copy / "08_reporting/robustness.png").stat().st_size > 10_000
+    assert latest(copy / "08_reporting/robustness.png").is_file()
     assert "On 40 random test images" in latest(copy / "08_reporting/report.html").read_text()
 
 
@@ -289,8 +313,7 @@ def test_report_needs_nothing_but_itself(data):
     assert f"{board.architecture[0]} has the best validation accuracy of 2 models" in page
 
 
-def test_old_versions_are_deleted_after_they_were_listed(copy, monkeypatch):
-    draw_plainly(monkeypatch)
+def test_old_versions_are_deleted_after_they_were_listed(copy):
     name = "evaluations.json"
     (newest,) = versions(copy / "08_reporting" / name)
     older = ["2020-01-01T00.00.00.000Z", "2020-01-02T00.00.00.000Z"]
@@ -304,13 +327,10 @@ def test_old_versions_are_deleted_after_they_were_listed(copy, monkeypatch):
     for version in newer:
         shutil.copytree(named / newest, named / version)
         shutil.copy(predictions / f"{newest}.npz", predictions / f"{version}.npz")
-    shown = kedro("prune", "--keep=1", f"--params=data_root={copy}", input="n\n")
-    assert shown.returncode == 0
-    assert all(f"{name}/{version}" in shown.stdout for version in older)
-    assert "Nothing was deleted" in shown.stdout
-    assert versions(copy / "08_reporting" / name) == [leftover, *older, newest]
-    done = kedro("prune", "--keep=1", f"--params=data_root={copy}", "--yes")
-    assert done.returncode == 0, done.stderr
+    bootstrap()
+    done = CliRunner().invoke(cli.prune, ["--env=demo", "--keep=1", f"--params=data_root={copy}", "--yes"])
+    assert done.exit_code == 0, done.output
+    assert all(f"{name}/{version}" in done.output for version in older)
     assert versions(copy / "08_reporting" / name) == [newest]
     assert versions(named) == [newest, newer[1]]
     assert versions(predictions) == [f"{newest}.npz", f"{newer[1]}.npz"]
@@ -325,15 +345,14 @@ def test_every_architecture_trains_and_is_evaluated(copy, builder_options, name)
     recipe = {"epochs": 1, "batch_size": 32, "examples": 64, **builder_options(name), **transfer}
     run(copy, f"train_{name}", "evaluation", **{name: recipe})
     assert evaluations(copy)[name].record.training_examples == 64
-    assert latest(copy / f"08_reporting/{name}_learning_curves.png").stat().st_size > 10_000
+    assert latest(copy / f"08_reporting/{name}_learning_curves.png").is_file()
 
 
-def test_models_of_other_data_are_left_out(copy, monkeypatch, caplog):
-    draw_plainly(monkeypatch)
+def test_models_of_other_data_are_left_out(copy, caplog):
     run(copy, "preprocessing", split_seed=1)
-    run(copy, "train_simple_cnn", simple_cnn={**TINY, "epochs": 1})
+    run(copy, "train_simple_cnn", simple_cnn={**TINY, "epochs": 1, "examples": 320}, eager=True)
     caplog.clear()
-    run(copy, "evaluation", "reporting")
+    run(copy, "evaluation", "reporting", nodes=["evaluation.evaluate", "reporting.rank"], eager=True)
     left_out = [record.message for record in caplog.records if re.search("eft out|Not trained yet", record.message)]
     older = versions(copy / "06_models/simple_cnn.keras")[0]
     assert f"left out: {older} (trained on other data)" in left_out[0]
@@ -356,7 +375,7 @@ def test_images_that_changed_under_a_model_are_refused(copy):
 
 def test_a_run_reads_and_hashes_each_split_once(copy, monkeypatch):
     """However many nodes use it and models exist."""
-    draw_plainly(monkeypatch)
+    monkeypatch.setattr("cifar10.pipelines.robustness.nodes.SEVERITIES", (1, 5))
     loads, hashes = [], []
     read, digest = ExamplesDataset.read, Examples.digest.func
 
@@ -373,8 +392,8 @@ def test_a_run_reads_and_hashes_each_split_once(copy, monkeypatch):
     counted.__set_name__(Examples, "digest")
     monkeypatch.setattr(Examples, "digest", counted)
     monkeypatch.setattr(ExamplesDataset, "read", counted_read)
-    run(copy, "train_simple_cnn", "evaluation", "robustness", "reporting",
-        simple_cnn={**TINY, "epochs": 1}, robustness={"examples": 40, "seed": 0})  # fmt: skip
+    run(copy, "train_simple_cnn", "evaluation", "robustness", "reporting", eager=True,
+        simple_cnn={**TINY, "epochs": 1, "examples": 320}, robustness={"examples": 40, "seed": 0})  # fmt: skip
     assert sorted(loads) == ["test_examples", "train", "val"]
     subsets = (320, 2000)  # on which deep_cnn and simple_cnn were trained
     assert sorted(each for each in hashes if each not in subsets) == [300, 1000, 2700]
@@ -383,7 +402,7 @@ def test_a_run_reads_and_hashes_each_split_once(copy, monkeypatch):
 def test_evaluation_needs_few_nodes_and_tells_the_untrained_in_one_line(copy, caplog):
     assert len(register_pipelines()["evaluation"].nodes) == 2
     caplog.clear()
-    run(copy, "evaluation")
+    run(copy, "evaluation", nodes=["evaluation.evaluate"])
     lines = [record.message for record in caplog.records if record.name.startswith("cifar10")]
     assert not any("vgg16" in line for line in lines)
     assert sum("Not trained yet" in line for line in lines) == 1
@@ -392,9 +411,9 @@ def test_evaluation_needs_few_nodes_and_tells_the_untrained_in_one_line(copy, ca
 @pytest.mark.parametrize(
     ("artifact", "pipelines"),
     [
-        ("06_models/deep_cnn.keras/*/record.json", ("evaluation", "robustness", "export", "predict", "history")),
-        ("08_reporting/evaluations.json/*/evaluations.json", ("reporting", "export", "history")),
-        ("03_primary/statistics.json", ("train_simple_cnn", "evaluation", "robustness")),
+        ("06_models/deep_cnn.keras/*/record.json", ("evaluation", "history")),
+        ("08_reporting/evaluations.json/*/evaluations.json", ("reporting",)),
+        ("03_primary/statistics.json", ("train_simple_cnn",)),
     ],
 )
 def test_artifacts_of_another_schema_are_refused_before_any_work(copy, caplog, artifact, pipelines):
@@ -437,7 +456,7 @@ def test_registry_lists_every_pipeline_without_tensorflow():
 
 def test_a_run_ends_with_its_result(data, caplog, tmp_path):
     copy = shutil.copytree(data, tmp_path / "data")
-    run(copy, "train_simple_cnn", simple_cnn={**TINY, "epochs": 1, "examples": 64})
+    run(copy, "train_simple_cnn", simple_cnn={**TINY, "epochs": 1, "examples": 64}, eager=True)
     path = latest(copy / "06_models/simple_cnn.keras")
     assert re.search(rf"simple_cnn: validation accuracy \d+\.\d\d% \(epoch 1 of 1\), saved as {path}", caplog.text)
     assert f"Next: kedro run --pipelines=evaluation,reporting --env=demo --params=data_root={copy}" in caplog.text
@@ -454,14 +473,6 @@ def test_a_run_ends_with_its_result(data, caplog, tmp_path):
     assert rows[1][2:4] == [f"{100 * board.val_accuracy[0]:.2f}%", f"{100 * board.accuracy[0]:.2f}%"]
     assert rows[-1] == ["Report:", latest(copy / "08_reporting/report.html").as_uri()]
     assert "draw_robustness" not in caplog.text  # it has drawn nothing
-
-
-def test_pinned_version_from_the_command_line(data):
-    result = kedro("run", "--env=demo", "--pipelines=evaluation", f"--params=data_root={data}",
-                   "--load-versions=simple_cnn.model:1999-01-01")  # fmt: skip
-    assert result.returncode == 1
-    assert "simple_cnn.keras has no version 1999-01-01: it has 2" in result.stderr
-    assert "Traceback" not in result.stdout + result.stderr
 
 
 def test_which_version_is_read_is_said_where_there_are_several(tmp_path, caplog):
@@ -489,7 +500,7 @@ def test_which_version_is_read_is_said_where_there_are_several(tmp_path, caplog)
 
 
 def test_every_dataset_has_a_layer_and_every_node_a_stage():
-    bootstrap_project(PROJECT)
+    bootstrap()
     with KedroSession.create(PROJECT) as session:
         catalog = session.load_context().catalog
     pipelines = register_pipelines()
@@ -502,7 +513,7 @@ def test_every_dataset_has_a_layer_and_every_node_a_stage():
 
 
 def test_hashes_that_look_like_numbers_stay_text(tmp_path):
-    bootstrap_project(PROJECT)
+    bootstrap()
     with KedroSession.create(PROJECT, env="demo", runtime_params={"data_root": str(tmp_path)}) as session:
         catalog = session.load_context().catalog
     record = make_record(recipe_hash="12e456789012", data_version="0123", fingerprint="456", versions={"commit": "7e8"})
@@ -514,7 +525,7 @@ def test_hashes_that_look_like_numbers_stay_text(tmp_path):
 
 @pytest.mark.parametrize("env", ["demo", "published"])
 def test_a_leaderboard_has_every_column_that_is_read_of_it_or_is_refused(tmp_path, env):
-    bootstrap_project(PROJECT)
+    bootstrap()
     roots = {"data_root": str(tmp_path), "docs_root": str(tmp_path)}
     with KedroSession.create(PROJECT, env=env, runtime_params=roots) as session:
         catalog = session.load_context().catalog

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from fsspec.implementations.memory import MemoryFileSystem
-from kedro.framework.startup import bootstrap_project
 from kedro.io import DatasetError, Version
 from matplotlib.figure import Figure
 
@@ -25,7 +24,7 @@ from cifar10.datasets.model import ModelDataset, ModelsDataset
 from cifar10.datasets.raw import BatchesDataset, PixelCSVDataset
 from cifar10.errors import InputError
 from tests.datasets.test_artifact import EXAMPLES, FIRST, MODEL, PREDICTIONS, SAVES, SECOND, trained
-from tests.helpers import PROJECT, run
+from tests.helpers import PROJECT, bootstrap, run, save_data
 from tests.training.interruptions import check_same, interrupt_after
 from tests.training.test_checkpoint import IDENTITY, after
 
@@ -264,19 +263,20 @@ def test_models_are_read_without_checkpoints(machine):
 TINY = {"epochs": 2, "batch_size": 32, "examples": 64}
 
 
-def test_a_training_is_resumed_on_another_machine(machine, monkeypatch, caplog):
+def test_a_training_is_resumed_on_another_machine(machine, drawn, monkeypatch, caplog):
     def model():
         return ModelDataset(filepath=f"{ROOT}/06_models/simple_cnn.keras", version=Version(None, None)).load()
 
-    run(ROOT, "ingestion", "preprocessing", "train_simple_cnn", simple_cnn=TINY)
+    save_data(ROOT, drawn[0].take(slice(300)), drawn[0].take(slice(300, None)), drawn[1])
+    run(ROOT, "train_simple_cnn", eager=True, simple_cnn=TINY)
     undisturbed = model(), pd.DataFrame(model().record.history)
     assert not any("checkpoint" in each for each in objects())
     with monkeypatch.context() as context:
         interrupt_after(context, 1)
         with pytest.raises(KeyboardInterrupt):
-            run(ROOT, "train_simple_cnn", simple_cnn=TINY)
+            run(ROOT, "train_simple_cnn", eager=True, simple_cnn=TINY)
     machine("second")
-    run(ROOT, "train_simple_cnn", simple_cnn=TINY)
+    run(ROOT, "train_simple_cnn", eager=True, simple_cnn=TINY)
     assert "simple_cnn: resuming after epoch 1, from" in caplog.text
     check_same((model(), pd.DataFrame(model().record.history)), undisturbed)
     assert f"saved as {ROOT}/06_models/simple_cnn.keras/" in caplog.text
@@ -298,7 +298,7 @@ def test_what_needs_local_files_is_refused_before_anything_is_done(pipeline, wha
 def test_commands_that_need_local_files_are_refused(command, arguments):
     if command == "farm":
         pytest.importorskip("distributed")
-    bootstrap_project(PROJECT)
+    bootstrap()
     done = CliRunner().invoke(getattr(cli, command), [*arguments, f"--params=data_root={ROOT}"])
     assert done.output == f"Error: kedro {command} needs a local folder, but the data are in {ROOT}/06_models.\n"
     assert objects() == []

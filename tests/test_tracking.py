@@ -11,7 +11,6 @@ from unittest.mock import Mock
 
 import pytest
 from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 
@@ -21,7 +20,7 @@ from cifar10.errors import InputError
 from cifar10.tracking import LoggedCheckpoints, Tracker, TrackingHooks
 from cifar10.training.checkpoint import Checkpoint, Checkpoints
 from cifar10.training.identity import identity_of
-from tests.helpers import PROJECT, make_evaluation, make_record
+from tests.helpers import PROJECT, bootstrap, eagerly, make_evaluation, make_record
 
 RECIPE = {"epochs": 3, "batch_size": 8, "optimizer": "adam", "learning_rate": 0.01, "schedule": "cosine"}
 needs_mlflow = pytest.mark.skipif(not importlib.util.find_spec("mlflow"), reason="the extra mlflow is not installed")
@@ -243,9 +242,9 @@ def test_server_that_cannot_be_reached_is_refused_before_the_run(tmp_path, monke
 
 @needs_mlflow
 def test_run_logs_model_and_figures_and_ends_with_the_command(store, caplog):
-    bootstrap_project(PROJECT)
+    bootstrap()
     options = {"data_root": str(store), "simple_cnn": {"epochs": 1, "examples": 32}}
-    with KedroSession.create(PROJECT, env="demo", runtime_params=options) as session:
+    with eagerly(), KedroSession.create(PROJECT, env="demo", runtime_params=options) as session:
         session._hook_manager.register(TrackingHooks())
         caplog.set_level(logging.INFO)
         session.run(pipeline_names=["ingestion", "preprocessing", "train_simple_cnn"])

@@ -1,5 +1,6 @@
 """The configuration as Kedro reads it, with the folders of the data checked and every mistake in one sentence."""
 
+import copy
 import os
 import re
 from pathlib import Path
@@ -18,11 +19,12 @@ ROOTS = ("data_root", "published_root", "docs_root")  # folders, from `globals.y
 
 
 class ConfigLoader(OmegaConfigLoader):
-    """Kedro's loader for any checkout and any data folder."""
+    """Kedro's loader for any checkout and any data folder, which reads and merges files once."""
 
     def __init__(
         self, conf_source: str, env: str | None = None, runtime_params: dict[str, Any] | None = None, **options: Any
     ) -> None:
+        self._read: dict[tuple[str, str | None, str], dict[str, Any]] = {}
         super().__init__(conf_source, env, _with_folders(runtime_params or {}), **options)
         self["globals"] = _with_folders(self["globals"])
 
@@ -33,6 +35,14 @@ class ConfigLoader(OmegaConfigLoader):
             InputError: it is not valid, and the message names the file.
             MissingConfigException: there is none.
         """
+        if key in self.data:  # it was assigned
+            return super().__getitem__(key)
+        read = key, self.env, repr(self.runtime_params)
+        if read not in self._read:
+            self._read[read] = self._merge(key)
+        return copy.deepcopy(self._read[read])
+
+    def _merge(self, key: str) -> dict[str, Any]:
         try:
             return super().__getitem__(key)
         except (InputError, KeyError, MissingConfigException):  # Kedro expects the last two

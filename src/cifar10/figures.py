@@ -23,6 +23,7 @@ from cifar10.contracts import Bin, Epoch, Evaluation, Evaluations, Examples, Row
 from cifar10.metrics import pareto_front, wilson_interval
 
 WIDTH = 5.5  # inches, of every figure: text of 10 points, matplotlib's default, has 9 px on a phone, 358 px wide
+SAMPLES = 10  # images of each class
 MAX_LINE = 60  # letters that fit beside the key of a legend across the figure
 MAX_NAME_LENGTH = 18  # letters of a name in a line above an image or a panel
 MIN_BIN = 10  # images: the 95% interval of fewer can span more than half of a reliability diagram
@@ -30,12 +31,12 @@ TINT = 0.7  # opacity of the strongest shade of a cell: black text is readable o
 SETTINGS = threading.Lock()  # while matplotlib's settings, which all threads share, are changed
 
 
-def samples(examples: Examples, class_names: list[str], columns: int = 10) -> Figure:
+def samples(examples: Examples, class_names: list[str]) -> Figure:
     """Draw the first images of each class, one row per class."""
-    figure = _figure(len(class_names) * 4.4 / columns)
-    axes = figure.subplots(len(class_names), columns, squeeze=False)
+    figure = _figure(len(class_names) * 4.4 / SAMPLES)
+    axes = figure.subplots(len(class_names), SAMPLES, squeeze=False)
     for label, (row, name) in enumerate(zip(axes, class_names, strict=True)):
-        images = examples.images[examples.labels == label][:columns]
+        images = examples.images[examples.labels == label][:SAMPLES]
         for axis in row:
             axis.axis("off")
         for axis, image in zip(row, images, strict=False):

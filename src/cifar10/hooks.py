@@ -44,7 +44,7 @@ class ProjectHooks:
         """
         _configure_logging(context.project_path / "conf/logging.yml")
         loader = context.config_loader
-        given = loader["parameters"]  # read and merged anew by each access
+        given = loader["parameters"]
         parameters.check(given)
         for name in ROOTS:
             if name in given and name not in loader.runtime_params:

@@ -142,6 +142,7 @@ def test_reduction_cell_is_that_of_nasnet():
     assert_same(ours[:, :-1, :-1], theirs[:, :-1, :-1])
 
 
+@pytest.mark.slow
 def test_nasnet_stacks_its_cells_as_keras_does(statistics):
     """Each cell takes the outputs of the last two; after a reduction cell, the second is the input of that cell."""
     ours = build("nasnetmobile", 10, statistics)

@@ -504,8 +504,7 @@ def other_csv(folder):
 
 
 class TestCSV:
-    @pytest.mark.parametrize("label_column", [0, 1500, PIXELS])
-    @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+    @pytest.mark.parametrize(("label_column", "line_end"), [(0, "\n"), (1500, "\r\n"), (PIXELS, "\n")])
     def test_equals_the_batches(self, batches_folder, tmp_path, label_column, line_end):
         raw = [raw_images(6 + number, seed=number) for number in range(6)]
         pixels = np.concatenate([pixels for pixels, _ in raw[:5]])
@@ -572,7 +571,7 @@ class TestCSV:
 
     @pytest.mark.parametrize("cell", ["256", "-1", "3.7", "red", "", "nan"])
     def test_cell_that_is_not_a_byte(self, tmp_path, monkeypatch, cell):
-        monkeypatch.setattr(PixelCSVDataset, "ROWS", 3)  # so that the cell is not in the first chunk
+        monkeypatch.setattr(PixelCSVDataset, "ROWS", 6)  # so that the cell is not in the first chunk
         pixels, labels = raw_images(8, seed=0)
         table = pixels.astype(object)
         table[6, 17] = cell

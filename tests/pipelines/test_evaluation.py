@@ -14,6 +14,8 @@ from cifar10.pipelines.evaluation.nodes import draw_mistakes, evaluator, explain
 from cifar10.scoring import compare, score
 from tests.helpers import COSTS, HISTORY, make_evaluation, make_record, make_row
 
+LOOKS_AT_FIGURES = True
+
 NAMES = ["cat", "dog", "ship"]
 
 

@@ -22,6 +22,8 @@ from cifar10.pipelines.predict.nodes import predict_images
 from cifar10.pipelines.reporting.nodes import rank
 from tests.helpers import CLASS_NAMES, make_evaluation, make_evaluations, make_record, make_row
 
+LOOKS_AT_FIGURES = True
+
 NOTHING = PredictionStore(Path("/nowhere"))
 RAW = np.array([[0.7, 0.2, *[0.0125] * 8]], np.float32)
 

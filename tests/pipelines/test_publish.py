@@ -13,14 +13,13 @@ import pytest
 from kedro.io import DatasetError
 
 from cifar10.cli import _message as message
-from cifar10.compute import inference
 from cifar10.contracts import Labels, Predictions, Publication, PublishedModel
 from cifar10.datasets import published
 from cifar10.datasets.published import PublishedDataset, PublishedEvaluationsDataset, PublishedRobustnessDataset
 from cifar10.errors import InputError
 from cifar10.pipelines.publish import nodes
 from cifar10.pipelines.reporting.nodes import rank
-from tests.helpers import CLASS_NAMES, COSTS, PROJECT, draw_plainly, kedro, make_evaluation, make_record, run
+from tests.helpers import CLASS_NAMES, COSTS, PROJECT, kedro, make_evaluation, make_record, run
 from tests.test_mixed_runs import Folder, version
 
 REMARK = "Its initial weights were rounded."
@@ -28,7 +27,7 @@ CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 
 @pytest.fixture(scope="module")
-def roots(tmp_path_factory, drawn):
+def roots(tmp_path_factory, drawn, eager):
     """Two data folders whose models have been evaluated, as on two machines, and one that has all of them."""
     images, test = drawn
     folders = [
@@ -37,7 +36,6 @@ def roots(tmp_path_factory, drawn):
     ]
     one, other, both = folders
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inference, "seconds_of_calls", lambda call, seconds=0.5: np.array([0.001]))
         patch.setattr("cifar10.pipelines.robustness.nodes.SEVERITIES", (1, 5))
         one.add_model("simple_cnn", 1, 0.2)
         one.add_model("simple_cnn", 2, 0.3, recipe={"seed": 1})
@@ -92,9 +90,9 @@ def copy(folder, tmp_path):
     return shutil.copytree(folder, tmp_path / "copy")
 
 
-def report(folder, docs):
+def report(folder, docs, nodes=None):
     roots = {"docs_root": str(docs), "published_root": str(folder)}
-    run(docs, "reporting", env="published", class_names=CLASS_NAMES, **roots)
+    run(docs, "reporting", nodes=nodes, env="published", class_names=CLASS_NAMES, **roots)
 
 
 def test_each_model_has_a_folder(folder):
@@ -129,9 +127,8 @@ def test_robustness_is_published(roots, folder, tmp_path):
     assert PublishedRobustnessDataset(filepath=str(tmp_path)).load() is None
 
 
-def test_report_of_published_models(roots, copy, tmp_path, monkeypatch):
+def test_report_of_published_models(roots, copy, tmp_path):
     """Of the folder alone; twice, with the same files."""
-    draw_plainly(monkeypatch)
     docs = tmp_path / "docs"
     report(copy, docs)
     first = content(docs)
@@ -165,7 +162,7 @@ def test_remark_is_published_and_shown(roots, copy, tmp_path):
     roots[0].run("publish", published_root=str(copy), publish={"remarks": {"vgg19": REMARK}})
     changed = {name for name, data in content(copy).items() if data != before[name]}
     assert changed == {f"vgg19/{version(1)}/model.json"}
-    report(copy, tmp_path / "docs")
+    report(copy, tmp_path / "docs", nodes=["reporting.rank", "reporting.write_markdown"])
     assert f"† vgg19: {REMARK}" in (tmp_path / "docs/leaderboard.md").read_text(encoding="utf-8")
     assert pd.read_csv(tmp_path / "docs/leaderboard.csv").remark[0] == REMARK
     with pytest.raises(InputError, match=r"publish.remarks: there is no architecture vgg9; did you mean vgg"):
@@ -374,23 +371,23 @@ AGAIN = "Restore it with git, or publish the model again: kedro run --pipelines=
         ("labels.npz", edit(data_version=lambda array: np.array("other")), None),
     ],
 )  # fmt: skip
-def test_damage_ends_in_one_sentence_with_the_name_of_the_file(copy, tmp_path, file, damage, text):
+def test_damage_ends_in_one_sentence_with_the_name_of_the_file(copy, file, damage, text):
     damage(copy / file)
-    with pytest.raises(InputError) as error:
-        report(copy, tmp_path / "docs")
+    with pytest.raises((InputError, DatasetError)) as error:
+        PublishedEvaluationsDataset(filepath=str(copy)).load()
     found = message(error.value)
     assert "\n" not in found
     if text:
         assert re.match(f"{re.escape(str(copy / file))} (could not be read: )?{text}", found), found
     else:
         assert "is of a model of other data than labels.npz" in found
-    assert not (tmp_path / "docs").exists()
 
 
 def test_a_folder_that_was_moved_is_named(copy, tmp_path):
     move(copy / MODEL)
     with pytest.raises(InputError, match=r"2020-01-01T00.00.00.000Z/model.json is of vgg19, version 2026-01-01"):
         report(copy, tmp_path / "docs")
+    assert not (tmp_path / "docs").exists()
 
 
 def test_damaged_models_are_repaired_by_publishing_them_again(roots, copy):

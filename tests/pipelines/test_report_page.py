@@ -7,6 +7,8 @@ from cifar10.pipelines.reporting.nodes import labelled
 from tests.helpers import make_evaluation, make_evaluations, make_pair, make_record
 from tests.pipelines.test_reporting import UNRANKED, as_svg, leaderboard, report_page
 
+LOOKS_AT_FIGURES = True
+
 pytestmark = pytest.mark.browser
 MODELS = {"vgg16": 0.9, "batchnorm_cnn": 0.85, "mobilenetv2_imagenet": 0.95}  # test accuracies
 NAMES = "rows => rows.map(row => row.cells[1].textContent)"

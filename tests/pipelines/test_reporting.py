@@ -47,6 +47,8 @@ from tests.helpers import (
     run,
 )
 
+LOOKS_AT_FIGURES = True
+
 VERSION = "2026-01-01T00.00.00.000Z"
 
 

@@ -35,7 +35,7 @@ BLOCKS["airbench94"]["resolutions"] = None  # so that all its epochs take the sa
 
 
 OPTIONS = {
-    "architectures": "simple_cnn airbench94",
+    "architectures": "simple_cnn",
     "compute_dtype": "float32",
     "batch_size": 16,
     "inference_batch_sizes": 1,
@@ -51,17 +51,14 @@ def table():
 
 
 def test_benchmark_measures_the_named_networks(table):
-    assert list(table.architecture) == ["simple_cnn", "airbench94"]
+    assert list(table.architecture) == ["simple_cnn"]
     assert (table.training > 1).all()
     assert (table.inference_1 > 1).all()
     assert table.overhead.between(0, 1).all()
     assert table.peak_mb.between(200, 4000).all()
-    small, large = table.itertuples()
-    assert small.training > large.training
-    assert small.gflop_per_image < large.gflop_per_image
-    for row, epochs in ((small, 30), (large, 8)):
-        assert row.hours == pytest.approx(epochs * (45_000 / row.training + 5_000 / row.inference_1) / 3600)
-        assert row.gflops == pytest.approx(3 * row.gflop_per_image * row.training)
+    (row,) = table.itertuples()
+    assert row.hours == pytest.approx(30 * (45_000 / row.training + 5_000 / row.inference_1) / 3600)
+    assert row.gflops == pytest.approx(3 * row.gflop_per_image * row.training)
 
 
 def test_hours_count_each_epoch_at_its_resolution():

@@ -15,6 +15,8 @@ from cifar10.training.progress import Progress
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
 TARGETS = np.eye(10, dtype="float32")[np.arange(20) % 10]
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 
 @pytest.fixture
 def model(recipe):

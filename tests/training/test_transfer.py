@@ -30,6 +30,8 @@ LAST = 7  # layers of the small backbone: its block, with the shortcut around it
 IDENTITY = {"architecture": NAME, "recipe": {}}
 FACTS = {"compute_dtype": "float32"}
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 
 @pytest.fixture(scope="module")
 def splits(drawn):
@@ -210,9 +212,8 @@ def test_frozen_layers_drop_nothing_while_the_last_ones_are_trained():
     assert 0.5 < (np.array(thinned) == 0).mean() < 1
 
 
-def test_both_phases_and_their_record(splits, statistics, transfer_recipe, checkpoints):
-    recipe = transfer_recipe(head_epochs=3, epochs=2, unfreeze=20)
-    trained, history = fit(NAME, *splits, statistics, CLASS_NAMES, recipe, checkpoints)
+def test_both_phases_and_their_record(train_small, splits, transfer_recipe, checkpoints):
+    trained, history = train_small(transfer_recipe(head_epochs=3, epochs=2), checkpoints)
     assert list(history.phase) == ["head"] * 3 + ["fine-tuning"] * 2
     assert list(history.epoch) == [1, 2, 3, 4, 5]
     record = trained.record

@@ -19,6 +19,8 @@ from cifar10.tuning.study import Study
 from cifar10.tuning.worker import work
 from tests.helpers import CLASS_NAMES, make_trial, make_trials
 
+LOOKS_AT_FIGURES = True
+
 SHIPPED = {"learning_rate": 0.001, "schedule": "cosine"}
 BETTER = {"learning_rate": 0.00123456789, "schedule": "triangular", "warmup": 0.125, "resolutions": "16 32"}
 

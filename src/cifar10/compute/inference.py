@@ -19,6 +19,7 @@ from cifar10.metrics import TINY
 VIEWS = {"flip": ((0, 1.0),), "flip_and_shift": ((0, 0.5), (-1, 0.25), (1, 0.25))}
 MIN_MAP_SIZE = 4  # side of the smallest feature map that Grad-CAM prefers
 WARM_UP = 2  # calls that are not timed
+TIMED_SECONDS = 0.5
 
 
 def infer(network: keras.Model, images: np.ndarray, image_size: int, progress: str | None = None) -> np.ndarray:
@@ -76,23 +77,23 @@ def averaged(
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def seconds_per_call(network: keras.Model, images: np.ndarray, seconds: float = 0.5) -> np.ndarray:
+def seconds_per_call(network: keras.Model, images: np.ndarray) -> np.ndarray:
     """Return how long each of several predictions of these images in one batch took, as `seconds_of_calls`."""
     _compile(network)
-    return seconds_of_calls(lambda: network.predict_on_batch(images), seconds)
+    return seconds_of_calls(lambda: network.predict_on_batch(images))
 
 
-def median_seconds(call: Callable[[], Any], seconds: float = 0.5) -> float:
+def median_seconds(call: Callable[[], Any]) -> float:
     """Return the median of `seconds_of_calls`."""
-    return float(np.median(seconds_of_calls(call, seconds)))
+    return float(np.median(seconds_of_calls(call)))
 
 
-def seconds_of_calls(call: Callable[[], Any], seconds: float = 0.5) -> np.ndarray:
-    """Return how long each call took, of at least three that take `seconds` in all, after a warm-up."""
+def seconds_of_calls(call: Callable[[], Any]) -> np.ndarray:
+    """Return how long each call took, of at least three that take `TIMED_SECONDS` in all, after a warm-up."""
     for _ in range(WARM_UP):
         call()
     taken: list[float] = []
-    while len(taken) < 3 or sum(taken) < seconds:
+    while len(taken) < 3 or sum(taken) < TIMED_SECONDS:
         started = time.perf_counter()
         call()
         taken.append(time.perf_counter() - started)
