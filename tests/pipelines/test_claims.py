@@ -117,11 +117,16 @@ class Facts:
         counts = {len(row.seeds) for row in self.rows.values()}
         return counts == ({1} if seeds == "one seed" else {2})
 
+    def have_enough_seeds(self):
+        return all(len(row.seeds) >= 3 for row in self.rows.values())
+
     CLAIMS = (
         (r"(\w+) has the best validation accuracy of (\d+) models \([^)]*?%(.*?)\), and .*\.", is_best),
         (r"On the test images it is (.+) points (ahead of|behind) the next model, (\w+).*, which is .*", is_ahead),
         (r"This test accuracy is not significantly different from that of (.+)\.", are_the_same),
         (r"With (one seed|fewer than 3 seeds) each, this compares trainings, not architectures\.", is_single),
+        (r"The test compares the trainings with the lowest seed; the leaderboard has the means.*", have_enough_seeds),
+        (r"Significance is that of the trainings with the lowest seed, not of the means\.", have_enough_seeds),
         (r"Without a limit: (\w+) \(.*\)\.", lambda self, name: self.val[name] == max(self.val.values())),
         (r"(Training time|Size|Latency of one image).*?: (\w+) \(.*\) costs the least and has the best .*",
          is_best_and_cheapest),

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -158,7 +159,8 @@ def test_network_without_enough_memory_has_an_empty_row(table, monkeypatch, capl
 
 def test_benchmark_is_drawn_with_and_without_pytorch(table):
     assert draw_benchmark(table).axes
-    figure = draw_benchmark(table.assign(torch=[5.0, math.nan], ratio=[1.5, math.nan]))
+    both = pd.concat([table, table])
+    figure = draw_benchmark(both.assign(torch=[5.0, math.nan], ratio=[1.5, math.nan]))
     assert [text.get_text() for text in figure.axes[0].texts][2:] == ["5 (ratio 1.50)", ""]
 
 

@@ -109,9 +109,9 @@ class Models:
                 f"There is no trained {name}. Train it (kedro run --pipelines=train_{name}, with the same --env and "
                 f"--params), or choose a trained one: {', '.join(self.names()) or 'there is none yet'}."
             )
-        if version:
+        if version not in (None, *versions):
             raise InputError(f"{name} has no version {version}: it has {', '.join(versions)}.")
-        return self._load(name, versions[-1])
+        return self._load(name, version or versions[-1])
 
     def all(self) -> list[TrainedModel]:
         """Load every version of every model, the networks excepted."""

@@ -9,6 +9,7 @@ import numpy as np
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, TypeAdapter
+from starlette.exceptions import HTTPException as RoutingError
 
 from cifar10.images import IMAGE_SIZE
 from cifar10.serving.arrays import ImageArray, ImageBatch, openapi_request_body, parse_images, parse_json, validate
@@ -85,7 +86,7 @@ router = APIRouter(prefix="/v1/models", tags=["TensorFlow Serving"])
 async def get_status(service: ServiceDep, name: str, version: str | None = None) -> dict[str, Any]:
     """Return the status of the served version."""
     if (version or name).endswith(":predict"):
-        raise HTTPException(405, "Method Not Allowed", {"Allow": "POST"})
+        raise RoutingError(405, headers={"Allow": "POST"})
     model = service.model(name, version)
     status = {"error_code": "OK", "error_message": ""}
     return {"model_version_status": [{"version": str(model.version), "state": "AVAILABLE", "status": status}]}
