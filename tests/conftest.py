@@ -43,8 +43,10 @@ LONGEST = (
     "test_mistakes.py",
     "test_mixed_runs.py",
     "architectures/test_architectures.py",
-    "training/test_blocks.py",
+    "test_extension.py",
     "training/test_transfer.py",
+    "test_checkpoints.py",
+    "pipelines/test_formats.py",
     "pipelines/test_throughput.py",
     "test_classes.py",
 )
@@ -58,11 +60,11 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="module", autouse=True)
 def _quickly(request):
-    """Draw nothing and time few calls, but in modules that look at figures: `LOOKS_AT_FIGURES = True`."""
+    """Time few calls, and draw nothing, the latter but in modules that look at figures: `LOOKS_AT_FIGURES = True`."""
     with pytest.MonkeyPatch.context() as patch:
         if not getattr(request.module, "LOOKS_AT_FIGURES", False):
             draw_nothing(patch)
-            patch.setattr("cifar10.pipelines.evaluation.nodes.THROUGHPUT_BATCH", 8)
+        patch.setattr("cifar10.pipelines.evaluation.nodes.THROUGHPUT_BATCH", 8)
         if "keras" in sys.modules:
             patch.setattr("cifar10.compute.inference.TIMED_SECONDS", 0.0)
         yield
@@ -76,11 +78,16 @@ def eager():
 
 
 @pytest.fixture
-def kedro_run(monkeypatch):
-    """Return `kedro run` as a user types it, but in this process, which has imported everything already."""
+def in_project(monkeypatch):
+    """Make this process one that a user has started in the project's folder."""
     monkeypatch.chdir(PROJECT)
     monkeypatch.delenv("KEDRO_ENV", raising=False)
     bootstrap()
+
+
+@pytest.fixture
+def kedro_run(in_project):
+    """Return `kedro run` as a user types it, but in this process, which has imported everything already."""
     changed = [logging.getLogger(name) for name in ("kedro.pipeline.node", *RUNNER_LOGGERS)]
     filters = [logger.filters[:] for logger in changed]
     yield lambda *arguments: CliRunner().invoke(cli.run, arguments)

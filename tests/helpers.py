@@ -55,7 +55,7 @@ REFERENCES = {  # name -> module and constructor of keras.applications
 DEEPER = {"vgg19", "resnet101"} | {
     f"{name}_imagenet" for name in ("vgg19", "resnet50", "resnet101", "densenet121", "nasnetmobile")
 }
-# And these are large: what is true of them stays so as long as they have the fingerprint that test_blocks.py pins.
+# And these are large. What their layers compute is pinned by test_blocks.py; the rest is proven by slow tests.
 LARGE = DEEPER | {"resnet50", "googlenet", "densenet121", "nasnetmobile", "efficientnetb0_imagenet"}
 
 
@@ -71,17 +71,8 @@ class Python2Pickler(pickle._Pickler):
     dispatch[bytes] = save_bytes
 
 
-def deeper_are_slow(names):
-    """Return names of architectures to parametrize a test with, which is slow for the deeper ones."""
-    return _slow(names, DEEPER)
-
-
-def large_are_slow(names):
-    """Do the same, with a test that is slow for all large ones."""
-    return _slow(names, LARGE)
-
-
-def _slow(names, chosen):
+def slow(chosen, names):
+    """Return names of architectures to parametrize a test with, which is slow for those of `DEEPER` or `LARGE`."""
     return [pytest.param(name, marks=pytest.mark.slow) if name in chosen else name for name in names]
 
 
@@ -192,8 +183,8 @@ def bootstrap() -> None:
 
 
 @contextlib.contextmanager
-def eagerly():
-    """Trace no function of TensorFlow, which takes longer than a few steps of a small network.
+def eagerly(wanted: bool = True):
+    """Trace no function of TensorFlow, which takes longer than a few steps of a small network; or trace them again.
 
     Rounding differs from that of traced functions.
     """
@@ -204,11 +195,12 @@ def eagerly():
         return
     import tensorflow as tf
 
-    tf.config.run_functions_eagerly(True)
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(wanted)
     try:
         yield
     finally:
-        tf.config.run_functions_eagerly(False)
+        tf.config.run_functions_eagerly(before)
 
 
 def run(
@@ -221,11 +213,13 @@ def run(
     eager: bool = False,
     **parameters: object,
 ) -> None:
-    """Do the same in this process, which has Keras loaded already; in the demo's environment, `eagerly` or not."""
+    """Run pipelines as `kedro run` does, but in this process, which has Keras loaded already; `eagerly` or not."""
     bootstrap()
     values = {"data_root": str(data_root), **parameters}
-    traced = eagerly() if eager else contextlib.nullcontext()
-    with traced, KedroSession.create(PROJECT, env=env, runtime_params=values) as session:
+    with (
+        eagerly() if eager else contextlib.nullcontext(),
+        KedroSession.create(PROJECT, env=env, runtime_params=values) as session,
+    ):
         session.run(
             pipeline_names=list(pipelines) or None,
             node_names=nodes,

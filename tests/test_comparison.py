@@ -25,7 +25,7 @@ from cifar10.datasets.model import Models, ModelsDataset
 from cifar10.datasets.published import PublishedDataset
 from cifar10.pipelines.reporting.formatting import latency
 from cifar10.training.checkpoint import IN_RECORD, Checkpoint, Checkpoints
-from tests.helpers import CLASS_NAMES, PROJECT, bootstrap, make_evaluation, make_evaluations, make_record, make_row
+from tests.helpers import CLASS_NAMES, PROJECT, make_evaluation, make_evaluations, make_record, make_row
 
 V1, V2, V3, V4 = (f"2026-01-0{day}T00.00.00.000Z" for day in (1, 2, 3, 4))
 PUBLISHED = ("vgg19", "vgg16")
@@ -118,10 +118,8 @@ def command(monkeypatch):
 
 
 @pytest.fixture
-def whole_command(monkeypatch):
+def whole_command(in_project):
     """Return a function that runs a command as a user types it."""
-    monkeypatch.chdir(PROJECT)
-    bootstrap()
     return lambda name, *arguments, env=None: CliRunner().invoke(getattr(cli, name), arguments, env={"KEDRO_ENV": env})
 
 

@@ -29,7 +29,7 @@ LEADERBOARD = "08_reporting/leaderboard.csv/*/leaderboard.csv"
 EVALUATIONS = "08_reporting/evaluations.json/*/evaluations.json"
 RECORD = "06_models/simple_cnn.keras/*/record.json"
 NETWORK = "06_models/simple_cnn.keras/*/simple_cnn.keras"
-READERS = {  # the files that a pipeline reads -> the pipelines that read them
+READERS = {  # file -> pipelines that read it, not all of them: its dataset refuses it, whoever reads
     "02_intermediate/train_examples.npz": ["preprocessing"],
     "02_intermediate/test_examples.npz": ["preprocessing", "evaluation"],
     "03_primary/train.npz": ["train_simple_cnn"],

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from cifar10 import cli
 from cifar10.errors import InputError
 from cifar10.pruning import delete, old_versions
-from tests.helpers import PROJECT, bootstrap, make_evaluation, make_evaluations, make_record, make_row
+from tests.helpers import PROJECT, make_evaluation, make_evaluations, make_record, make_row
 
 V1, V2, V3, V4 = (f"2026-01-0{day}T00.00.00.000Z" for day in (1, 2, 3, 4))
 
@@ -137,14 +137,11 @@ def test_nothing_is_deleted_without_knowing_what_the_leaderboard_needs(tmp_path,
 
 
 @pytest.fixture
-def command(tmp_path, monkeypatch):
+def command(tmp_path, in_project):
     """Return a function that runs `kedro prune`, with the environments `base` and `mine` of a configuration in `conf`.
 
     Their data folders and a third, `elsewhere`, have two versions of one artifact each.
     """
-    monkeypatch.chdir(PROJECT)
-    monkeypatch.delenv("KEDRO_ENV", raising=False)
-    bootstrap()
     shutil.copytree(PROJECT / "conf", tmp_path / "conf")
     for root in ("base", "mine", "elsewhere"):
         for version in (V1, V2):

@@ -10,7 +10,7 @@ PUBLISHED = PROJECT / "data/published"
 
 @pytest.fixture(scope="module")
 def docs(tmp_path_factory):
-    """What `kedro run --env=published --pipelines=reporting` writes."""
+    """The tables that `kedro run --env=published --pipelines=reporting` writes."""
     folder = tmp_path_factory.mktemp("docs")
     nodes = ["reporting.rank", "reporting.list_pairs", "reporting.write_markdown"]
     run(folder, "reporting", nodes=nodes, env="published", docs_root=str(folder), published_root=str(PUBLISHED))
@@ -29,6 +29,14 @@ def test_tables_are_what_the_published_probabilities_give(docs, name):
         pd.read_csv(folder / name).drop(columns="evaluations", errors="ignore") for folder in (PROJECT / "docs", docs)
     )
     pd.testing.assert_frame_equal(again, written, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_whole_report_of_the_published_models_is_made(tmp_path):
+    run(tmp_path, "reporting", env="published", docs_root=str(tmp_path), published_root=str(PUBLISHED))
+    names = {path.name for path in (PROJECT / "docs/figures").iterdir()}
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == names
+    assert "models on CIFAR-10</title>" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_table_of_the_readme_has_the_first_rows_of_the_leaderboard():

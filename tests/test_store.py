@@ -24,7 +24,7 @@ from cifar10.datasets.model import ModelDataset, ModelsDataset
 from cifar10.datasets.raw import BatchesDataset, PixelCSVDataset
 from cifar10.errors import InputError
 from tests.datasets.test_artifact import EXAMPLES, FIRST, MODEL, PREDICTIONS, SAVES, SECOND, trained
-from tests.helpers import PROJECT, bootstrap, run, save_data
+from tests.helpers import PROJECT, bootstrap, run
 from tests.training.interruptions import check_same, interrupt_after
 from tests.training.test_checkpoint import IDENTITY, after
 
@@ -263,12 +263,11 @@ def test_models_are_read_without_checkpoints(machine):
 TINY = {"epochs": 2, "batch_size": 32, "examples": 64}
 
 
-def test_a_training_is_resumed_on_another_machine(machine, drawn, monkeypatch, caplog):
+def test_a_training_is_resumed_on_another_machine(machine, monkeypatch, caplog):
     def model():
         return ModelDataset(filepath=f"{ROOT}/06_models/simple_cnn.keras", version=Version(None, None)).load()
 
-    save_data(ROOT, drawn[0].take(slice(300)), drawn[0].take(slice(300, None)), drawn[1])
-    run(ROOT, "train_simple_cnn", eager=True, simple_cnn=TINY)
+    run(ROOT, "ingestion", "preprocessing", "train_simple_cnn", eager=True, simple_cnn=TINY)
     undisturbed = model(), pd.DataFrame(model().record.history)
     assert not any("checkpoint" in each for each in objects())
     with monkeypatch.context() as context:

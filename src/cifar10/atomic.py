@@ -12,7 +12,10 @@ from pathlib import Path
 from cifar10.errors import InputError
 from cifar10.store import UNFINISHED, put
 
-ELSEWHERE = "use another folder (--params=data_root=FOLDER; of published models published_root, of docs docs_root)"
+ELSEWHERE = (
+    "use another folder (--params=data_root=FOLDER; published_root=FOLDER for published models, docs_root=FOLDER for "
+    "docs)"
+)
 ABANDONED = 3600.0  # seconds after which an unfinished file is taken to be left by a run that was killed
 
 

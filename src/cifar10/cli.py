@@ -356,7 +356,7 @@ def farm(
     with _mistakes():
         cluster.check_installed()
         shared = [*options, *([f"--params={params}"] if params else [])]
-        given = run.make_context("run", [*shared, f"--pipelines={pipelines}"]).params
+        given = run.make_context("run", [*shared, f"--pipelines={pipelines}"], parent=ctx.parent).params
         env = given["env"] or os.environ.get("KEDRO_ENV")
         if env and not given["env"]:
             options = (*options, f"--env={env}")  # other machines may have another variable
@@ -395,7 +395,9 @@ WHERE = [option for option in run.params if option.name in ("env", "conf_source"
 @click.option("--keep", type=click.IntRange(min=1), required=True, help="Number of versions of each artifact to keep.")
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 def prune(keep: int, env: str | None, conf_source: str | None, params: dict[str, Any], yes: bool) -> None:
-    """Delete old versions and remains of killed runs, after listing them; the models of the latest evaluation are kept.
+    """Delete old versions and remains of killed runs, after listing them.
+
+    Of the latest evaluation, the newest model of each recipe and seed is kept.
 
     The data folder is the one that `kedro run` would use with the same options and the same KEDRO_ENV.
     """
@@ -427,7 +429,8 @@ def _prune(data_root: Path, keep: int, yes: bool) -> None:
         click.echo(f"{each.megabytes:9.2f} MB  {each.path.relative_to(data_root)}")
     click.echo(
         f"{sum(each.megabytes for each in old):.1f} MB in total. What stays of each artifact: the latest "
-        f"{f'{keep} versions' if keep > 1 else 'version'}; and of each seed, the model of the latest evaluation."
+        f"{f'{keep} versions' if keep > 1 else 'version'}; and the models of the latest "
+        "evaluation, of each recipe and seed the newest."
     )
     if yes or click.confirm(f"Delete them from {data_root}?", default=False):
         delete(old)

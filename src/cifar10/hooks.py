@@ -171,7 +171,8 @@ class ProjectHooks:
             ):
                 logger.warning(
                     "%s was not trained: any version satisfies --only-missing-outputs, and the newest is of another "
-                    "recipe, seed or data. Leave that option out to train this one, or to resume it",
+                    "recipe, seed, data, class names or engine version. Leave that option out to train this one, or to "
+                    "resume it",
                     name,
                 )
         run_log.log_result(made, catalog, run_params, self.loader)
@@ -339,7 +340,7 @@ def _check_unused(given: dict[str, Any], pipeline: Pipeline, catalog: DataCatalo
     blocks = {name: block for name in sorted(used) if isinstance(block := catalog.load(f"params:{name}"), dict)}
     for name in sorted(given.keys() & others):
         value = given[name]
-        written = ", ".join(f"{name}.{option}" for option in value) if isinstance(value, dict) else name
+        written = ", ".join(f"{name}.{option}" for option in value) if isinstance(value, dict) and value else name
         if meant := next((f"{block}.{name}" for block in blocks if name in blocks[block]), None):
             raise InputError(f"{written} would have no effect on this run; did you mean {meant}?")
         logger.warning("Not used by this run: %s", written)

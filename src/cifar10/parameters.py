@@ -108,7 +108,9 @@ def _problem(location: tuple[int | str, ...], kind: str, message: str, value: An
             return f"{name}: no such parameter; {option} is one of {', '.join(having)}"
         return f"{name}: no such parameter; {did_you_mean(str(location[-1]), fields)}"
     if kind == "model_type":
-        option = next(iter(SETTINGS[name].model_fields)) if name in SETTINGS else "epochs"
+        known: dict[str, type[BaseModel]] = {**RECIPES, **SETTINGS, "tuning.fidelity": Fidelity}
+        block = known.get(name, Values)
+        option = "epochs" if "epochs" in block.model_fields else next(iter(block.model_fields))
         return f"{name}: must be options with their values, as in {name}.{option}=VALUE, but it is {value!r}"
     if kind == "missing":
         return f"{name}: missing"

@@ -110,7 +110,7 @@ def _check_runner(runner: str) -> None:
     module, _, name = runner.rpartition(".")
     try:
         found = hasattr(importlib.import_module(module), name)
-    except (ImportError, ValueError):  # the latter of an empty name
+    except (ImportError, TypeError, ValueError):  # the latter two of names that begin with a point
         found = False
     if not found:
         raise InputError(f"There is no runner {runner}; Kedro's own are {', '.join(RUNNERS)}.")

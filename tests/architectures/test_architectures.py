@@ -14,7 +14,7 @@ from cifar10.pipeline_registry import register_pipelines
 from cifar10.training.fit import _with_softmax
 from cifar10.training.optimizers import make_optimizer
 from cifar10.training.recipe import Recipe
-from tests.helpers import PROJECT, large_are_slow
+from tests.helpers import LARGE, PROJECT, slow
 
 
 def values(network):
@@ -60,7 +60,7 @@ def test_depthwise_kernels_start_with_values_of_their_own_that_depend_on_the_see
     assert not any(np.array_equal(one, other) for one, other in zip(found, kernels(1), strict=True))
 
 
-@pytest.mark.parametrize("name", large_are_slow(ARCHITECTURES))
+@pytest.mark.parametrize("name", slow(LARGE, ARCHITECTURES))
 def test_contract(name, statistics, builder_options, drawn, tmp_path):
     keras.utils.set_random_seed(0)
     network = build(name, 7, statistics, **builder_options(name))

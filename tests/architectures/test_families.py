@@ -8,7 +8,7 @@ import pytest
 
 from cifar10.architectures import build
 from cifar10.pipelines.preprocessing.nodes import measure
-from tests.helpers import large_are_slow
+from tests.helpers import LARGE, slow
 
 # Parameters of keras.applications with `include_top=False`.
 PUBLISHED = {
@@ -91,7 +91,7 @@ def network(request, statistics):
     return build(request.param, 10, statistics)
 
 
-@pytest.mark.parametrize("network", large_are_slow(PUBLISHED), indirect=True)
+@pytest.mark.parametrize("network", slow(LARGE, PUBLISHED), indirect=True)
 def test_parameters_are_the_published_ones_except_for_named_differences(network, reference):
     name = network.name
     theirs = reference(name)
@@ -102,7 +102,7 @@ def test_parameters_are_the_published_ones_except_for_named_differences(network,
 
 @pytest.mark.parametrize(
     "network",
-    large_are_slow(["deep_cnn", "vgg16", "densenet121", "efficientnetb0", "nasnetmobile", "mobilenetv2"]),
+    ["deep_cnn", "vgg16", "densenet121", "efficientnetb0", "nasnetmobile", "mobilenetv2"],
     indirect=True,
 )
 def test_kernels_before_a_batch_norm_start_as_by_he(network):
@@ -149,7 +149,7 @@ DEPTHS = {
 }
 
 
-@pytest.mark.parametrize("network", large_are_slow(SIZES), indirect=True)
+@pytest.mark.parametrize("network", slow(LARGE, SIZES), indirect=True)
 def test_stages_have_their_blocks_and_sizes(network):
     sizes, blocks = {}, {}
     for layer in network.layers:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from cifar10.architectures import ARCHITECTURES, build
-from cifar10.errors import InputError
-from tests.helpers import REFERENCES, deeper_are_slow, preprocessed
+from cifar10.errors import InputError, RecipeError
+from tests.helpers import DEEPER, REFERENCES, preprocessed, slow
 
 OPTIONS = {"weights": None, "image_size": 32, "head_units": 16, "head_l2": 0.0, "head_dropout": 0.0}
 NAMES = [name for name, module in ARCHITECTURES.items() if module == "imagenet"]
@@ -48,7 +48,7 @@ def test_images_are_prepared_as_the_backbone_expects_them(name, statistics, imag
     np.testing.assert_allclose(ours, preprocessed(name, images).mean(axis=(1, 2)), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", deeper_are_slow(name for name in NAMES if name != "efficientnetb0_imagenet"))
+@pytest.mark.parametrize("name", slow(DEEPER, [name for name in NAMES if name != "efficientnetb0_imagenet"]))
 def test_features_are_those_of_keras_applications_used_as_documented(
     name, statistics, builder_options, reference, images
 ):
@@ -116,9 +116,11 @@ def test_weights_may_be_a_whole_saved_backbone(statistics, mobilenet, reference,
     ],
 )
 def test_unavailable_weights_raise_one_clear_error(mobilenet, changes, message):
+    """One of the recipe, unless the file is missing, which it may not be any more when a study goes on."""
     with pytest.raises(InputError, match=message) as error:
         build("mobilenetv2_imagenet", 2, None, **{**mobilenet, **changes})
     assert "\n" not in str(error.value)
+    assert isinstance(error.value, RecipeError) == ("there is no file" not in message)
 
 
 def test_weights_of_another_backbone_and_damaged_ones_are_rejected(builder_options, tmp_path):

@@ -78,7 +78,8 @@ def test_views_are_averaged_in_logits(views):
     np.testing.assert_allclose(averaged(network, images, plain, views, 32), expected, rtol=1e-4)
 
 
-def test_at_least_three_calls_are_timed_after_a_warm_up(monkeypatch):
+@pytest.mark.parametrize(("seconds", "timed"), [(0.0, [1, 9, 2]), (15.0, [1, 9, 2, 5])])
+def test_three_calls_and_enough_seconds_are_timed_after_a_warm_up(monkeypatch, seconds, timed):
     now = [0.0]
     durations = iter([100.0, 100.0, 1.0, 9.0, 2.0, 5.0])
 
@@ -86,7 +87,8 @@ def test_at_least_three_calls_are_timed_after_a_warm_up(monkeypatch):
         now[0] += next(durations)
 
     monkeypatch.setattr("cifar10.compute.inference.time.perf_counter", lambda: now[0])
-    assert seconds_of_calls(call).tolist() == [1, 9, 2]
+    monkeypatch.setattr("cifar10.compute.inference.TIMED_SECONDS", seconds)
+    assert seconds_of_calls(call).tolist() == timed
 
 
 def test_latency_is_plausible(statistics):

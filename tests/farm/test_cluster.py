@@ -18,7 +18,7 @@ from cifar10.compute.provenance import sources
 from cifar10.errors import BUSY, InputError
 from cifar10.farm import cluster
 from cifar10.farm.plan import Task
-from tests.helpers import PROJECT, bootstrap, make_record
+from tests.helpers import PROJECT, make_record
 
 pytest.importorskip("distributed")
 if sys.platform == "win32":
@@ -245,10 +245,8 @@ def test_a_scheduler_that_is_not_there_or_has_no_such_workers_is_named(client, m
 
 
 @pytest.fixture
-def farm(monkeypatch, tmp_path):
+def farm(in_project, tmp_path):
     """Return a function that runs `kedro farm` on an empty data folder."""
-    monkeypatch.chdir(PROJECT)
-    bootstrap()
 
     def run(*arguments):
         options = ["--env=demo", f"--params=data_root={tmp_path}", *arguments]

@@ -26,6 +26,7 @@ from cifar10.pipelines.export.formats import (
     runner,
 )
 from cifar10.training.fit import _with_softmax
+from tests.helpers import slow
 
 ON_TENSORFLOW = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow exports")
 FLOAT = [kind for kind in FORMATS if kind != LITERT_INT8]
@@ -65,7 +66,8 @@ def small_network():
 
 @ON_TENSORFLOW
 @pytest.mark.parametrize(
-    "name", ["small", "simple_cnn", *(pytest.param(name, marks=pytest.mark.slow) for name in list(ARCHITECTURES)[1:])]
+    "name",
+    ["small", *slow(ARCHITECTURES.keys() - {"simple_cnn"}, ARCHITECTURES)],
 )
 def test_every_float_format_predicts_like_keras(name, statistics, builder_options, recwarn, capfd):
     keras.utils.set_random_seed(0)

@@ -20,7 +20,7 @@ from cifar10.datasets.published import PublishedDataset, PublishedEvaluationsDat
 from cifar10.errors import InputError
 from cifar10.pipelines.publish import nodes
 from cifar10.pipelines.reporting.nodes import rank
-from tests.helpers import CLASS_NAMES, COSTS, PROJECT, kedro, make_evaluation, make_record, run
+from tests.helpers import CLASS_NAMES, COSTS, PROJECT, draw_plainly, kedro, make_evaluation, make_record, run
 from tests.test_mixed_runs import Folder, version
 
 REMARK = "Its initial weights were rounded."
@@ -129,8 +129,9 @@ def test_robustness_is_published(roots, folder, tmp_path):
     assert PublishedRobustnessDataset(filepath=str(tmp_path)).load() is None
 
 
-def test_report_of_published_models(roots, copy, tmp_path):
+def test_report_of_published_models(roots, copy, tmp_path, monkeypatch):
     """Of the folder alone; twice, with the same files."""
+    draw_plainly(monkeypatch)
     docs = tmp_path / "docs"
     report(copy, docs)
     first = content(docs)

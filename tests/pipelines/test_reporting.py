@@ -172,7 +172,7 @@ def seeds_of(architecture, *accuracies, **changes):
         (
             (3, 4),
             ("vgg16", "vgg19"),
-            ["The test compares the trainings with the lowest seed; the leaderboard has the means over the seeds."],
+            ["Significance is that of the trainings with the lowest seed; the leaderboard has the means over seeds."],
         ),
     ],
 )

@@ -16,7 +16,7 @@ from cifar10.training.identity import fingerprint
 from cifar10.training.optimizers import make_optimizer
 from cifar10.training.options import SIZE
 from cifar10.training.recipe import RECIPES, TransferRecipe
-from tests.helpers import PROJECT, large_are_slow
+from tests.helpers import LARGE, PROJECT, slow
 
 CANNOT_BE_CUT = {
     "nasnetmobile_imagenet",  # its cells take the outputs of two cells before them
@@ -61,7 +61,7 @@ def block(request, blocks, statistics):
     return name, recipe, build(name, 10, statistics, **options)
 
 
-@pytest.mark.parametrize("block", large_are_slow(ARCHITECTURES), indirect=True)
+@pytest.mark.parametrize("block", slow(LARGE, ARCHITECTURES), indirect=True)
 @pytest.mark.parametrize("env", ["base", "long"])
 def test_comment_states_the_cost_that_the_log_states(block, blocks_of, env):
     name, recipe, network = block

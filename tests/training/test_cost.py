@@ -5,7 +5,7 @@ import pytest
 from cifar10.architectures import build
 from cifar10.training.cost import recipe_seconds
 from cifar10.training.recipe import RECIPES
-from tests.helpers import large_are_slow
+from tests.helpers import LARGE, slow
 
 # Images per second in training on two cores, from docs/performance.md: EPYC of the fourth generation, Xeon with AMX.
 MEASURED = {
@@ -19,7 +19,7 @@ MEASURED = {
 }
 
 
-@pytest.mark.parametrize("name", large_are_slow(MEASURED))
+@pytest.mark.parametrize("name", slow(LARGE, MEASURED))
 def test_time_is_estimated_within_a_factor_of_two(name, statistics, blocks):
     recipe = RECIPES[name].model_validate({**blocks[name], "epochs": 1, "resolutions": None})
     seconds = recipe_seconds(build(name, 10, statistics), recipe, 1000, recipe.cpu_compute_dtype, cores=2)

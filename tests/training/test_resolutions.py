@@ -13,7 +13,7 @@ from cifar10.training.cost import recipe_flops
 from cifar10.training.fit import fit
 from cifar10.training.model import TrainingModel
 from cifar10.training.recipe import Recipe
-from tests.helpers import CLASS_NAMES, large_are_slow
+from tests.helpers import CLASS_NAMES, LARGE, slow
 from tests.training.interruptions import check_same, interrupt
 
 FIXED = {  # network -> sides in pixels at which its layers do not fit, of 16, 24 and 25
@@ -56,7 +56,7 @@ def train_small(drawn, recipe, tmp_path_factory, monkeypatch):
 ODD = {*FIXED, "densenet121", "nasnetmobile"}
 
 
-@pytest.mark.parametrize("name", large_are_slow(name for name, module in ARCHITECTURES.items() if module != "imagenet"))
+@pytest.mark.parametrize("name", slow(LARGE, [name for name, module in ARCHITECTURES.items() if module != "imagenet"]))
 def test_networks_that_fit_share_their_weights_and_others_are_refused(name, statistics):
     network = build(name, 10, statistics)
     for size in (16, 24, 25) if name in ODD else (16, 24):

@@ -22,7 +22,7 @@ from cifar10.training.phase import optimise
 from cifar10.training.progress import Progress
 from cifar10.training.recipe import RECIPES
 from cifar10.training.transfer import fine_tune, train_backbone, train_head, unfreeze
-from tests.helpers import CLASS_NAMES
+from tests.helpers import CLASS_NAMES, eagerly
 from tests.training.interruptions import check_same, interrupt
 
 NAME = "mobilenetv2_imagenet"
@@ -212,6 +212,7 @@ def test_frozen_layers_drop_nothing_while_the_last_ones_are_trained():
     assert 0.5 < (np.array(thinned) == 0).mean() < 1
 
 
+@eagerly(False)
 def test_both_phases_and_their_record(train_small, splits, transfer_recipe, checkpoints):
     trained, history = train_small(transfer_recipe(head_epochs=3, epochs=2), checkpoints)
     assert list(history.phase) == ["head"] * 3 + ["fine-tuning"] * 2

@@ -167,8 +167,8 @@ def _load(name: str, backbone: Callable[..., keras.Model], weights: str | None, 
     """Build the backbone and load its weights.
 
     Raises:
-        RecipeError: the file does not have the weights of this backbone.
-        InputError: the weights could not be downloaded.
+        RecipeError: the file is not one of weights of this backbone.
+        InputError: the file is missing or cannot be read, or the weights could not be downloaded.
     """
     arguments = {"include_top": False, "input_shape": (image_size, image_size, 3), "name": BACKBONE}
     if weights is None:
@@ -181,7 +181,7 @@ def _load(name: str, backbone: Callable[..., keras.Model], weights: str | None, 
         problem = f"{weights} does not contain the weights of this backbone, of this width and without its top layers"
         advice = f"Set {option}, or to 'imagenet' to download them."
         if not Path(weights).is_file():
-            raise kind(f"{name}: there is no file {weights}. {advice}")
+            raise InputError(f"{name}: there is no file {weights}. {advice}")
         if not weights.endswith(FORMATS):
             raise kind(f"{name}: {weights} is not a weights file. {advice}")
     try:
@@ -194,4 +194,5 @@ def _load(name: str, backbone: Callable[..., keras.Model], weights: str | None, 
         raise kind(f"{name}: {problem}. {advice}") from error
     except Exception as error:  # Keras and the file readers raise many kinds of exceptions here
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise kind(f"{name}: {problem} ({reason}). {advice}") from error
+        unread = isinstance(error, OSError) and error.errno
+        raise (InputError if unread else kind)(f"{name}: {problem} ({reason}). {advice}") from error

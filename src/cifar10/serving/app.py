@@ -112,7 +112,7 @@ async def _handle_http_error(request: Request, error: Any) -> JSONResponse:
 
 
 async def _handle_routing_error(request: Request, error: Any) -> JSONResponse:
-    """Handle errors that Starlette raises itself; those of this service are FastAPI's subclass of the exception."""
+    """Handle errors that Starlette raises itself; the service raises FastAPI's subclass, but in tf_serving."""
     message = ROUTING_ERRORS.get(error.status_code, error.detail)
     return JSONResponse({"error": message}, error.status_code, error.headers)
 

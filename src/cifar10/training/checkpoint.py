@@ -173,7 +173,7 @@ class Checkpoints:
         if not folder.is_dir():
             return
         try:
-            with FileLock(folder / store.LOCK, timeout=0):
+            with FileLock(folder / store.LOCK, timeout=1):  # as in `lock`
                 store.delete(folder)
                 shutil.rmtree(folder, ignore_errors=True)
         except Timeout:
@@ -223,7 +223,7 @@ class Checkpoints:
         return self.folder / key_of(identity)
 
     def _mention_others(self, identity: dict[str, Any]) -> None:
-        """Log which unfinished trainings there are, and how they differ from this one."""
+        """Log which unfinished trainings there are that no run resumes now, and how they differ from this one."""
         for path in sorted(self.folder.glob(f"*/{IDENTITY}")):
             epochs = _epochs(path.parent)
             if path.parent == self._folder_of(identity) or not (epochs or any(path.parent.glob("*.npy"))):

@@ -62,11 +62,12 @@ def make_cache(
 ) -> Cache | None:
     """Compute what enters the trained layers, for each of `feature_copies` augmented copies of the training images.
 
-    Return None, and log why, if that is no single tensor, or does not fit into `cache_gb`; both phases then compute the
-    frozen layers again.
+    Return None, and log why, if there is no second phase, or if that is no single tensor or does not fit into
+    `cache_gb`; each phase then computes the frozen layers again.
 
     Raises:
-        InputError: several processes train; what enters them exceeds the range of float16, or memory or disk are full.
+        RecipeError: what enters them exceeds the range of float16, or memory ran out.
+        InputError: several processes train, or the disk is full.
     """
     if not recipe.cache_gb:
         return None
@@ -164,8 +165,7 @@ def _fill(
     """Write what the model computes from the images into an array, float16.
 
     Raises:
-        RecipeError: it exceeds the range of float16.
-        InputError: memory ran out.
+        RecipeError: it exceeds the range of float16, or memory ran out.
     """
     with live(f"{name}, frozen layers, {which}", len(images)) as show:
         for start in range(0, len(images), CHUNK):

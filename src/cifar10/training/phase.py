@@ -117,7 +117,9 @@ class _Epochs:
         costs = [float(side**2) for side in recipe.sides]
         steps = math.ceil(len(order) / recipe.batch_size)
         ticker = TrainingProgress(show, steps, costs, [row["seconds"] for row in rows])
-        metering = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: meter.update())
+        metering = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs: meter.update(), on_test_batch_end=lambda batch, logs: meter.update()
+        )
         with enough_memory(self.name, recipe.batch_size, f"batch_size, and the {self.rate_option} with it"):
             model.start_epoch(epoch)
             started = time.perf_counter()
@@ -130,7 +132,7 @@ class _Epochs:
                 verbose=0,
             ).history
             logs = {**{name: values[0] for name, values in history.items()}, "seconds": time.perf_counter() - started}
-            val_logs = self._validate()
+            val_logs = self._validate(metering)
         return logs, val_logs
 
     def rate(self, epoch: int) -> float:
@@ -144,12 +146,12 @@ class _Epochs:
         steps = range(done + -(done + 1) % recipe.accumulate, done + batches_per_epoch, recipe.accumulate) or [done]
         return float(keras.ops.convert_to_numpy(schedule((steps[0] + steps[-1]) / 2)))
 
-    def _validate(self) -> dict[str, Any]:
+    def _validate(self, metering: keras.callbacks.Callback) -> dict[str, Any]:
         if not len(self.val_targets):
             return {"accuracy": None, "loss": None}
         index = np.arange(len(self.val_targets), dtype="int32")
         val_batches = batches(index, self.val_targets, batch_size=inference_batch_size(self.image_size))
-        return self.model.evaluate(val_batches, verbose=0, return_dict=True)
+        return self.model.evaluate(val_batches, verbose=0, return_dict=True, callbacks=[metering])
 
     def check_finite(self, variables: list[keras.Variable]) -> None:
         """Check the weights after the last step of an epoch, whose loss was computed before it changed them."""

@@ -122,7 +122,7 @@ def caveat(rows: list[Row]) -> Iterator[str]:
         whose = "each" if len(counts) == len(rows) else f"for {'one' if len(counts) == 1 else 'some'} of them"
         yield f"With {seeds} {whose}, this compares trainings, not {_kind(rows)}."
     else:
-        yield "The test compares the trainings with the lowest seed; the leaderboard has the means over the seeds."
+        yield "Significance is that of the trainings with the lowest seed; the leaderboard has the means over seeds."
 
 
 def _caveats(rows: list[Row]) -> Iterator[str]:
@@ -170,7 +170,7 @@ def _were(names: list[str]) -> str:
 
 
 def _mean(row: Row) -> str:
-    """Return the mean test accuracy of a row over its seeds with its interval; empty for too few seeds."""
+    """Return the mean test accuracy of a row over its seeds with its interval; empty if it has none."""
     values = [each.metrics.accuracy for each in row.seeds]
     interval = t_interval(values)
     if interval is None:
