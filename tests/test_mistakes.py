@@ -62,7 +62,7 @@ from tests.helpers import PROJECT, bootstrap, kedro, run
         (["--env=demo", "--pipelines=train_simple_cnn", "--params=vgg16={}"], "must be created first"),
         (["--pipelines=benchmark", "--params=benchmark.architectures=' '"], "name an architecture, or several"),
         (["--runner=.a.Runner"], "There is no runner .a.Runner; Kedro's own are SequentialRunner"),
-        (["--params=tuning.space.batch_size=64"], "as in tuning.space.batch_size.of=VALUE, but it is 64"),
+        (["--params=tuning.space.batch_size=64"], "as in tuning.space.batch_size.low=VALUE, but"),
         (["--params=epochs=3"], "epochs: no such parameter without its architecture, as in vgg16.epochs"),
         (["--params=trials=2"], "trials: no such parameter; did you mean tuning.trials?"),
         (["--params=val_fractoin=0.2"], "val_fractoin: no such parameter; did you mean val_fraction?"),
