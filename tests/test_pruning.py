@@ -112,6 +112,18 @@ def test_every_seed_of_the_latest_evaluation_stays(tmp_path):
     assert {(path.parent.name, path.stem) for path in tmp_path.glob("07_model_output/predictions/*/*")} == kept
 
 
+def test_the_newest_of_each_recipe_and_seed_stays_whatever_was_evaluated_last(tmp_path):
+    """As after an evaluation of one old version; models of other data are old."""
+    changes = [{"recipe_hash": "another"}, {"data_version": "other data"}, {}, {}]
+    for version, change in zip((V1, V2, V3, V4), changes, strict=True):
+        make_model(tmp_path, "vgg16", version)
+        record = make_record(**change)
+        (tmp_path / f"06_models/vgg16.keras/{version}/record.json").write_text(record.to_json())
+    evaluate(tmp_path, V1, ("vgg19", V1))
+    pruned(tmp_path)
+    assert {path.name for path in tmp_path.glob("06_models/*/*")} == {V1, V4}
+
+
 def test_checkpoints_and_exports_stay(tmp_path):
     make(tmp_path, "06_models/vgg16_checkpoint/a_training/epoch_1.npz", hours_ago=50)
     make(tmp_path, "06_models/vgg16_checkpoint/a_training/.unfinished-1-epoch_2.npz")

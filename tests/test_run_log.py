@@ -27,7 +27,8 @@ class Catalog:
     def load(self, name):
         found = {"simple_cnn": ["a recipe"], "deep_cnn": []}
         architecture, _, kind = name.partition(".")
-        return {"tuned": TUNED, "confirmed": SimpleNamespace(candidates=found[architecture])}[kind]
+        confirmed = SimpleNamespace(candidates=found[architecture])
+        return {"tuned": TUNED, "confirmed": confirmed, "study": Path("/data/a_study")}[kind]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ class Catalog:
                 "Tuned by 2 trials",
                 "significantly better",
                 "Next: raise tuning.trials or tuning.minutes, and run the same again; or change the space, for which "
-                "deep_cnn_study must be moved away first",
+                "/data/a_study must be moved away first",
             ],
         ),
         (
@@ -73,14 +74,20 @@ def test_a_run_ends_with_what_it_made_and_what_to_run_next(caplog, made, lines):
     assert caplog.messages == lines
 
 
-def test_a_ranking_says_of_which_seeds_it_is(caplog):
+def test_a_ranking_says_of_which_seeds_it_is_and_what_is_not_significant(caplog):
     columns = {"rank": 1, "name": "vgg16", "mean_val_accuracy": 0.9, "accuracy": 0.8, "accuracy_low": 0.7}
-    for seeds, last in ((1, "   1  vgg16"), (2, "Validation: the mean over the seeds")):
+    cases = (
+        (1, False, "   1  vgg16  "),
+        (2, False, "Validation: the mean over the seeds"),
+        (1, True, "≈: test accuracy not significantly different from that of the first."),
+    )
+    for seeds, ties, last in cases:
         caplog.clear()
-        board = pd.DataFrame([{**columns, "accuracy_high": 0.9, "seeds": seeds, "recipe": ""}])
+        board = pd.DataFrame([{**columns, "accuracy_high": 0.9, "seeds": seeds, "recipe": "", "ties_with_first": ties}])
         with caplog.at_level(logging.INFO):
             log_result({"leaderboard"}, SimpleNamespace(load=lambda name, board=board: board), RUN, None)
         assert caplog.messages[-1].startswith(last)
+        assert ("vgg16 ≈" in caplog.text) == ties
 
 
 def test_a_ranking_says_how_the_recipes_of_one_architecture_differ(caplog):

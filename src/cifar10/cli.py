@@ -397,7 +397,7 @@ WHERE = [option for option in run.params if option.name in ("env", "conf_source"
 def prune(keep: int, env: str | None, conf_source: str | None, params: dict[str, Any], yes: bool) -> None:
     """Delete old versions and remains of killed runs, after listing them.
 
-    Of the latest evaluation, the newest model of each recipe and seed is kept.
+    Of each recipe and seed, on the data of the latest evaluation, the newest model is kept.
 
     The data folder is the one that `kedro run` would use with the same options and the same KEDRO_ENV.
     """
@@ -427,10 +427,12 @@ def _prune(data_root: Path, keep: int, yes: bool) -> None:
     click.echo(f"In {data_root}:")
     for each in old:
         click.echo(f"{each.megabytes:9.2f} MB  {each.path.relative_to(data_root)}")
+    models = sum(each.path.parent.suffix == ".keras" for each in old)
+    latest = f"{keep} versions" if keep > 1 else "version"
     click.echo(
-        f"{sum(each.megabytes for each in old):.1f} MB in total. What stays of each artifact: the latest "
-        f"{f'{keep} versions' if keep > 1 else 'version'}; and the models of the latest "
-        "evaluation, of each recipe and seed the newest."
+        f"{sum(each.megabytes for each in old):.1f} MB in total; {models} of these {len(old)} are models. What stays: "
+        f"of each artifact the latest {latest}; of each recipe and seed, on the data of the latest evaluation, the "
+        "newest model."
     )
     if yes or click.confirm(f"Delete them from {data_root}?", default=False):
         delete(old)

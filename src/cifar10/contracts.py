@@ -695,7 +695,8 @@ class Trials(Artifact):
         parts = [f"{states.count(state)} {state}" for state in ("complete", "pruned", "failed") if state in states]
         epochs, all_epochs = self.fidelity.get("epochs"), self.recipe["epochs"]
         up_to = "up to " if "pruned" in states else ""
-        length = f"{up_to}{epochs} of {all_epochs} epochs" if epochs else f"{up_to}all {all_epochs} epochs"
+        length = f"{epochs} of {all_epochs} epochs" if epochs else f"all {all_epochs} epochs"
+        length = f"{up_to}{length}" if all_epochs > 1 else "1 epoch"
         if "epochs" in self.space:
             length = "various epochs"
         examples = self.fidelity.get("examples") or self.recipe["examples"]

@@ -1,12 +1,14 @@
 """Find and delete old versions of artifacts, and what killed runs have left behind."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from cifar10.atomic import UNFINISHED, is_abandoned
 from cifar10.contracts import Evaluations
 from cifar10.datasets.artifact import VERSION, is_version, version_files
+from cifar10.datasets.model import Models
 from cifar10.errors import InputError
 
 FOLDERS = ("06_models", "07_model_output", "08_reporting")
@@ -31,13 +33,14 @@ def old_versions(root: Path, keep: int) -> list[OldVersion]:
 
     Remains are what killed runs have left behind: unfinished files, versions without the file of their artifact, and
     versions of which a part has been deleted. They never count as versions, and the first two stay for an hour, because
-    a run may still be writing them. Of the versions of each artifact, the latest `keep` stay. So do the models of all
-    seeds in the latest evaluation, however old they are, and the predictions of every model that stays.
+    a run may still be writing them. Of the versions of each artifact, the latest `keep` stay. So do, however old they
+    are, the newest model of each recipe and seed on the data of the latest evaluation, whatever that has evaluated, the
+    models that it has, and the predictions of every model that stays.
 
     Raises:
         InputError: the latest evaluation is damaged, or was written by another version of this project.
     """
-    evaluated = _evaluated(root)
+    needed = _needed(root)
     remains: list[Path] = []
     old: list[Path] = []
     for artifact in sorted(path for layer in FOLDERS for path in (root / layer).glob("*") if path.is_dir()):
@@ -46,7 +49,7 @@ def old_versions(root: Path, keep: int) -> list[OldVersion]:
         remains += sorted(artifact.glob(f"{DELETED}*"))
         remains += [folder for folder in folders if folder not in whole and is_abandoned(folder)]
         remains += [path for folder in (artifact, *whole) for path in _unfinished(folder)]
-        old += [folder for folder in whole[:-keep] if (artifact.name, folder.name) not in evaluated]
+        old += [folder for folder in whole[:-keep] if (artifact.name, folder.name) not in needed]
     for folder in sorted((root / "06_models").glob("*_checkpoint/*/")):
         remains += _unfinished(folder)
     for folder in sorted((root / PREDICTIONS).glob("*/")):
@@ -91,8 +94,18 @@ def _megabytes(path: Path) -> float:
     return sum(each.stat().st_size for each in files) / 1e6
 
 
-def _evaluated(root: Path) -> set[tuple[str, str]]:
-    """Return the models that the latest evaluation compares: the names of their folders, and their versions."""
+def _needed(root: Path) -> set[tuple[str, str]]:
+    """Return the models that an evaluation of all would compare, too: names of their folders, and versions."""
     paths = version_files(root / "08_reporting/evaluations.json")
-    rows = Evaluations.read(paths[-1]).rows if paths else []
-    return {(f"{row.architecture}.keras", each.version) for row in rows for each in row.seeds}
+    if not paths:
+        return set()
+    evaluations, models = Evaluations.read(paths[-1]), Models(root / "06_models")
+    kept = {(row.architecture, each.version) for row in evaluations.rows for each in row.seeds}
+    newest = {}
+    for name in models.names():
+        for version in models.versions(name):
+            with suppress(InputError):  # a damaged record is no reason to keep a model
+                record = models.load(name, version).record
+                if record.data_version == evaluations.data_version:
+                    newest[record.group, record.seed] = name, version
+    return {(f"{name}.keras", version) for name, version in kept | set(newest.values())}

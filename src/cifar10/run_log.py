@@ -103,13 +103,14 @@ def log_result(made: set[str], catalog: DataCatalog, run_params: dict[str, Any],
     for name in sorted(each for each in made if each.endswith(".tuned")):
         story = [line for line in catalog.load(name).splitlines() if line.startswith("#")]
         lines += [line.removeprefix("# ") for line in story]
-        if catalog.load(f"{name.removesuffix('.tuned')}.confirmed").candidates:
+        architecture = name.removesuffix(".tuned")
+        if catalog.load(f"{architecture}.confirmed").candidates:
             env = run_params["env"] or "base"  # of which the images and the recipe are
             lines.append(f"Recipe, a block for the parameters in conf/{env}: {_path(catalog, name)}")
         else:
             lines.append(
                 "Next: raise tuning.trials or tuning.minutes, and run the same again; or change the space, for "
-                f"which {name.removesuffix('.tuned')}_study must be moved away first"
+                f"which {catalog.load(f'{architecture}.study')} must be moved away first"
             )
     if "figure.runs" in made:
         lines.append(f"All versions: {_path(catalog, 'figure.runs').resolve().as_uri()}, and {_path(catalog, 'runs')}")
@@ -147,12 +148,14 @@ def _leaderboard(leaderboard: pd.DataFrame) -> Iterator[str]:
     for row in rows:
         yield _row(
             "-" if pd.isna(row.rank) else str(row.rank),
-            row.name,
+            f"{row.name} ≈" if row.ties_with_first else row.name,
             "n/a" if pd.isna(row.mean_val_accuracy) else f"{row.mean_val_accuracy:.2%}",
             f"{row.accuracy:.2%}",
             f"{100 * row.accuracy_low:.1f} to {100 * row.accuracy_high:.1f}",
         )
     yield from _recipes(dict(zip(leaderboard.name, leaderboard.recipe, strict=True)))
+    if leaderboard.ties_with_first.any():
+        yield "≈: test accuracy not significantly different from that of the first."
     if (leaderboard.seeds > 1).any():
         yield SEVERAL_SEEDS
 

@@ -64,8 +64,8 @@ def serve(models: Path, host: str, port: int, threads: int, **limits: float) -> 
     """
     if not models.is_dir():
         raise click.ClickException(
-            f"There is no folder {models}. Export a model first (kedro run --pipelines=export), or name a folder of "
-            "exports with --models, such as data/demo/07_model_output/serving of --env=demo."
+            f"There is no folder {models}. Export a model first (kedro run --pipelines=export; with --env=demo, to "
+            "data/demo/07_model_output/serving), or name a folder of exports with --models."
         )
     listener = _listen(host, port)  # before the slow imports, so that early connections wait instead of failing
     try:

@@ -71,9 +71,10 @@ class Recipe(Options):
                 unused.append(f"{option} (only {users})")
                 resets.append(f"{THIS}.{option}={json.dumps(default)}")
         if unused:
+            rate = f". Check {THIS}.learning_rate, too, now {self.learning_rate:g}" if kind == "optimizer" else ""
             raise ValueError(
                 f"{kind} {chosen} does not use {' and '.join(unused)}, which this recipe sets: add {','.join(resets)} "
-                f"to --params, or choose another {kind}"
+                f"to --params, or choose another {kind}{rate}"
             )
 
     @property

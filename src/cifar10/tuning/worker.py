@@ -121,6 +121,8 @@ def _end_with_parent() -> None:
 
 def work(study: Study, data: Data, say: Say, at_most: int) -> None:
     """Train trials until nothing is left, waiting for those that other processes train, or until so many are done."""
+    # Each trial has a network of its own, which TensorFlow traces anew, and warns of after a few.
+    logging.getLogger("tensorflow").addFilter(lambda record: "retracing" not in record.getMessage())
     done = 0
     while done < at_most and study.unfinished():
         with study.claim() as claimed:

@@ -90,10 +90,12 @@ def choose_for_export(
 
 def convert_model(model: TrainedModel, train: Examples) -> dict[str, dict[str, bytes]]:
     """Return the files of the model in every format."""
-    from cifar10.pipelines.export.formats import convert
+    from cifar10.pipelines.export.formats import FORMATS, convert
 
     verify(model.record.digests, train=train)
     chosen = np.random.default_rng(0).permutation(len(train))[:REPRESENTATIVE]
+    name = model.record.architecture
+    logger.info("%s: converting to %s, which can take minutes", name, ", ".join(FORMATS))
     return convert(model.load_network(), train.images[np.sort(chosen)])
 
 
