@@ -95,7 +95,7 @@ def _megabytes(path: Path) -> float:
 
 
 def _needed(root: Path) -> set[tuple[str, str]]:
-    """Return the models that an evaluation of all would compare, too: names of their folders, and versions."""
+    """Return the models that the latest evaluation has, or would have, had it evaluated all: folders and versions."""
     paths = version_files(root / "08_reporting/evaluations.json")
     if not paths:
         return set()
