@@ -216,8 +216,8 @@ def test_network_from_imagenet_joins_the_leaderboard(copy, builder_options, refe
     assert layers.trained["backbone"] == sum(layer.count_params() for layer in kernels) > 0
 
 
-def test_missing_weights_are_reported_before_any_data_is_loaded(data, kedro_run, monkeypatch):
-    monkeypatch.setattr(ExamplesDataset, "read", lambda *_: pytest.fail("loaded"))
+def test_missing_weights_are_reported_before_any_training(data, kedro_run, monkeypatch):
+    monkeypatch.setattr("cifar10.training.fit.fit", lambda *_, **__: pytest.fail("trained"))
     arguments = ["--env=demo", "--pipelines=train_vgg16_imagenet"]
     result = kedro_run(*arguments, f"--params=data_root={data},vgg16_imagenet.weights=nowhere.weights.h5")
     assert result.exit_code == 1
