@@ -35,7 +35,7 @@ def test_tables_are_what_the_published_probabilities_give(docs, name):
 def test_the_whole_report_of_the_published_models_is_made(tmp_path):
     run(tmp_path, "reporting", env="published", docs_root=str(tmp_path), published_root=str(PUBLISHED))
     names = {path.name for path in (PROJECT / "docs/figures").iterdir()}
-    assert {path.name for path in (tmp_path / "figures").iterdir()} == names
+    assert names <= {path.name for path in (tmp_path / "figures").iterdir()}  # those that are in the repository
     assert "models on CIFAR-10</title>" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
