@@ -16,7 +16,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from cifar10 import cli, comparison, terminal
 from cifar10.architectures import ARCHITECTURES
 from cifar10.architectures.facts import FACTS
-from cifar10.comparison import differing_options
+from cifar10.comparison import _differences, differing_options
 from cifar10.contracts import Examples, Pair, Predictions, TrainedModel
 from cifar10.datasets.arrays import ExamplesDataset, PredictionsDataset, PredictionStore
 from cifar10.datasets.checkpoint import CheckpointDataset
@@ -436,3 +436,13 @@ def test_options_that_differ_are_written_as_params_takes_them():
     texts = differing_options(records)
     assert set(texts["plain"].split(", ")) == {"resolutions null", "deterministic false"}
     assert set(texts["other"].split(", ")) == {"resolutions 16 32", "deterministic true"}
+
+
+def test_an_option_that_one_training_does_not_use_has_no_value_there():
+    """Although its recipe has it, at the default."""
+    muon = make_record(recipe={"optimizer": "muon", "schedule": "cosine", "momentum": 0.85, "learning_rate": 0.2})
+    adam = make_record(recipe={"optimizer": "adam", "schedule": "cosine", "momentum": 0.9, "learning_rate": 0.001})
+    texts = differing_options({"muon": muon, "adam": adam})
+    assert set(texts["muon"].split(", ")) == {"optimizer muon", "momentum 0.85", "learning_rate 0.2"}
+    assert set(texts["adam"].split(", ")) == {"optimizer adam", "learning_rate 0.001"}
+    assert _differences([muon, adam])["recipe"]["momentum"] == ["0.85", "-"]

@@ -492,11 +492,11 @@ def test_which_version_is_read_is_said_where_there_are_several(tmp_path, caplog)
     save("2026-01-01T00.00.00.000Z", first)
     assert ranked() == (first.digest, [])
     save("2026-01-02T00.00.00.000Z", second)
-    assert ranked() == (second.digest, ["evaluations: reading version 2026-01-02T00.00.00.000Z, one of 2"])
+    assert ranked() == (second.digest, ["evaluations: reading version 2026-01-02T00.00.00.000Z, the newest of 2"])
     pinned = ranked(load_versions={"evaluations": "2026-01-01T00.00.00.000Z"})
     assert pinned == (first.digest, ["evaluations: reading version 2026-01-01T00.00.00.000Z, one of 2"])
     save("2026-01-03T00.00.00.000Z", new)
-    assert ranked() == (new.digest, ["evaluations: reading version 2026-01-03T00.00.00.000Z, one of 3"])
+    assert ranked() == (new.digest, ["evaluations: reading version 2026-01-03T00.00.00.000Z, the newest of 3"])
 
 
 def test_every_dataset_has_a_layer_and_every_node_a_stage():

@@ -388,10 +388,11 @@ def farm(
     ctx.exit(0 if complete else 1)
 
 
-WHERE = [option for option in run.params if option.name in ("env", "conf_source", "params")]
+WHERE = {option.name: copy.copy(option) for option in run.params if option.name in ("env", "conf_source", "params")}
+vars(WHERE["params"]).update(metavar="data_root=FOLDER", help="Where the data are, and other parameters of kedro run.")
 
 
-@cli.command(cls=_Command, params=[*WHERE], short_help="Delete old versions, after asking.")
+@cli.command(cls=_Command, params=[*WHERE.values()], short_help="Delete old versions, after asking.")
 @click.option("--keep", type=click.IntRange(min=1), required=True, help="Number of versions of each artifact to keep.")
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 def prune(keep: int, env: str | None, conf_source: str | None, params: dict[str, Any], yes: bool) -> None:
@@ -441,7 +442,9 @@ def _prune(data_root: Path, keep: int, yes: bool) -> None:
         click.echo("Nothing was deleted.")
 
 
-@cli.command(cls=_Command, params=[*WHERE], short_help="List the architectures, or the trained versions of one.")
+@cli.command(
+    cls=_Command, params=[*WHERE.values()], short_help="List the architectures, or the trained versions of one."
+)
 @click.argument("name", required=False, type=Names(lambda given: ARCHITECTURES))
 def models(name: str | None, env: str | None, conf_source: str | None, params: dict[str, Any]) -> None:
     """List all architectures, or what is known of the one with this NAME, and its trained versions.
@@ -469,7 +472,7 @@ def models(name: str | None, env: str | None, conf_source: str | None, params: d
             terminal.print_versions(terminal.console(), name, runs, zip(unfinished, commands, strict=True))
 
 
-@cli.command(cls=_Command, params=[*WHERE], short_help="Compare trained models side by side.")
+@cli.command(cls=_Command, params=[*WHERE.values()], short_help="Compare trained models side by side.")
 @click.argument("models", nargs=-1, type=Names(_trained), metavar="NAME[:VERSION] NAME[:VERSION] ...")
 def compare(models: tuple[str, ...], env: str | None, conf_source: str | None, params: dict[str, Any]) -> None:
     """Compare two to five trained models, of one architecture or several: each with the first.

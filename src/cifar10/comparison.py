@@ -18,7 +18,7 @@ from cifar10.contracts import Costs, Evaluation, Evaluations, Pair, Predictions,
 from cifar10.datasets.model import Models
 from cifar10.errors import InputError, did_you_mean
 from cifar10.scoring import compare_pairs
-from cifar10.training.recipe import as_text, with_defaults
+from cifar10.training.recipe import as_text, unused, with_defaults
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -34,6 +34,11 @@ def _options(record: Record) -> dict[str, str]:
     return {name: as_text(value) for name, value in options.items() if name != "seed"}
 
 
+def _unused(record: Record) -> set[str]:
+    """Return the options that its optimizer and its schedule do not use."""
+    return unused(with_defaults(record.architecture, record.recipe))
+
+
 def differing_options(records: Mapping[Key, Record]) -> dict[Key, str]:
     """Return for each of these trainings of one architecture the options in which they differ, as text."""
     values = {
@@ -47,7 +52,8 @@ def differing_options(records: Mapping[Key, Record]) -> dict[Key, str]:
     }
     differing = _differing(list(values.values()))
     return {
-        key: ", ".join(f"{name} {each[name]}" for name in differing if name in each) for key, each in values.items()
+        key: ", ".join(f"{name} {each[name]}" for name in differing if name in each and name not in _unused(record))
+        for (key, each), record in zip(values.items(), records.values(), strict=True)
     }
 
 
@@ -351,12 +357,16 @@ def _accuracy(labels: np.ndarray, probabilities: np.ndarray) -> Accuracy:
 
 
 def _differences(records: list[Record]) -> dict[str, dict[str, list[str]]]:
-    """Return what differs between trainings, part by part."""
+    """Return what differs between trainings, part by part, without the values of options that one does not use."""
     parts = [_facts(record) for record in records]
+    skipped = [_unused(record) for record in records]
     found: dict[str, dict[str, list[str]]] = {}
     for part in parts[0]:
         facts = [each[part] for each in parts]
-        found[part] = {name: [each.get(name, "-") for each in facts] for name in _differing(facts)}
+        found[part] = {
+            name: ["-" if name in skip else each.get(name, "-") for each, skip in zip(facts, skipped, strict=True)]
+            for name in _differing(facts)
+        }
     return found
 
 

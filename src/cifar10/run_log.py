@@ -66,8 +66,14 @@ def log_versions(pipeline: Pipeline, catalog: DataCatalog) -> None:
             logger.warning("%s: not read, because their names are not versions: %s", name, ", ".join(others))
         if name.endswith(".model") and "models" in names:  # nodes that choose among all models say what they choose
             continue
-        if isinstance(dataset, LocalDataset) and dataset.has_versions and len(versions := dataset.list_versions()) > 1:
-            logger.info("%s: reading version %s, one of %d", name, dataset.path.parent.name, len(versions))
+        if (
+            isinstance(dataset, LocalDataset)
+            and dataset.has_versions
+            and len(versions := dataset.list_versions(full_path=False)) > 1
+        ):
+            version = dataset.path.parent.name
+            which = "the newest" if version == max(versions) else "one"
+            logger.info("%s: reading version %s, %s of %d", name, version, which, len(versions))
 
 
 def log_result(made: set[str], catalog: DataCatalog, run_params: dict[str, Any], loader: ConfigLoader) -> None:

@@ -324,7 +324,9 @@ def test_a_version_that_is_asked_for_is_the_only_one_of_its_architecture(evaluat
     pinned = model(network, version="2026-01-02", pinned=True)
     with caplog.at_level(logging.INFO, "cifar10"):
         assert listed(evaluate(older, pinned)) == {"vgg16": (["2026-01-02"], [])}
-    assert lines(caplog, "vgg16: version 2026-01-02 (seed 0), as --load-versions asks")
+    assert lines(
+        caplog, "vgg16: version 2026-01-02 (seed 0), as --load-versions asks; left out: 2026-01-01 (not asked for)"
+    )
 
 
 BOTH = Examples(*(np.concatenate([getattr(split, part) for split in SPLITS[:2]]) for part in ("images", "labels")))

@@ -34,6 +34,7 @@ def run_cli(*options):
         (["--host", "no.such.host.invalid"], "Cannot listen on"),
         (["--host", "a..b"], "Cannot listen on"),
         (["--max-body-bytes", "0"], "max-body-bytes"),
+        (["--model", "simple_cnn:newest"], "as in simple_cnn:1"),
         (["--what"], "--what"),
     ],
 )
@@ -93,14 +94,17 @@ def test_a_port_in_use_is_reported_in_one_line(tmp_path):
 
 def test_every_option_is_explained_and_takes_effect(tmp_path):
     write_export(tmp_path)
+    write_export(tmp_path, version=2)
     limits = {"--max-images": "2", "--max-body-bytes": "3000", "--max-pixels": "100"}
-    options = [*limits, "--max-concurrent", "--timeout", "--threads", "--models", "--host", "--port"]
+    options = [*limits, "--max-concurrent", "--timeout", "--threads", "--models", "--model", "--host", "--port"]
     text = run_cli("--help").stdout
     for option in options:
-        assert re.search(rf"{option} \w[\w<>=.]*\s+\w", text), option
+        assert re.search(rf"{option} [A-Z]\S*\s+\w", text), option
     arguments = [word for option in limits.items() for word in option]
-    with server(tmp_path, *arguments, "--max-concurrent", "5", "--timeout", "0.1", "--threads", "2") as running:
+    arguments += ["--max-concurrent", "5", "--timeout", "0.1", "--threads", "2", "--model", "airbench94:1"]
+    with server(tmp_path, *arguments) as running:
         model = running.client().get("/model").json()
+        assert (model["version"], model["training_version"]) == (1, "2026-11-21T15.42.28.123Z")
         assert [model["max_images"], model["max_body_bytes"], model["max_pixels"]] == [2, 3000, 100]
         head = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"
         with socket.create_connection(("127.0.0.1", running.port), timeout=10) as connection:

@@ -47,6 +47,20 @@ def test_within_a_name_the_highest_version_is_served(tmp_path):
     assert served(repository) == ("airbench94", 2)
 
 
+def test_a_chosen_name_or_version_is_served_whatever_is_newer(tmp_path, caplog):
+    write_export(tmp_path, "vgg16", 1, "2026-11-21T10:00:00+00:00")
+    write_export(tmp_path, "vgg16", 2, "2026-11-21T11:00:00+00:00")
+    write_export(tmp_path, "simple_cnn", 1, "2026-11-21T12:00:00+00:00")
+    by_name, by_version = Repository(tmp_path, "vgg16"), Repository(tmp_path, "vgg16:1")
+    assert (served(by_name), served(by_version)) == (("vgg16", 2), ("vgg16", 1))
+    write_export(tmp_path, "vgg16", 3, "2026-11-21T13:00:00+00:00")
+    assert (served(by_name), served(by_version)) == (("vgg16", 3), ("vgg16", 1))
+    assert served(Repository(tmp_path, "vgg16:4")) is None
+    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "there is no vgg16/4/model_card.json in" in record.message
+    assert "It has simple_cnn:1, vgg16:1, vgg16:2, vgg16:3." in record.message
+
+
 @pytest.mark.parametrize(
     ("folder", "advice"),
     [

@@ -10,8 +10,9 @@ import yaml
 from cifar10 import parameters
 from cifar10.architectures import ARCHITECTURES
 from cifar10.errors import InputError
+from cifar10.training.recipe import unused
 from cifar10.tuning.options import Tuning, at_fidelity, check_tuning, epochs_of
-from cifar10.tuning.space import Values, check_space, propose, recipe_of, unused
+from cifar10.tuning.space import Values, check_space, propose, recipe_of
 from tests.helpers import PROJECT
 
 LEARNING_RATE = {"low": 0.0001, "high": 0.1, "log": True}

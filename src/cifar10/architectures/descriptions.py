@@ -16,7 +16,9 @@ def describe(name: str) -> str:
     networks and is appended to theirs. The source is parsed, not imported, because importing a builder imports Keras.
     """
     module = ARCHITECTURES.get(name)
-    tree = _parse(module) if module else None
+    if module is None:
+        return f"{name} is no longer an architecture of this project."
+    tree = _parse(module)
     description = _body(_builder_docstring(tree, name)) if tree else ""
     if not description:
         return f"There is no description of {name}."

@@ -98,7 +98,7 @@ def has_gpu() -> bool:
 
 def hardware() -> str:
     """Return the names of the GPUs in use, or the processor and the number of cores that this process may use."""
-    return ", ".join(_gpu_names()[: parallel.count()]) or f"{_processor()}, {cores()} cores"
+    return ", ".join(_gpu_names()[: parallel.count()]) or f"{_processor()}, {cores()} core{'s' * (cores() > 1)}"
 
 
 def _gpus() -> list[str]:

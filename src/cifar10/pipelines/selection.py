@@ -17,10 +17,11 @@ logger = logging.getLogger(__name__)
 
 WINNER = "winner"
 MANY = 3  # versions, or networks, that a log line names one by one
-OTHER_DATA, OTHER_NAMES, OLDER = (  # reasons to leave a version out
+OTHER_DATA, OTHER_NAMES, OLDER, UNASKED = (  # reasons to leave a version out
     "trained on other data",
     "trained with other class names than class_names",
     "older, of the same recipe and seed",
+    "not asked for",
 )
 
 
@@ -61,23 +62,24 @@ def current_rows(
         if model is None:
             untrained.append(name)
             continue
-        others = [] if model.pinned else [version for version in models.versions(name) if version != model.version]
-        versions = [*(models.load(name, version) for version in others), model]
+        others = [version for version in models.versions(name) if version != model.version]
         current: list[TrainedModel] = []
-        left_out: dict[str, list[TrainedModel]] = {OTHER_DATA: [], OTHER_NAMES: [], OLDER: []}
-        for each in versions:
+        left_out: dict[str, list[str]] = {OTHER_DATA: [], OTHER_NAMES: [], OLDER: [], UNASKED: []}
+        if model.pinned:
+            left_out[UNASKED], others = others, []
+        for each in (*(models.load(name, version) for version in others), model):
             if each.record.data_version != statistics.data_version:
-                left_out[OTHER_DATA].append(each)
+                left_out[OTHER_DATA].append(each.version)
             elif each.record.class_names != class_names:
-                left_out[OTHER_NAMES].append(each)
+                left_out[OTHER_NAMES].append(each.version)
+                renamed.append(each)
             else:
                 current.append(each)
         of_one = group(current)
         if not older:
-            left_out[OLDER] = [each for row in of_one for each in row.older]
+            left_out[OLDER] = [each.version for row in of_one for each in row.older]
             of_one = [row._replace(older=[]) for row in of_one]
         rows += of_one
-        renamed += left_out[OTHER_NAMES]
         _log_versions(name, of_one, left_out, pinned=model.pinned)
     if untrained:
         names = (
@@ -99,15 +101,14 @@ def current_rows(
 
 
 def _log_versions(
-    name: str, rows: list[ModelRow[TrainedModel]], left_out: dict[str, list[TrainedModel]], *, pinned: bool
+    name: str, rows: list[ModelRow[TrainedModel]], left_out: dict[str, list[str]], *, pinned: bool
 ) -> None:
     """Log which versions of an architecture are taken, and which are left out, and why."""
     taken = [f"{each.version} (seed {each.record.seed})" for row in rows for each in (*row.seeds, *row.older)]
     line = f"version{'s' * (len(taken) > 1)} {', '.join(taken)}" if taken else "no version"
     if pinned:
         line += ", as --load-versions asks"
-    for reason, models in left_out.items():
-        versions = [each.version for each in models]
+    for reason, versions in left_out.items():
         if len(versions) > MANY:
             versions = [f"{len(versions)} versions from {versions[0]} to {versions[-1]}"]
         if versions:

@@ -1,6 +1,7 @@
-"""`cifar10-serve`: serve the newest export in a folder."""
+"""`cifar10-serve`: serve the newest export in a folder, or the chosen one."""
 
 import logging
+import re
 import signal
 import socket
 import sys
@@ -15,12 +16,27 @@ KEEP_ALIVE_SECONDS = 30  # idle connections are closed after this time
 SHUTDOWN_SECONDS = 30  # time for requests in progress to finish when the service is stopped
 
 
+def _check_choice(context: click.Context, option: click.Parameter, choice: str | None) -> str | None:
+    """Refuse what is no NAME, and no NAME:VERSION of an export."""
+    if choice is None or re.fullmatch(r"\w+(:[1-9][0-9]*)?", choice):
+        return choice
+    raise click.BadParameter(
+        f"{choice} is neither NAME nor NAME:VERSION; the version is the number of an export, as in simple_cnn:1"
+    )
+
+
 @click.command(context_settings={"show_default": True})
 @click.option(
     "--models",
     type=click.Path(path_type=Path, file_okay=False),
     default="data/07_model_output/serving",
     help="Folder that the export pipeline writes to.",
+)
+@click.option(
+    "--model",
+    callback=_check_choice,
+    metavar="NAME[:VERSION]",
+    help="The model to serve, as in simple_cnn or, for its first export, simple_cnn:1. Default: the newest export.",
 )
 @click.option("--host", default="127.0.0.1", help="Address to listen on; use 0.0.0.0 for all interfaces.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, help="Port to listen on; 0 selects a free port.")
@@ -57,10 +73,10 @@ SHUTDOWN_SECONDS = 30  # time for requests in progress to finish when the servic
     default=Limits.timeout_seconds,
     help="Seconds to wait for a request body, and for a prediction.",
 )
-def serve(models: Path, host: str, port: int, threads: int, **limits: float) -> None:
-    """Serve image classification over HTTP with the newest exported model.
+def serve(models: Path, model: str | None, host: str, port: int, threads: int, **limits: float) -> None:
+    """Serve image classification over HTTP with the newest exported model, or with the one that --model names.
 
-    A newer export is loaded automatically.
+    A newer export, of that name if there is one, is loaded automatically.
     """
     if not models.is_dir():
         raise click.ClickException(
@@ -84,7 +100,7 @@ def serve(models: Path, host: str, port: int, threads: int, **limits: float) -> 
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     request_limits = Limits(**limits)  # type: ignore[arg-type]
-    app = create_app(Repository(models, threads, request_limits.max_images), request_limits)
+    app = create_app(Repository(models, model, threads=threads, max_images=request_limits.max_images), request_limits)
     config = uvicorn.Config(
         app,
         http=BoundedConnection,
@@ -99,9 +115,10 @@ def serve(models: Path, host: str, port: int, threads: int, **limits: float) -> 
     )
     address, bound_port = listener.getsockname()[:2]
     logging.info(
-        "Listening on http://%s:%d; serving the newest export in %s.",
+        "Listening on http://%s:%d; serving %s in %s.",
         f"[{address}]" if ":" in address else address,
         bound_port,
+        model or "the newest export",
         models,
     )
     for stop in (signal.SIGINT, signal.SIGTERM):

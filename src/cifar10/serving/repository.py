@@ -1,4 +1,4 @@
-"""Find the exports in a folder, and keep the newest one loaded."""
+"""Find the exports in a folder, and keep the newest of them loaded, or of those of one name."""
 
 import logging
 import re
@@ -41,6 +41,7 @@ class Card(BaseModel):
     """The fields of model_card.json that the service uses."""
 
     name: str
+    model_version: str | None = None
     exported_at: AwareDatetime
     class_names: Annotated[list[str], Field(min_length=2)]
     temperature: Annotated[float, Field(gt=0)]
@@ -101,12 +102,15 @@ class Repository:
 
     Args:
         folder: contains the exports as `<name>/<version>`.
+        choice: the exports to choose from: NAME or NAME:VERSION; None for all.
         threads: ONNX Runtime threads per prediction.
         max_images: the largest batch size; it is used to check a new export and warm it up.
     """
 
-    def __init__(self, folder: Path, threads: int = 1, max_images: int = 1) -> None:
+    def __init__(self, folder: Path, choice: str | None = None, *, threads: int = 1, max_images: int = 1) -> None:
         self.folder = folder
+        name, _, version = (choice or "*").partition(":")
+        self._pattern = f"{name}/{version or '*'}"
         self.model: Model | None = None
         self._threads = threads
         self._max_images = max_images
@@ -119,7 +123,7 @@ class Repository:
 
     def refresh(self) -> None:
         """Scan the folder once, and load the newest export unless it is loaded already."""
-        exports = set(self._find_exports())
+        exports = set(self._find_exports(self._pattern))
         self._broken &= exports
         self._cards = {export: card for export, card in self._cards.items() if export in exports}
         for export in exports - self._cards.keys() - self._broken:
@@ -129,7 +133,7 @@ class Repository:
                 self._skip(export, error)
         if not exports and self.model is None and not self._is_absence_logged:
             self._is_absence_logged = True
-            logger.warning("%s", _describe_absence(self.folder))
+            logger.warning("%s", self._describe_absence())
         while (newest := self._newest()) and newest != self._served:
             try:
                 self.model = self._load(newest, self._cards[newest])
@@ -170,10 +174,23 @@ class Repository:
             highest[export.name] = export
         return max(highest.values(), key=lambda each: (self._cards[each].exported_at, each.version), default=None)
 
-    def _find_exports(self) -> Iterator[_Export]:
-        for card in self.folder.glob(f"*/*/{CARD_FILE}"):
+    def _find_exports(self, pattern: str) -> Iterator[_Export]:
+        for card in sorted(self.folder.glob(f"{pattern}/{CARD_FILE}")):
             if VERSION.fullmatch(card.parent.name):
                 yield _Export(card.parent, _stats(card.parent))
+
+    def _describe_absence(self) -> str:
+        """Say that the export is not there, and what could be served instead."""
+        where = self._pattern.replace("*/", "NAME/").replace("/*", "/VERSION")
+        message = f"No model to serve yet: there is no {where}/{CARD_FILE} in {self.folder}."
+        for pattern in (CARD_FILE, f"*/{CARD_FILE}", f"*/*/*/{CARD_FILE}"):
+            for card in self.folder.resolve().glob(pattern):
+                if VERSION.fullmatch(card.parent.name):
+                    return (
+                        f"{message} {card.parent} is an export: stop the service, and pass --models {card.parents[2]}"
+                    )
+        others = ", ".join(f"{each.name}:{each.version}" for each in self._find_exports("*/*"))
+        return f"{message} It has {others}." if others else f"{message} The service keeps looking."
 
     def _skip(self, export: _Export, error: Exception) -> None:
         self._broken.add(export)
@@ -230,16 +247,6 @@ def _check_model(model: Model, max_images: int) -> None:
         probabilities = model.probabilities(np.full((count, IMAGE_SIZE, IMAGE_SIZE, 3), 128.0))
         if probabilities.shape != (count, classes) or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
             raise InputError(f"the network does not return probabilities of {classes} classes.")
-
-
-def _describe_absence(folder: Path) -> str:
-    """Say that a folder has no exports, and which folder to serve instead if it is part of one, or one is in it."""
-    message = f"No model to serve yet: there is no NAME/VERSION/{CARD_FILE} in {folder}."
-    for pattern in (CARD_FILE, f"*/{CARD_FILE}", f"*/*/*/{CARD_FILE}"):
-        for card in folder.resolve().glob(pattern):
-            if VERSION.fullmatch(card.parent.name):
-                return f"{message} {card.parent} is an export: stop the service, and pass --models {card.parents[2]}"
-    return f"{message} The service keeps looking."
 
 
 def _describe(error: Exception) -> str:

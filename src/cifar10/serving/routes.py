@@ -72,7 +72,8 @@ class ModelDescription(BaseModel):
     """The served model, its test accuracy with a 95% confidence interval, and the request limits."""
 
     name: str
-    version: int
+    version: int = Field(description="The number of the export.")
+    training_version: str | None = Field(description="When it was trained: its version in `kedro models NAME`.")
     class_names: list[str]
     accuracy: float
     accuracy_low: float
@@ -111,6 +112,7 @@ async def get_model(service: ServiceDep) -> dict[str, Any]:
     return {
         "name": model.name,
         "version": model.version,
+        "training_version": card.model_version,
         "class_names": card.class_names,
         "accuracy": card.metrics.accuracy,
         "accuracy_low": card.metrics.accuracy_low,

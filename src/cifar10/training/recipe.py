@@ -210,6 +210,17 @@ def with_defaults(architecture: str, options: Mapping[str, Any]) -> dict[str, An
     return {**{name: field.default for name, field in fields.items() if not field.is_required()}, **options}
 
 
+def unused(options: Mapping[str, Any]) -> set[str]:
+    """Return the options that only other optimizers and schedules use than those of a recipe."""
+    return {
+        option
+        for table, chosen in ((OPTIMIZERS, options.get("optimizer", "")), (SCHEDULES, options.get("schedule", "")))
+        for row in table.values()
+        for option in row.options
+        if chosen in table and option not in table[chosen].options
+    }
+
+
 def as_text(value: Any) -> str:
     """Return the value of an option as `--params` takes it."""
     if isinstance(value, list):

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
 from cifar10.errors import InputError, RecipeError, did_you_mean
-from cifar10.training.optimizers import OPTIMIZERS
-from cifar10.training.recipe import RECIPES, Recipe, check_optimizer
-from cifar10.training.schedules import SCHEDULES
+from cifar10.training.recipe import RECIPES, Recipe, check_optimizer, unused
 
 if TYPE_CHECKING:
     import optuna
@@ -109,17 +107,6 @@ def recipe_of(architecture: str, shipped: Options, options: Options) -> Recipe:
     values = {**shipped, **options}
     skipped = unused(values)
     return RECIPES[architecture].model_validate({name: values[name] for name in values if name not in skipped})
-
-
-def unused(values: Options) -> set[str]:
-    """Return the options that only other optimizers and schedules use than those of a recipe."""
-    return {
-        option
-        for table, chosen in ((OPTIMIZERS, values["optimizer"]), (SCHEDULES, values["schedule"]))
-        for row in table.values()
-        for option in row.options
-        if chosen in table and option not in table[chosen].options
-    }
 
 
 def check_space(architecture: str, shipped: Options, space: Space) -> None:
