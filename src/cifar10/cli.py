@@ -34,8 +34,26 @@ from cifar10.pruning import delete, old_versions
 logger = logging.getLogger(__name__)
 
 
+class _Group(click.Group):
+    """Commands, and an answer to the name of a pipeline in place of one, for which Kedro would suggest other commands."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command of this name; None if another group may have it."""
+        command = super().get_command(ctx, cmd_name)
+        if command or ctx.resilient_parsing:  # the shell completes an unfinished line
+            return command
+        if named := [name for name in registry if name == cmd_name or name.startswith(f"{cmd_name}_")]:
+            raise click.ClickException(
+                f"{cmd_name} is no command. Pipelines are run by their names: kedro run --pipelines={named[0]}"
+            )
+        if cmd_name == "serve":
+            raise click.ClickException("serve is no command of kedro. The service is started by: cifar10-serve")
+        return None
+
+
 @click.group(
     name="cifar10",
+    cls=_Group,
     help=inspect.cleandoc("""
     This project trains CNN architectures on CIFAR-10 and compares them. To start:
 
