@@ -143,7 +143,7 @@ def print_comparison(to: Console, comparison: Comparison) -> None:
         record = side.record
         shown.add_row(
             _letter(side.letter),
-            f"{record.architecture}\n{side.model.version}",
+            f"{record.architecture}\n{side.model.version}\nrecipe {record.recipe_hash[:DIGITS]}",
             str(record.seed),
             _accuracy(side.val),
             _accuracy(side.test),
