@@ -174,7 +174,7 @@ def _load(name: str, backbone: Callable[..., keras.Model], weights: str | None, 
     if weights is None:
         return backbone(weights=None, **arguments)
     option = f"{name}.weights to the path of a weights file ({', '.join(FORMATS)})"
-    kind = InputError if weights == "imagenet" else RecipeError
+    kind: type[InputError] = InputError
     if weights == "imagenet":
         problem, advice = "the ImageNet weights are not available", f"Connect to the internet once, or set {option}."
     else:
@@ -182,6 +182,7 @@ def _load(name: str, backbone: Callable[..., keras.Model], weights: str | None, 
         advice = f"Set {option}, or to 'imagenet' to download them."
         if not Path(weights).is_file():
             raise InputError(f"{name}: there is no file {weights}. {advice}")
+        kind = RecipeError
         if not weights.endswith(FORMATS):
             raise kind(f"{name}: {weights} is not a weights file. {advice}")
     try:
