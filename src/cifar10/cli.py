@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Group(click.Group):
-    """Commands, and an answer to the name of a pipeline in place of one, for which Kedro would suggest other commands."""
+    """Commands, and an answer to the name of a pipeline in place of one, for which Kedro suggests other commands."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command of this name; None if another group may have it."""

@@ -36,6 +36,7 @@ from cifar10.pipelines.reporting.nodes import (
     write_report,
 )
 from cifar10.scoring import compare, score
+from cifar10.training.identity import ENGINE_VERSION
 from tests.helpers import (
     CLASS_NAMES,
     COSTS,
@@ -338,6 +339,16 @@ def test_the_page_says_what_the_data_are_and_how_to_train_each_model_again():
     assert "Recipe 0123456789ab : epochs 3; all other options at their default" in text
     assert "Train it again kedro run --pipelines=train_vgg16" in text
     assert '<th class="rank">Rank</th>' in page
+
+
+def test_the_command_of_a_model_names_jax_and_a_later_engine():
+    record = make_record(engine_version=0, versions={"commit": "abc", "keras": "3.15.1", "jax": "0.11.2"})
+    text = report(make_evaluations(make_evaluation(record=record)))
+    assert "Train it again KERAS_BACKEND=jax kedro run --pipelines=train_vgg16" in text
+    assert f"; today's engine is version {ENGINE_VERSION}, by which the same recipe gives another model" in text
+    text = report(make_evaluations(make_evaluation(record=make_record(engine_version=ENGINE_VERSION))))
+    assert "KERAS_BACKEND" not in text
+    assert "today's engine" not in text
 
 
 def test_columns_that_would_be_empty_are_left_out():

@@ -71,7 +71,7 @@ class Options(AugmentationOptions, MixingOptions):
     accumulate: Count = 1
     """Gradient accumulation steps; the effective batch size is batch_size x accumulate."""
     optimizer: str  # a key of `OPTIMIZERS`
-    """The algorithm; muon (Jordan et al. 2024) trains most kernels, sgd the depthwise ones, logits and biases."""
+    """The algorithm; muon: Muon (Jordan et al. 2024) for most kernels, sgd for depthwise, the last layer, biases."""
     learning_rate: Positive
     """Peak of the schedule; with muon, of what sgd trains."""
     momentum: Fraction = 0.9

@@ -27,6 +27,7 @@ from cifar10.contracts import (
 )
 from cifar10.datasets import cifar10_c
 from cifar10.pipelines.reporting import advice, formatting, recipes
+from cifar10.training.identity import engine_version
 
 logger = logging.getLogger(__name__)
 
@@ -379,6 +380,7 @@ def write_report(
             "facts": FACTS.get(row.architecture),
             "options": recipes.chosen_options(row.first.record),
             "command": command,
+            "engine": engine_version(row.architecture),
         }
         for line, row, command in zip(
             leaderboard.to_dict("records"), evaluations.rows, training_commands(trainings), strict=True
