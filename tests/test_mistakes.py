@@ -63,7 +63,7 @@ from tests.helpers import PROJECT, bootstrap, kedro, run
         (["--pipelines=benchmark", "--params=benchmark.architectures=' '"], "name an architecture, or several"),
         (["--runner=.a.Runner"], "There is no runner .a.Runner; Kedro's own are SequentialRunner"),
         (["--params=tuning.space.batch_size=64"], "as in tuning.space.batch_size.low=VALUE, but"),
-        (["--params=epochs=3"], "no such parameter without its architecture: NAME.epochs, as in simple_cnn.epochs=3"),
+        (["--params=epochs=3"], "epochs: no such parameter without its architecture, as in simple_cnn.epochs"),
         (["--params=trials=2"], "trials: no such parameter; did you mean tuning.trials?"),
         (["--params=val_fractoin=0.2"], "val_fractoin: no such parameter; did you mean val_fraction?"),
         (["--params=vgg16.epoch=3"], "vgg16.epoch: no such parameter; did you mean epochs?"),

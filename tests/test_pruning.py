@@ -124,6 +124,18 @@ def test_the_newest_of_each_recipe_and_seed_stays_whatever_was_evaluated_last(tm
     assert {path.name for path in tmp_path.glob("06_models/*/*")} == {V1, V4}
 
 
+def test_every_seed_of_the_latest_data_stays_before_it_is_evaluated(tmp_path):
+    """As after `kedro farm --seeds=0..2`, with or without an evaluation of other data."""
+    changes = [{"data_version": "old data"}, *({"recipe": {"seed": seed}} for seed in (0, 1, 2))]
+    for version, change in zip((V1, V2, V3, V4), changes, strict=True):
+        make_model(tmp_path, "vgg16", version)
+        record = make_record(**change)
+        (tmp_path / f"06_models/vgg16.keras/{version}/record.json").write_text(record.to_json())
+    assert [path for path in pruned(tmp_path) if path.startswith("06")] == [f"06_models/vgg16.keras/{V1}"]
+    evaluate(tmp_path, V1, ("vgg19", V1))
+    assert pruned(tmp_path) == []
+
+
 def test_checkpoints_and_exports_stay(tmp_path):
     make(tmp_path, "06_models/vgg16_checkpoint/a_training/epoch_1.npz", hours_ago=50)
     make(tmp_path, "06_models/vgg16_checkpoint/a_training/.unfinished-1-epoch_2.npz")

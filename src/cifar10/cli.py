@@ -6,6 +6,7 @@ import inspect
 import io
 import logging
 import os
+import pkgutil
 import re
 import sys
 import traceback
@@ -24,9 +25,10 @@ from kedro.framework.session import KedroSession
 from kedro.io import DataCatalog, DatasetError
 from kedro.utils import find_kedro_project
 
-from cifar10 import run_log, run_options, store
+from cifar10 import pipelines, run_log, run_options, store
 from cifar10.architectures import ARCHITECTURES
 from cifar10.completion import Names
+from cifar10.datasets.artifact import is_version
 from cifar10.errors import BUSY, BusyError, InputError, forbidden, reason
 from cifar10.keras_settings import several_processes
 from cifar10.pruning import delete, old_versions
@@ -42,13 +44,14 @@ class _Group(click.Group):
         command = super().get_command(ctx, cmd_name)
         if command or ctx.resilient_parsing:  # the shell completes an unfinished line
             return command
-        if named := [name for name in registry if name == cmd_name or name.startswith(f"{cmd_name}_")]:
-            raise click.ClickException(
-                f"{cmd_name} is no command. Pipelines are run by their names: kedro run --pipelines={named[0]}"
-            )
-        if cmd_name == "serve":
-            raise click.ClickException("serve is no command of kedro. The service is started by: cifar10-serve")
-        return None
+        # Not from the registry, because Kedro asks here for its own commands, too, and that would import all pipelines.
+        stages = {module.name for module in pkgutil.iter_modules(pipelines.__path__) if module.ispkg}
+        kind, _, architecture = cmd_name.partition("_")
+        if kind in run_options.ONE_EACH:
+            cmd_name = f"{run_options.ONE_EACH[kind]}_{architecture or 'NAME'}"
+        elif cmd_name not in stages:
+            return None
+        raise click.ClickException(f"That is no command, but a pipeline. To run it: kedro run --pipelines={cmd_name}")
 
 
 @click.group(
@@ -416,7 +419,7 @@ vars(WHERE["params"]).update(metavar="data_root=FOLDER", help="Where the data ar
 def prune(keep: int, env: str | None, conf_source: str | None, params: dict[str, Any], yes: bool) -> None:
     """Delete old versions and remains of killed runs, after listing them.
 
-    Of each recipe and seed, on the data of the latest evaluation, the newest model is kept.
+    Of each recipe and seed, on the data of the latest evaluation and of the latest training, the newest model is kept.
 
     The data folder is the one that `kedro run` would use with the same options and the same KEDRO_ENV.
     """
@@ -446,12 +449,12 @@ def _prune(data_root: Path, keep: int, yes: bool) -> None:
     click.echo(f"In {data_root}:")
     for each in old:
         click.echo(f"{each.megabytes:9.2f} MB  {each.path.relative_to(data_root)}")
-    models = sum(each.path.parent.suffix == ".keras" for each in old)
+    models = sum(each.path.parent.suffix == ".keras" and is_version(each.path) for each in old)
     latest = f"{keep} versions" if keep > 1 else "version"
     click.echo(
         f"{sum(each.megabytes for each in old):.1f} MB in total; {models} of these {len(old)} are models. What stays: "
-        f"of each artifact the latest {latest}; of each recipe and seed, on the data of the latest evaluation, the "
-        "newest model."
+        f"of each artifact the latest {latest}; of each recipe and seed, on the data of the latest evaluation and of "
+        "the latest training, the newest model."
     )
     if yes or click.confirm(f"Delete them from {data_root}?", default=False):
         delete(old)

@@ -138,7 +138,7 @@ def trade_offs(leaderboard: pd.DataFrame) -> Figure:
     )
     colours = _machine_colours(leaderboard)
     height = max(3.4, 1.2 + 0.19 * len(leaderboard))
-    compared = "" if len(colours) == 1 else " on its machine"
+    compared = "" if len(colours) == 1 else "; times compared by machine"
     title = f"Accuracy against cost (filled: Pareto-optimal{compared})"
     figure = _figure(height + _height_of_names(colours), title)
     panels = figure.subplots(1, 3, sharey=True)

@@ -100,7 +100,8 @@ def _problem(location: tuple[int | str, ...], kind: str, message: str, value: An
         }
         fields = (blocks[str(location[0])] if len(location) > 1 else Parameters).model_fields
         if len(location) == 1 and is_recipe_option(name):
-            return f"{name}: no such parameter without its architecture: NAME.{name}, as in simple_cnn.{name}={value}"
+            owner = next(each for each in ("simple_cnn", *RECIPES) if name in RECIPES[each].model_fields)
+            return f"{name}: no such parameter without its architecture, as in {owner}.{name}"
         if len(location) == 1 and (owners := [block for block in SETTINGS if name in SETTINGS[block].model_fields]):
             return f"{name}: no such parameter; did you mean {owners[0]}.{name}?"
         if location[0] in RECIPES and is_recipe_option(option := str(location[-1])):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cifar10.atomic import UNFINISHED, is_abandoned
-from cifar10.contracts import Evaluations
+from cifar10.contracts import Evaluations, Record
 from cifar10.datasets.artifact import VERSION, is_version, version_files
 from cifar10.datasets.model import Models
 from cifar10.errors import InputError
@@ -34,8 +34,8 @@ def old_versions(root: Path, keep: int) -> list[OldVersion]:
     Remains are what killed runs have left behind: unfinished files, versions without the file of their artifact, and
     versions of which a part has been deleted. They never count as versions, and the first two stay for an hour, because
     a run may still be writing them. Of the versions of each artifact, the latest `keep` stay. So do, however old they
-    are, the newest model of each recipe and seed on the data of the latest evaluation, whatever that has evaluated, the
-    models that it has, and the predictions of every model that stays.
+    are, the newest model of each recipe and seed on the data of the latest evaluation and of the latest training, the
+    models that the latest evaluation has, and the predictions of every model that stays.
 
     Raises:
         InputError: the latest evaluation is damaged, or was written by another version of this project.
@@ -95,17 +95,21 @@ def _megabytes(path: Path) -> float:
 
 
 def _needed(root: Path) -> set[tuple[str, str]]:
-    """Return the models that the latest evaluation has, or would have, had it evaluated all: folders and versions."""
-    paths = version_files(root / "08_reporting/evaluations.json")
-    if not paths:
-        return set()
-    evaluations, models = Evaluations.read(paths[-1]), Models(root / "06_models")
-    kept = {(row.architecture, each.version) for row in evaluations.rows for each in row.seeds}
-    newest = {}
-    for name in models.names():
-        for version in models.versions(name):
-            with suppress(InputError):  # a damaged record is no reason to keep a model
-                record = models.load(name, version).record
-                if record.data_version == evaluations.data_version:
-                    newest[record.group, record.seed] = name, version
+    """Return the models that the latest evaluation has, or that the next one may: their folders and versions."""
+    models = Models(root / "06_models")
+    records: dict[tuple[str, str], Record] = {}
+    for version, name in sorted((version, each) for each in models.names() for version in models.versions(each)):
+        with suppress(InputError):  # a damaged record is no reason to keep a model
+            records[name, version] = models.load(name, version).record
+    kept: set[tuple[str, str]] = set()
+    current = {record.data_version for record in list(records.values())[-1:]}
+    if paths := version_files(root / "08_reporting/evaluations.json"):
+        evaluations = Evaluations.read(paths[-1])
+        kept = {(row.architecture, each.version) for row in evaluations.rows for each in row.seeds}
+        current.add(evaluations.data_version)
+    newest = {
+        (record.data_version, record.group, record.seed): model
+        for model, record in records.items()
+        if record.data_version in current
+    }
     return {(f"{name}.keras", version) for name, version in kept | set(newest.values())}

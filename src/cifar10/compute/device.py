@@ -98,7 +98,8 @@ def has_gpu() -> bool:
 
 def hardware() -> str:
     """Return the names of the GPUs in use, or the processor and the number of cores that this process may use."""
-    return ", ".join(_gpu_names()[: parallel.count()]) or f"{_processor()}, {cores()} core{'s' * (cores() > 1)}"
+    # One core is "1 cores", too: machines are told apart by this text, and records have it.
+    return ", ".join(_gpu_names()[: parallel.count()]) or f"{_processor()}, {cores()} cores"
 
 
 def _gpus() -> list[str]:

@@ -8,7 +8,7 @@ import pandas as pd
 from pydantic import AfterValidator
 
 from cifar10.architectures import ARCHITECTURES
-from cifar10.contracts import Record, Statistics, TrainedModel, check_class_names
+from cifar10.contracts import Statistics, TrainedModel, check_class_names
 from cifar10.datasets.model import Models
 from cifar10.errors import InputError, did_you_mean
 from cifar10.scoring import ModelRow, group
@@ -183,11 +183,11 @@ def choose(
     logger.info("Using %s, version %s: %s", model.record.architecture, model.version, why)
     if leaderboard is not None and not version and not is_row:
         data_version = statistics.data_version if statistics else model.record.data_version
-        if newer := _newer(models, leaderboard, data_version, class_names, name):
+        if missing := _missing(models, leaderboard, data_version, class_names, name):
             logger.info(
-                "Trained since then, and not on the leaderboard yet: %s (kedro run --pipelines=evaluation,reporting, "
+                "Not on the leaderboard yet: %s (kedro run --pipelines=evaluation,reporting, "
                 "with the same --env and --params)",
-                ", ".join(newer),
+                ", ".join(missing),
             )
     return model
 
@@ -211,25 +211,28 @@ def _named_row(name: str, leaderboard: pd.DataFrame | None, statistics: Statisti
     return named[name]
 
 
-def _newer(
+def _missing(
     models: Models, leaderboard: pd.DataFrame, data_version: str, class_names: list[str], name: str
 ) -> list[str]:
-    """Return the versions, of all architectures or of the named one, that are newer than all of the leaderboard.
+    """Return the versions, of all architectures or of the named one, that the leaderboard lacks.
 
-    Versions of other data or class names do not count, nor those of an architecture that has been removed, because
-    evaluation leaves them out.
+    These are, of each recipe and seed, the versions after the one that it has. Versions of other data or class names do
+    not count, nor those of an architecture that has been removed, because evaluation leaves them out.
     """
-    latest = max((version for versions in leaderboard.seed_versions for version in versions.split()), default="")
-
-    def is_current(record: Record) -> bool:
-        return record.data_version == data_version and record.class_names == class_names
-
-    return [
-        f"{each}:{version}"
+    current = [
+        model
         for each in (models.names() if name == WINNER else [name])
         if each in ARCHITECTURES
         for version in models.versions(each)
-        if version > latest and is_current(models.load(each, version).record)
+        if (model := models.load(each, version)).record.data_version == data_version
+        and model.record.class_names == class_names
+    ]
+    listed = {version for versions in leaderboard.seed_versions for version in versions.split()}
+    ranked = {(each.record.group, each.record.seed): each.version for each in current if each.version in listed}
+    return [
+        f"{each.record.architecture}:{each.version}"
+        for each in current
+        if each.version > ranked.get((each.record.group, each.record.seed), "")
     ]
 
 

@@ -61,7 +61,7 @@ def create_app(repository: Repository, limits: Limits) -> ASGIApp:
     app = FastAPI(
         title=TITLE,
         version=__version__,
-        description="Image classification with the newest exported model.",
+        description="Image classification with an exported model.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,

@@ -115,7 +115,7 @@ def serve(models: Path, model: str | None, host: str, port: int, threads: int, *
     )
     address, bound_port = listener.getsockname()[:2]
     logging.info(
-        "Listening on http://%s:%d; serving %s in %s.",
+        "Listening on http://%s:%d, with %s in %s.",
         f"[{address}]" if ":" in address else address,
         bound_port,
         model or "the newest export",

@@ -43,9 +43,7 @@ class Service:
         """
         model = self.repository.model
         if model is None:
-            raise HTTPException(
-                503, "No model is loaded: the service has not found an export in its models folder yet.", RETRY_AFTER
-            )
+            raise HTTPException(503, "No model is loaded: the service has not found its export yet.", RETRY_AFTER)
         if name is not None and name != model.name:
             raise HTTPException(404, f"There is no model with this name; this service serves {model.name}.")
         if version is not None and version != str(model.version):

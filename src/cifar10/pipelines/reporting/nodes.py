@@ -82,8 +82,10 @@ def _rounded(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _ties(evaluations: Evaluations) -> set[str]:
-    """Return the rows whose test accuracy does not differ significantly from that of the first."""
+    """Return the rows whose test accuracy does not differ significantly from that of the first, if that has a rank."""
     first = evaluations.rows[0].name
+    if evaluations.rows[0].val_accuracy is None:
+        return set()
     return {
         name
         for pair in evaluations.pairs
@@ -249,13 +251,13 @@ def _explain_views(leaderboard: pd.DataFrame) -> list[str]:
 
 def explain_ranks(leaderboard: pd.DataFrame) -> list[str]:
     """Return the sentences that explain the marks of this leaderboard."""
-    sentences = ["Ranked by validation accuracy."]
-    if (leaderboard.seeds > 1).any():
-        sentences = [
-            "Ranked by validation accuracy, averaged over the seeds of a recipe. Whatever is not called a mean is of "
-            "its lowest seed."
-        ]
-    if leaderboard["rank"].isna().any():
+    ranked, several = leaderboard["rank"].notna(), (leaderboard.seeds > 1).any()
+    sentences = []
+    if ranked.any():
+        sentences.append(f"Ranked by validation accuracy{', averaged over the seeds of a recipe' if several else ''}.")
+    if several:
+        sentences.append("Whatever is not called a mean is of its lowest seed.")
+    if not ranked.all():
         sentences.append("n/a: trained on the validation images, too, and so without a rank.")
     if leaderboard.ties_with_first.any():
         sentences.append(
