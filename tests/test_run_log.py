@@ -48,8 +48,9 @@ class Catalog:
             [
                 "Tuned by 2 trials",
                 "significantly better",
-                "Next: raise tuning.trials or tuning.minutes, and run the same again; or change the space, for which "
-                "/data/a_study must be moved away first",
+                "Next: kedro run --pipelines=tune_deep_cnn --env=demo --params=data_root=/data (the same --params, but "
+                "more tuning.trials or tuning.minutes); or change the space, for which /data/a_study must be moved "
+                "away first",
             ],
         ),
         (

@@ -804,6 +804,24 @@ def verify(
             )
 
 
+def check_labels(examples: Examples, kind: str, class_names: list[str]) -> None:
+    """Check that each label has a name.
+
+    Args:
+        examples: of which there may be none.
+        kind: which ones they are, for the message.
+        class_names: in the order of the labels.
+
+    Raises:
+        InputError: there are fewer names.
+    """
+    if (highest := examples.labels.max(initial=0)) >= len(class_names):
+        raise InputError(
+            f"The {kind} images have labels up to {highest}, but class_names has only {len(class_names)} names. Use "
+            "the --env and class_names with which they were ingested, or ingest them again."
+        )
+
+
 def check_class_names(owner: str, known: list[str], current: list[str]) -> None:
     """Check that the parameter `class_names` has the names with which a model was trained.
 

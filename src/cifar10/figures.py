@@ -55,6 +55,7 @@ def learning_curves(model: TrainedModel | Evaluation, name: str | None = None) -
     record = model.record
     history = pd.DataFrame(record.history)
     validated = record.val_accuracy is not None
+    kind = "mixed" if record.recipe.get("mixup") or record.recipe.get("cutmix") else "augmented"
     figure = _figure(
         3.2,
         f"{name or record.architecture}: epoch {record.best_epoch} kept, "
@@ -62,7 +63,7 @@ def learning_curves(model: TrainedModel | Evaluation, name: str | None = None) -
     )
     panels = figure.subplots(1, 2)
     for axis, metric in zip(panels, ("accuracy", "loss"), strict=True):
-        axis.plot(history.epoch, history[metric], color=GREY, marker=".", label="train, augmented images")
+        axis.plot(history.epoch, history[metric], color=GREY, marker=".", label=f"train, {kind} images")
         if validated:
             axis.plot(history.epoch, history[f"val_{metric}"], color=BLUE, marker=".", label="validation")
         axis.axvline(record.best_epoch, color=ORANGE, linestyle="--", linewidth=1, label="kept")
@@ -324,7 +325,8 @@ def pairwise(evaluations: Evaluations) -> Figure:
     places = range(1, len(names) + 1)
     rows = [f"{name}  {place}" for name, place in zip(names, places, strict=True)]
     axis = figure.subplots()
-    _cells(axis, differences * significant / reach, shown, rows, list(map(str, places)), _points)
+    tints = significant * (0.15 * np.sign(differences) + 0.85 * differences / reach)  # the least can be seen, too
+    _cells(axis, tints, shown, rows, list(map(str, places)), _points)
     return figure
 
 
@@ -478,8 +480,10 @@ def tuning_history(trials: Trials) -> Figure:
     axis = figure.subplots()
     _draw_trials(axis, trials, lambda trial: trial.number)
     complete = [trial for trial in trials.trials if trial.state == "complete"]
-    best = np.maximum.accumulate([_accuracy(trial) for trial in complete])
-    axis.step([trial.number for trial in complete], best, where="post", color=ORANGE, label="best so far")
+    if complete:
+        best = np.maximum.accumulate([_accuracy(trial) for trial in complete])
+        places = [*(trial.number for trial in complete), trials.trials[-1].number + 0.5]
+        axis.step(places, [*best, best[-1]], where="post", color=ORANGE, label="best so far")
     for trial in trials.trials:
         if trial.state == "failed":
             axis.axvline(trial.number, color=PINK, linestyle=":", linewidth=1, label="failed")
@@ -529,7 +533,9 @@ def tuning_slices(trials: Trials) -> Figure:
         low, high = values["low"], values["high"]
         if values.get("log"):
             axis.set(xscale="log", xlim=(low / (high / low) ** 0.05, high * (high / low) ** 0.05))
-            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high <= 20 * low else (1,)))
+            axis.xaxis.set_major_locator(
+                LogLocator(subs=(1, 2, 5) if high <= 8 * low else (1, 3) if high <= 30 * low else (1,))
+            )
             axis.xaxis.set_major_formatter("{x:g}")
             axis.xaxis.set_minor_formatter(NullFormatter())
         else:

@@ -273,10 +273,17 @@ def _check_load_versions(load_versions: dict[str, str], pipeline: Pipeline) -> N
 
 
 def _check_backbones(recipes: dict[str, Recipe]) -> None:
-    """Build each network that starts from weights once, before data are loaded or any other network is trained."""
-    for name, recipe in recipes.items():
-        if isinstance(recipe, TransferRecipe):
-            build(name, 2, None, **recipe.builder_options())
+    """Build each network that starts from weights once, before data are loaded or any other network is trained.
+
+    Not on a GPU, whose memory this process would keep from those that train the trials of a study.
+    """
+    transferred = {name: recipe for name, recipe in recipes.items() if isinstance(recipe, TransferRecipe)}
+    if transferred:
+        import keras
+
+        with keras.device("cpu"):
+            for name, recipe in transferred.items():
+                build(name, 2, None, **recipe.builder_options())
 
 
 def _missing_inputs(pipeline: Pipeline, catalog: DataCatalog) -> list[str]:

@@ -96,7 +96,7 @@ def log_result(made: set[str], catalog: DataCatalog, run_params: dict[str, Any],
         lines.append(_next("evaluation,reporting", run_params))
     elif "robustness" in made:
         lines.append(_next("reporting", run_params))
-    elif "statistics" in made:
+    elif "statistics" in made and not any(name.endswith(".trials") for name in made):
         lines.append(_next("train_simple_cnn", run_params) + " (or another of `kedro models`)")
     elif "train_examples" in made:
         lines.append(_next("preprocessing", run_params))
@@ -115,8 +115,9 @@ def log_result(made: set[str], catalog: DataCatalog, run_params: dict[str, Any],
             lines.append(f"Recipe, a block for the parameters in conf/{env}: {_path(catalog, name)}")
         else:
             lines.append(
-                "Next: raise tuning.trials or tuning.minutes, and run the same again; or change the space, for "
-                f"which {catalog.load(f'{architecture}.study')} must be moved away first"
+                f"{_next(f'tune_{architecture}', run_params)} (the same --params, but more tuning.trials or "
+                "tuning.minutes); or change the space, for which "
+                f"{catalog.load(f'{architecture}.study')} must be moved away first"
             )
     if "figure.runs" in made:
         lines.append(f"All versions: {_path(catalog, 'figure.runs').resolve().as_uri()}, and {_path(catalog, 'runs')}")

@@ -152,7 +152,8 @@ def print_comparison(to: Console, comparison: Comparison) -> None:
             _latency(side.costs),
         )
     to.print(shown)
-    to.print(Text("Below each value: its 95% interval; of the latency, the 5th to 95th percentile.", "dim"))
+    if any(each and each.interval for side in comparison.sides for each in (side.val, side.test)):
+        to.print(Text("Below each value: its 95% interval; of the latency, the 5th to 95th percentile.", "dim"))
     to.print()
     for verdict in verdicts(comparison):
         to.print(verdict)

@@ -694,6 +694,13 @@ PREVIEWS = {
 }
 
 
+def test_a_block_that_says_only_why_there_is_none_has_a_preview(tmp_path):
+    """As where no trial was better than the recipe."""
+    dataset = BlockDataset(filepath=str(tmp_path / "tuned.yml"))
+    dataset.save("# No trial was better.\n")
+    assert json.loads(dataset.preview()) == {"comment": ["No trial was better."]}
+
+
 @pytest.mark.parametrize(("cls", "data"), [(cls, data) for cls, data, _ in SAVES if cls in PREVIEWS])
 def test_previews_are_those_of_kedro_viz(tmp_path, cls, data):
     """Kedro-Viz chooses how to show a preview by the name of its return type."""

@@ -95,7 +95,7 @@ def test_a_run_that_leaves_no_model_has_failed(client, make):
     """As that of a worker with other code, or of an environment that only the worker has."""
     (task,) = make("good")
     task.log.parent.mkdir()
-    training = SimpleNamespace(record=lambda: None)
+    training = SimpleNamespace(record=lambda: None, newest=lambda: None)
     result = work._perform(task._replace(training=training), threading.Event(), None)
     assert result.outcome == work.FAILED
     assert "there is no model of this recipe, seed and data" in result.message

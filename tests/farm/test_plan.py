@@ -181,5 +181,6 @@ def test_a_run_that_was_killed_after_it_had_saved_the_model_is_not_complete(tmp_
         (folder / f"epoch_0000{epoch}.npz").touch()
     (folder / "epoch_00003.npz").touch()
     assert bool(training.record()) == trained
+    assert training.newest()  # that of a run that has ended without an error, whoever else holds its checkpoint
     (folder / IDENTITY).write_text("[]")
     assert training.record()

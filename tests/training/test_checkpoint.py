@@ -7,6 +7,7 @@ import resource
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from cifar10.errors import BusyError, InputError
 from cifar10.training.checkpoint import Checkpoint, Checkpoints, FollowedCheckpoints
@@ -111,6 +112,30 @@ def test_folder_that_cannot_be_created_is_an_input_error(tmp_path):
     checkpoints = Checkpoints(tmp_path / "file" / "checkpoint")
     with pytest.raises(InputError, match="could not be written: Not a directory"), checkpoints.lock(IDENTITY):
         pass
+
+
+def test_a_training_that_saves_nothing_leaves_no_folder(checkpoints):
+    """As one whose loss is not finite in its first epoch, or that is interrupted in it."""
+    with pytest.raises(KeyboardInterrupt), checkpoints.lock(IDENTITY):
+        raise KeyboardInterrupt
+    assert not list(checkpoints.folder.iterdir())
+    with checkpoints.lock(IDENTITY):
+        checkpoints.cached(IDENTITY, "features", lambda path: np.save(path.open("wb"), np.zeros(3)))
+    assert len(list(checkpoints.folder.glob("*/identity.json"))) == 1
+
+
+def test_a_folder_that_another_run_deletes_meanwhile_is_made_again(checkpoints, monkeypatch):
+    acquire, attempts = FileLock.acquire, []
+
+    def deleted_at_first(lock, *arguments, **options):
+        attempts.append(lock)
+        if len(attempts) == 1:
+            raise FileNotFoundError
+        return acquire(lock, *arguments, **options)
+
+    monkeypatch.setattr(FileLock, "acquire", deleted_at_first)
+    with checkpoints.lock(IDENTITY):
+        assert len(attempts) == 2
 
 
 def test_locked_training_is_not_cleared(checkpoints):

@@ -241,6 +241,11 @@ def test_early_stopping_ends_and_plateau_lowers_the_learning_rate(quick_fit):
     assert history.learning_rate.iloc[-1] <= 2e-6
 
 
+def test_a_label_without_a_name_is_refused(splits, statistics, recipe, checkpoints):
+    with pytest.raises(InputError, match="training images have labels up to 9, but class_names has only 9 names"):
+        fit("simple_cnn", *splits, statistics, CLASS_NAMES[:9], recipe(epochs=1), checkpoints)
+
+
 def test_loss_that_is_not_finite_stops_and_names_the_option(quick_fit):
     with pytest.raises(
         InputError,

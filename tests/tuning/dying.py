@@ -10,7 +10,7 @@ class Dying:
     def __init__(self, exit_code, messages=()):
         self.exit_code, self.messages = exit_code, messages
 
-    def __call__(self, connection, plan, data):
+    def __call__(self, connection):
         for message in self.messages:
             connection.send(message)
         connection.close()

@@ -74,6 +74,13 @@ def test_end_of_a_process_is_explained(make_plan, monkeypatch, serve, error, mes
         run(make_plan(), Data(None, None, None, None))
 
 
+def test_a_process_that_dies_before_it_has_read_its_data_is_noticed(make_plan, monkeypatch):
+    """They are larger than what a pipe holds."""
+    monkeypatch.setattr(worker, "_serve", Dying(-signal.SIGKILL))
+    with pytest.raises(InputError, match="was ended by the system"):
+        run(make_plan(), Data(bytes(10_000_000), None, None, None))
+
+
 def test_process_that_is_killed_in_a_trial_is_noted(make_plan, monkeypatch, caplog):
     plan = make_plan(trials=1)
     with Study(plan).claim():

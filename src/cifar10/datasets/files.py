@@ -121,7 +121,7 @@ class BlockDataset(TextDataset):
         """Return the block and its comment for Kedro-Viz."""
         text = self.load()
         comment = [line.removeprefix("# ") for line in text.splitlines() if line.startswith("# ")]
-        return JSONPreview(standard_json.dumps({"comment": comment, **yaml.safe_load(text)}))
+        return JSONPreview(standard_json.dumps({"comment": comment, **(yaml.safe_load(text) or {})}))
 
 
 class FigureDataset(WrappedDataset):

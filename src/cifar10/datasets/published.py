@@ -155,6 +155,8 @@ class PublishedModels(Models):
 class PublishedModelsDataset(ModelsDataset):
     """`PublishedModels`."""
 
+    FETCHED = "*"
+
     def read(self, path: Path) -> Models:
         """Return access to all models; nothing is loaded yet."""
         return PublishedModels(path)

@@ -34,14 +34,16 @@ class Training(NamedTuple):
     architecture: str
     expected: dict[str, Any]
 
+    def newest(self) -> Record | None:
+        """Return the record of its newest model; None if there is none."""
+        models = Models(self.models)
+        records = (models.load(self.architecture, each).record for each in reversed(models.versions(self.architecture)))
+        return next((record for record in records if is_recorded(record, self.expected)), None)
+
     def record(self) -> Record | None:
         """Return the record of its newest model; None if there is none, or the run that saved it did not finish."""
-        models = Models(self.models)
-        for version in reversed(models.versions(self.architecture)):
-            record = models.load(self.architecture, version).record
-            if is_recorded(record, self.expected):
-                return None if Checkpoints(self.checkpoints).unfinished(record) else record
-        return None
+        record = self.newest()
+        return None if record and Checkpoints(self.checkpoints).unfinished(record) else record
 
 
 class Task(NamedTuple):

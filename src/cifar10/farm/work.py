@@ -97,7 +97,7 @@ def _perform(task: Task, event: Event, threads: int | None) -> Result:
         if code == 0:
             if task.training is None:
                 return Result(TUNED)
-            if record := task.training.record():
+            if record := task.training.newest():  # its checkpoint may be held by a run that waited for this one
                 return Result(TRAINED, val_accuracy=record.val_accuracy)
             return Result(
                 FAILED, "its run has ended without an error, but there is no model of this recipe, seed and data"

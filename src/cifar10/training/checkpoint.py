@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from cifar10 import store
 from cifar10.atomic import UNFINISHED, atomic, unwritable
-from cifar10.errors import BusyError
+from cifar10.errors import BusyError, InputError
 from cifar10.training.recipe import RECIPES, as_text, with_defaults
 
 if TYPE_CHECKING:
@@ -84,8 +84,10 @@ class Checkpoints:
         folder = self._folder_of(identity)
         lock = FileLock(folder / store.LOCK)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=1)  # seconds: whoever only looks whether it is locked holds it for a moment
+            try:
+                _acquire(lock, folder)
+            except FileNotFoundError:  # the run that held it has just deleted the folder
+                _acquire(lock, folder)
         except Timeout as error:
             raise BusyError(
                 f"{identity['architecture']} is being trained by another run, with the same recipe on the same data "
@@ -104,6 +106,10 @@ class Checkpoints:
                     unfinished.write_text(json.dumps(identity, indent=2), encoding="utf-8")
             yield
         finally:
+            if not any(folder.glob("*.np[yz]")):  # it has ended before it saved anything that another run could use
+                with suppress(InputError):
+                    store.delete(folder)
+                shutil.rmtree(folder, ignore_errors=True)
             lock.release()
 
     def latest(self, identity: dict[str, Any]) -> Checkpoint | None:
@@ -265,6 +271,11 @@ class FollowedCheckpoints(Checkpoints):
 def key_of(identity: dict[str, Any]) -> str:
     """Return the name of a training's folder: its identity as the first 16 digits of a SHA-256."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _acquire(lock: FileLock, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    lock.acquire(timeout=1)  # seconds: whoever only looks whether it is locked holds it for a moment
 
 
 def _is_locked(folder: Path) -> bool:

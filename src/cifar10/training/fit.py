@@ -14,7 +14,17 @@ from cifar10.compute.batches import one_hot
 from cifar10.compute.device import choose_compute_dtype, cores, describe, has_gpu, set_deterministic, uses_xla
 from cifar10.compute.portable import OLDEST_KERAS
 from cifar10.compute.provenance import provenance, sources
-from cifar10.contracts import Epoch, Examples, LayerSummary, Phase, Record, Statistics, TrainedModel, verify
+from cifar10.contracts import (
+    Epoch,
+    Examples,
+    LayerSummary,
+    Phase,
+    Record,
+    Statistics,
+    TrainedModel,
+    check_labels,
+    verify,
+)
 from cifar10.errors import InputError
 from cifar10.training.accelerate import accelerate, copy_back
 from cifar10.training.augmentation import Augmentation, flip_half, make_mixing
@@ -63,14 +73,17 @@ def fit(
         The trained model, and its history: one row per epoch, with the fields of `Epoch`.
 
     Raises:
-        InputError: the splits are not those of `statistics`, there are fewer examples than the recipe asks for, the
-            weights of a backbone are not available, another run trains the same, a checkpoint cannot be resumed here,
-            the disk is full, or other processes that are to train together with this one train something else.
+        InputError: the splits are not those of `statistics`, a label has no name, there are fewer examples than the
+            recipe asks for, the weights of a backbone are not available, another run trains the same, a checkpoint
+            cannot be resumed here, the disk is full, or other processes that are to train together with this one train
+            something else.
         RecipeError: the loss is not finite, there is not enough memory, the network refuses the resolutions, or the
             optimizer would destroy pretrained weights.
     """
     check_optimizer(name, recipe)
     verify(statistics.digests, train=train, val=val)
+    for kind, examples in (("training", train), ("validation", val)):
+        check_labels(examples, kind, class_names)
     train, val = training_images(name, train, val, train_on=recipe.train_on, examples=recipe.examples, seed=recipe.seed)
     set_deterministic(recipe.deterministic)
     keras.utils.set_random_seed(recipe.seed)
@@ -145,6 +158,8 @@ def _announce(network: keras.Model, recipe: Recipe, images: int, compute_dtype: 
         when = "at each resolution" if recipe.resolutions else "in training"
         logger.info("%s: XLA compiles before the first steps %s, which can take minutes", name, when)
     logger.info("%s: %s parameters, %s training images", name, f"{network.count_params():,}", f"{images:,}")
+    if recipe.mixup or recipe.cutmix:
+        logger.info("%s: two images are mixed into one, of which the train accuracy below counts the first alone", name)
 
 
 def _duration(seconds: float) -> str:

@@ -52,9 +52,9 @@ class MixingOptions(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     mixup: NotNegative = 0.0
-    """Blend each image with another one, with a weight drawn from Beta(mixup, mixup); 0: never."""
+    """Blend pairs of images, by a weight from Beta(mixup, mixup); 0: never. Train accuracy counts the first image."""
     cutmix: NotNegative = 0.0
-    """Paste a square of another image, with an area drawn from Beta(cutmix, cutmix); 0: never."""
+    """Paste a square of another image, with an area from Beta(cutmix, cutmix); 0: never. Accuracy as with mixup."""
 
 
 class Options(AugmentationOptions, MixingOptions):

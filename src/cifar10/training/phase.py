@@ -80,7 +80,7 @@ def optimise(
                 val_loss=val_logs["loss"],
                 learning_rate=epochs.rate(len(rows)),
                 seconds=time.perf_counter() - started,
-                joules=meter.joules(),
+                joules=None if prepared and not rows else meter.joules(),  # that of the preparation is not known
             )
             progress.add(row, variables)
             _log(name, row, len(rows) + 1, recipe, len(targets) / logs["seconds"])

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import ValidationError
@@ -67,16 +68,19 @@ def run(plan: Plan, data: Data) -> Study:
 
 def _run_process(study: Study, data: Data) -> None:
     """Run a process that trains some trials, and log what it says."""
-    ours, theirs = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs, study.plan, data), daemon=True)
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs,), daemon=True)
     heard, trial = False, None
     try:
         process.start()
         theirs.close()
+        # Not as an argument: while these are written, `start` would not notice that the process has died.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            ours.send((study.plan, data))
         while True:
             try:
                 kind, what = ours.recv()
-            except EOFError:
+            except (EOFError, ConnectionResetError):
                 break
             if kind == "error":
                 raise InputError(what)
@@ -85,8 +89,9 @@ def _run_process(study: Study, data: Data) -> None:
             heard, trial = True, what if kind == "trial" else None
         process.join()
     finally:
-        process.kill()
-        process.join()
+        if process.pid is not None:  # None after Ctrl-C in `start`
+            process.kill()
+            process.join()
     if process.exitcode == 0:
         return
     if process.exitcode is None or process.exitcode > 0:  # it has printed why
@@ -101,11 +106,12 @@ def _run_process(study: Study, data: Data) -> None:
         study.note_death(trial)
 
 
-def _serve(connection: "Connection", plan: Plan, data: Data) -> None:
-    """Train trials until there are none, or there have been enough for one process."""
+def _serve(connection: "Connection") -> None:
+    """Receive a plan and the data, and train trials until there are none, or there have been enough for one process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets Ctrl-C, too, and ends this process
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.getLogger("cifar10.training").setLevel(logging.WARNING)  # a trial has one line, not one for each epoch
+    plan, data = connection.recv()
     try:
         work(Study(plan), data, lambda *message: connection.send(message), TRIALS_PER_PROCESS)
     except InputError as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cifar10.contracts import CHANNELS, Examples, Statistics
+from cifar10.contracts import CHANNELS, Examples, Statistics, check_labels
 from cifar10.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def split(
     """
     from sklearn.model_selection import train_test_split
 
-    _check_labels(train_examples, "training", class_names)
+    check_labels(train_examples, "training", class_names)
     labels = train_examples.labels
     try:
         indices = train_test_split(
@@ -99,7 +99,7 @@ def describe(
     Raises:
         InputError: there are fewer class names than classes.
     """
-    _check_labels(test_examples, "test", class_names)
+    check_labels(test_examples, "test", class_names)
     splits = {"train": train, "val": val, "test": test_examples}
     duplicates = _count_duplicates(splits)
     if any(duplicates.values()):
@@ -131,11 +131,3 @@ def _count_duplicates(splits: dict[str, Examples]) -> dict[str, int]:
         for first, second in itertools.combinations(splits, 2)
     }
     return within | between
-
-
-def _check_labels(examples: Examples, kind: str, class_names: list[str]) -> None:
-    if (highest := examples.labels.max()) >= len(class_names):
-        raise InputError(
-            f"The {kind} images have labels up to {highest}, but class_names has only {len(class_names)} names. Use "
-            "the --env and class_names with which they were ingested, or ingest them again."
-        )
