@@ -68,7 +68,7 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
         draw_plainly(patch)
-        run(folder, simple_cnn={"epochs": 1}, deep_cnn={"epochs": 1, "examples": 320})
+        run(folder, simple_cnn={"epochs": 1, "examples": 2000}, deep_cnn={"epochs": 1, "examples": 320})
     return folder
 
 
@@ -87,9 +87,9 @@ def test_default_run_ends_with_a_leaderboard(data):
 
 def test_the_report_says_how_to_train_each_model_again(data):
     """In this environment and folder, with what `--params` said of the recipe, too."""
-    page = html.unescape(latest(data / "08_reporting/report.html").read_text(encoding="utf-8"))
+    page = html.unescape(latest(data / "08_reporting/report.html").read_text(encoding="utf-8")).replace("<wbr>", "")
     command = f"kedro run --env=demo --pipelines=train_{{}} --params=data_root={data}"
-    assert f"<code>{command.format('simple_cnn')},simple_cnn.epochs=1</code>" in page
+    assert f"<code>{command.format('simple_cnn')},simple_cnn.epochs=1,simple_cnn.examples=2000</code>" in page
     assert f"<code>{command.format('deep_cnn')},deep_cnn.epochs=1,deep_cnn.examples=320</code>" in page
     assert "<title>2 models on the demo's synthetic shapes</title>" in page
 
