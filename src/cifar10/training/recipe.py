@@ -64,7 +64,7 @@ class Recipe(Options):
         if chosen not in table:
             raise ValueError(f"there is no {kind} {chosen}; {did_you_mean(chosen, table)}")
         unused, resets = [], []
-        for option in sorted({option for row in table.values() for option in row.options} - table[chosen].options):
+        for option in sorted(_of_others(table, chosen)):
             default = type(self).model_fields[option].default
             if getattr(self, option) != default:
                 users = ", ".join(name for name, row in table.items() if option in row.options)
@@ -212,13 +212,13 @@ def with_defaults(architecture: str, options: Mapping[str, Any]) -> dict[str, An
 
 def unused(options: Mapping[str, Any]) -> set[str]:
     """Return the options that only other optimizers and schedules use than those of a recipe."""
-    return {
-        option
-        for table, chosen in ((OPTIMIZERS, options.get("optimizer", "")), (SCHEDULES, options.get("schedule", "")))
-        for row in table.values()
-        for option in row.options
-        if chosen in table and option not in table[chosen].options
-    }
+    chosen = ((OPTIMIZERS, options.get("optimizer", "")), (SCHEDULES, options.get("schedule", "")))
+    return {option for table, name in chosen if name in table for option in _of_others(table, name)}
+
+
+def _of_others(table: Mapping[str, Choice], chosen: str) -> set[str]:
+    """Return the options that only other rows of the table use."""
+    return {option for row in table.values() for option in row.options} - table[chosen].options
 
 
 def as_text(value: Any) -> str:
