@@ -29,6 +29,7 @@ def project():
 def test_kedro_shows_how_to_start():
     text = CliRunner().invoke(KedroCLI(PROJECT), ["--help"]).output
     assert "\n  kedro run --env=demo " in text
+    assert re.findall(r"^  run +(.*)", text, re.MULTILINE) == [cli.run.short_help]  # and not Kedro's own, too
     assert all((PROJECT / path).exists() for path in re.findall(r"conf/\w[\w/.]+\w", text))
 
 

@@ -322,6 +322,7 @@ run = _Command(
     f"{BUSY} another run is training the same, so try again later.",
 )
 cli.add_command(run)
+kedro_run.hidden = True  # it is what this one runs, and `kedro --help` would list both
 
 
 @cli.command(
