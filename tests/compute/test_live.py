@@ -57,33 +57,39 @@ def test_live_line_of_a_training_fits_into_100_columns(monkeypatch):
     monkeypatch.setattr(module, "DELAY_SECONDS", 0.0)
     monkeypatch.setattr(module, "SHOW_SECONDS", 0.0)
     with live("densenet121_imagenet, fine-tuning", 4000) as show:
-        progress = TrainingProgress(show, steps=200, costs=[1.0] * 20, previous=[252.0] * 11)
+        progress = TrainingProgress(show, steps=200, costs=[1.0] * 20, validation=0.0, previous=[252.0] * 11)
         progress.on_train_batch_end(30, {"loss": 1.0, "accuracy": 0.5})
     lines = [line.rstrip() for line in terminal.getvalue().split("\r") if "epoch" in line]
     assert re.search(r"epoch 12/20 16%, loss 1\.000, accuracy 0\.500, \d+ s/epoch, ends \d\d:\d\d$", lines[-1])
 
 
 @pytest.mark.parametrize(
-    ("costs", "previous", "expected"),
+    ("costs", "validation", "previous", "expected"),
     [
         # Ten seconds for half an epoch: twenty per epoch, of which two and a half are left.
-        ([1.0] * 3, [], (5, "epoch 1/3 50%, loss 1.000, accuracy 0.500, 20 s/epoch, ends 50 s")),
-        ([1.0] * 5, [80.0, 40.0], (25, "epoch 3/5 50%, loss 1.000, accuracy 0.500, 20 s/epoch, ends 50 s")),
+        ([1.0] * 3, 0.0, [], (5, "epoch 1/3 50%, loss 1.000, accuracy 0.500, 20 s/epoch, ends 50 s")),
+        ([1.0] * 5, 0.0, [80.0, 40.0], (25, "epoch 3/5 50%, loss 1.000, accuracy 0.500, 20 s/epoch, ends 50 s")),
         # After two epochs at a quarter of the cost, and in the first of three whole ones.
         (
             [0.25, 0.25, 1.0, 1.0, 1.0],
+            0.0,
             [8.0, 4.0],
             (25, "epoch 3/5 50%, loss 1.000, accuracy 0.500, 16 s/epoch, ends 40 s"),
         ),
+        # With validation that takes half as long as an epoch, before any has been measured, and after one.
+        ([1.0] * 3, 0.5, [], (5, "epoch 1/3 50%, loss 1.000, accuracy 0.500, 30 s/epoch, ends 80 s")),
+        ([1.0] * 3, 0.5, [24.0], (15, "epoch 2/3 50%, loss 1.000, accuracy 0.500, 24 s/epoch, ends 40 s")),
     ],
 )
-def test_training_says_how_long_it_will_take(monkeypatch, costs, previous, expected):
+def test_training_says_how_long_it_will_take(monkeypatch, costs, validation, previous, expected):
     now, shown = 100.0, []
     monkeypatch.setattr(module.time, "monotonic", lambda: now)
     monkeypatch.setattr(module.time, "time", lambda: 0.0)
     monkeypatch.setattr(module.time, "localtime", lambda seconds: seconds)
     monkeypatch.setattr(module.time, "strftime", lambda form, seconds: f"{seconds:.0f} s")
-    progress = TrainingProgress(lambda *given: shown.append(given), steps=10, costs=costs, previous=previous)
+    progress = TrainingProgress(
+        lambda *given: shown.append(given), steps=10, costs=costs, validation=validation, previous=previous
+    )
     now = 110.0
     progress.on_train_batch_end(4, {"loss": 1.0, "accuracy": 0.5})
     assert shown == [expected]
@@ -93,7 +99,7 @@ def test_estimate_leaves_compilation_out(monkeypatch):
     """Compilation delays the first step, which no later one repeats."""
     shown, times = [], iter([0.0, 200.0, 202.0])
     monkeypatch.setattr(module.time, "monotonic", lambda: next(times))
-    progress = TrainingProgress(lambda *given: shown.append(given), steps=10, costs=[1.0], previous=[])
+    progress = TrainingProgress(lambda *given: shown.append(given), steps=10, costs=[1.0], validation=0.0, previous=[])
     for batch in (0, 4):
         progress.on_train_batch_end(batch, {"loss": 1.0, "accuracy": 0.5})
     assert [re.search(r"\d+ s/epoch", details)[0] for _, details in shown] == ["2000 s/epoch", "5 s/epoch"]

@@ -79,32 +79,35 @@ class PredictionProgress(keras.callbacks.Callback):
 class TrainingProgress(keras.callbacks.Callback):
     """Show how far an epoch and the whole phase are, and when the phase will be done."""
 
-    def __init__(self, show: Show, steps: int, costs: list[float], previous: list[float]) -> None:
+    def __init__(self, show: Show, steps: int, costs: list[float], validation: float, previous: list[float]) -> None:
         """Store the place of this epoch in its phase.
 
         Args:
             show: shows the steps done in the phase.
             steps: per epoch.
-            costs: of each epoch of the phase, in any unit.
+            costs: of each epoch of the phase without validation, in any unit.
+            validation: its cost, in the same unit; it follows each epoch.
             previous: seconds of the epochs before, with validation.
         """
         super().__init__()
-        self.show, self.steps, self.costs, self.previous = show, steps, costs, previous
+        self.show, self.steps, self.previous = show, steps, previous
+        self.costs, self.validation = costs, validation
         self.since, self.done = time.monotonic(), 0.0  # from when on it is timed, and the share of it done by then
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Show that this step is done."""
         share, epoch = (batch + 1) / self.steps, len(self.previous)
+        whole = [cost + self.validation for cost in self.costs]
         now = time.monotonic()
         seconds = (now - self.since) / (share - self.done)
         if not self.done:  # compiling delayed this step, and will delay no later one
             self.since, self.done = now, share
         # Epochs that compiled were longer, so the shortest so far is closest to those that come.
-        rates = [each / cost for each, cost in zip([*self.previous, seconds], self.costs, strict=False)]
-        left = min(rates) * (sum(self.costs[epoch:]) - share * self.costs[epoch])
+        rates = [each / cost for each, cost in zip(self.previous, whole, strict=False)] + [seconds / self.costs[epoch]]
+        left = min(rates) * (sum(whole[epoch:]) - share * self.costs[epoch])
         ends_at = time.strftime("%H:%M", time.localtime(time.time() + left))
         details = (
             f"epoch {epoch + 1}/{len(self.costs)} {share:.0%}, loss {logs['loss']:.3f}, accuracy "
-            f"{logs['accuracy']:.3f}, {min(rates) * self.costs[epoch]:.0f} s/epoch, ends {ends_at}"
+            f"{logs['accuracy']:.3f}, {min(rates) * whole[epoch]:.0f} s/epoch, ends {ends_at}"
         )
         self.show(epoch * self.steps + batch + 1, details)

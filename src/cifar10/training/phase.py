@@ -20,6 +20,7 @@ from cifar10.contracts import Epoch
 from cifar10.errors import RecipeError
 from cifar10.training.model import TrainingModel
 from cifar10.training.optimizers import make_optimizer
+from cifar10.training.options import SIZE
 from cifar10.training.progress import Progress
 from cifar10.training.recipe import Recipe
 from cifar10.training.schedules import SCHEDULES
@@ -116,7 +117,8 @@ class _Epochs:
         train_batches = batches(order, self.targets[order], batch_size=recipe.batch_size)
         costs = [float(side**2) for side in recipe.sides]
         steps = math.ceil(len(order) / recipe.batch_size)
-        ticker = TrainingProgress(show, steps, costs, [row["seconds"] for row in rows])
+        validation = SIZE**2 * len(self.val_targets) / len(order) / 3  # forward passes alone: see `flops`
+        ticker = TrainingProgress(show, steps, costs, validation, [row["seconds"] for row in rows])
         metering = keras.callbacks.LambdaCallback(
             on_train_batch_end=lambda batch, logs: meter.update(), on_test_batch_end=lambda batch, logs: meter.update()
         )
