@@ -35,6 +35,7 @@ class Catalog:
     ("made", "lines"),
     [
         ({"simple_cnn.trials"}, [f"{CONFIRM} --params=data_root=/data"]),
+        ({"train_examples", "statistics", "simple_cnn.trials"}, [f"{CONFIRM} --params=data_root=/data"]),
         (
             {"simple_cnn.trials", "simple_cnn.confirmed", "simple_cnn.tuned"},
             [

@@ -96,8 +96,9 @@ def log_result(made: set[str], catalog: DataCatalog, run_params: dict[str, Any],
         lines.append(_next("evaluation,reporting", run_params))
     elif "robustness" in made:
         lines.append(_next("reporting", run_params))
-    elif "statistics" in made and not any(name.endswith(".trials") for name in made):
-        lines.append(_next("train_simple_cnn", run_params) + " (or another of `kedro models`)")
+    elif "statistics" in made:
+        if not any(name.endswith(".trials") for name in made):  # what follows a search is said below
+            lines.append(_next("train_simple_cnn", run_params) + " (or another of `kedro models`)")
     elif "train_examples" in made:
         lines.append(_next("preprocessing", run_params))
     if "report" in made:
