@@ -89,10 +89,11 @@ def test_another_seed_than_the_first_of_its_row_is_calibrated_too(image, caplog)
     seeds = [make_evaluation(version=f"2026-01-0{day}", temperature=day + 1.0) for day in (1, 2)]
     seeds[1] = seeds[1].model_copy(update={"identity": model.identity})
     evaluations = make_evaluations(make_row(*seeds))
-    table, _ = predict_images(Models(), None, evaluations, None, NOTHING, CLASS_NAMES, image, "vgg16:2026-01-02")
+    with caplog.at_level(logging.INFO):
+        table, _ = predict_images(Models(), None, evaluations, None, NOTHING, CLASS_NAMES, image, "vgg16:2026-01-02")
     powers = RAW[0] ** (1 / 3)
     assert table.probability[0] == pytest.approx(powers[0] / powers.sum())
-    assert "not calibrated" not in caplog.text
+    assert "The probabilities are calibrated, with temperature 3.00." in caplog.text
 
 
 @pytest.mark.parametrize(("certain", "unsure"), [(0.1, False), (0.9, True)])

@@ -123,6 +123,7 @@ def _temperature(evaluations: Evaluations | None, model: TrainedModel) -> float:
     """Return the temperature that was fitted for this model, or 1 if there is none."""
     evaluation = evaluations.find(model.identity) if evaluations else None
     if evaluation and evaluation.metrics.temperature is not None:
+        logger.info("The probabilities are calibrated, with temperature %.2f.", evaluation.metrics.temperature)
         return evaluation.metrics.temperature
     if model.record.trained_on_val:
         logger.info(
