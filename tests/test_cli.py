@@ -15,10 +15,11 @@ from kedro.framework.cli.cli import KedroCLI
 from kedro.framework.project import pipelines
 
 from cifar10 import cli
+from cifar10.architectures import ARCHITECTURES
 from cifar10.pipeline_registry import LAPTOP_RUN
 from tests.helpers import PROJECT, bootstrap
 
-VGG = ["vgg16", "vgg19", "vgg16_imagenet", "vgg19_imagenet"]
+VGG = [name for name in ARCHITECTURES if name.startswith("vgg")]
 
 
 @pytest.fixture(scope="module", autouse=True)

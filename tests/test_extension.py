@@ -19,14 +19,14 @@ from tests.helpers import PROJECT
 @pytest.fixture
 def copy(tmp_path):
     """A copy of the project, in which a diff of one of its pages can be applied and a script or command can be run."""
-    return Copy(tmp_path / "copy")
+    return Copy(tmp_path / "copy", "src", "conf", "pyproject.toml", "README.md")
 
 
 class Copy:
-    def __init__(self, folder):
+    def __init__(self, folder, *paths):
         self.folder = folder
         listed = subprocess.run(
-            ["git", "ls-files", "-co", "--exclude-standard", "src", "conf", "pyproject.toml", "README.md"],
+            ["git", "ls-files", "-co", "--exclude-standard", *paths],
             cwd=PROJECT, capture_output=True, text=True, check=True,
         ).stdout.splitlines()  # fmt: skip
         for name in listed:
@@ -125,6 +125,14 @@ print(json.dumps({
     assert {"train_vgg11", "tune_vgg11"} <= set(result["pipelines"])
     assert result["demo"]
     assert result["description"] == "Build column A of the paper: eight 3x3 convolutions in five stages."
+
+
+@pytest.mark.slow
+def test_an_architecture_as_the_readme_adds_it_passes_the_tests_of_all(tmp_path):
+    copy = Copy(tmp_path / "copy")
+    copy.apply("README.md", "## Add an architecture")
+    result = copy.run("-m", "pytest", "-n", "0", "-k", "vgg11", "-q")
+    assert int(re.search(r"(\d+) passed", result)[1]) >= 6
 
 
 @pytest.mark.slow

@@ -24,7 +24,8 @@ CANNOT_BE_CUT = {
 }
 TRAIN_IMAGES = 45_000  # of CIFAR-10 with the default split
 # Checkpoints are found, and models compared, by these. One changes with its network, and is then updated here; never
-# with the version of Keras, or with the function that makes them.
+# with the version of Keras, or with the function that makes them. A network that is added gets one with the first of
+# its models that is to be kept.
 FINGERPRINTS = {
     "simple_cnn": "7df5a179f129",
     "batchnorm_cnn": "92497f8be8ee",
@@ -72,7 +73,10 @@ def test_comment_states_the_cost_that_the_log_states(block, blocks_of, env):
         recipe = RECIPES[name](**blocks_of(env)[name])
         text = (PROJECT / "conf/long/parameters.yml").read_text()
     comment = re.split(rf"\n{name}:", text)[0].rsplit("\n\n", 1)[-1].replace("\n# ", " ")
-    (stated,) = re.findall(r"([\d.]+) PFLOP", comment)
+    found = re.findall(r"([\d.]+) PFLOP", comment)
+    if name not in FINGERPRINTS and not found:
+        pytest.skip("it was added without")
+    (stated,) = found
     digits = len(stated.replace(".", "").lstrip("0"))
     assert float(f"{recipe_flops(network, recipe, TRAIN_IMAGES) / 1e15:.{digits}g}") == float(stated)
 
@@ -95,6 +99,8 @@ def test_cache_is_possible_where_a_single_tensor_enters_the_trained_layers(block
 
 def test_fingerprint_is_that_of_saved_models(block):
     name, _, network = block
+    if name not in FINGERPRINTS:
+        pytest.skip(f"it was added without: {fingerprint(network)}")
     assert fingerprint(network) == FINGERPRINTS[name]
 
 

@@ -20,8 +20,7 @@ FIXED = {  # network -> sides in pixels at which its layers do not fit, of 16, 2
     "simple_cnn": {16, 24, 25},  # a dense layer on all pixels
     "batchnorm_cnn": {16, 24, 25},
     "airbench94": {16, 24},  # its last pooling sees 3x3 pixels
-    "vgg16": {16, 24, 25},  # five times halved
-    "vgg19": {16, 24, 25},
+    **{name: {16, 24, 25} for name, module in ARCHITECTURES.items() if module == "vgg"},  # five times halved
 }
 
 
