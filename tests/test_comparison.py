@@ -203,6 +203,17 @@ def test_the_newest_is_meant_and_predictions_that_are_missing_say_what_to_run(ro
     assert 'id="images"' not in page
 
 
+def test_what_a_removed_architecture_lacks_is_not_advised(root, command, monkeypatch):
+    """Neither to evaluate it, nor to choose it."""
+    monkeypatch.delitem(ARCHITECTURES, "simple_cnn")
+    text = " ".join(command(root, "compare", "simple_cnn", f"simple_cnn:{V1}").output.split())
+    assert "The predictions of A are not saved, so there is no comparison image by image." in text
+    assert "To make them" not in text
+    (choices,) = re.findall("choose a trained one: (.*)", command(root, "compare", "vgg16", "vgg19").output)
+    assert "vgg16" in choices
+    assert "simple_cnn" not in choices
+
+
 @pytest.mark.parametrize(
     ("recipes", "said"),
     [

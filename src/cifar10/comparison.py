@@ -464,12 +464,15 @@ def _remarks(sides: list[Side], known: Mapping[str, Predictions], truth: Truth) 
             f"Trained on the validation images, too: {', '.join(trained)}. Only the test images can compare "
             f"{'it' if len(trained) == 1 else 'them'}."
         )
-    if missing := [side.letter for side in sides if side.letter not in known]:
-        notes.append(
-            f"The predictions of {', '.join(missing)} are not saved, so there is no comparison image by image. To make "
-            f"them: kedro run --pipelines=evaluation {SAME_DATA}; for older versions of the same recipe and seed, add "
-            "--params=evaluate_versions=all"
-        )
+    if missing := [side for side in sides if side.letter not in known]:
+        letters = ", ".join(side.letter for side in missing)
+        note = f"The predictions of {letters} are not saved, so there is no comparison image by image."
+        if any(side.record.architecture in ARCHITECTURES for side in missing):  # evaluation leaves others out
+            note += (
+                f" To make them: kedro run --pipelines=evaluation {SAME_DATA}; for older versions of the same recipe "
+                "and seed, add --params=evaluate_versions=all"
+            )
+        notes.append(note)
     if not truth.labels:
         notes.append(
             "The images of these models are not at hand, so there is no comparison image by image. To make them: "

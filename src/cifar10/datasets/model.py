@@ -105,9 +105,10 @@ class Models:
             return self._load(name, version)  # without a look at all others
         versions = self.versions(name)
         if not versions:
+            trained = [each for each in self.names() if each in ARCHITECTURES]
             raise InputError(
                 f"There is no trained {name}. Train it (kedro run --pipelines=train_{name}, with the same --env and "
-                f"--params), or choose a trained one: {', '.join(self.names()) or 'there is none yet'}."
+                f"--params), or choose a trained one: {', '.join(trained) or 'there is none yet'}."
             )
         if version not in (None, *versions):
             raise InputError(f"{name} has no version {version}: it has {', '.join(versions)}.")

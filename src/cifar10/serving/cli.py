@@ -36,7 +36,8 @@ def _check_choice(context: click.Context, option: click.Parameter, choice: str |
     "--model",
     callback=_check_choice,
     metavar="NAME[:VERSION]",
-    help="The model to serve, as in simple_cnn or, for its first export, simple_cnn:1. Default: the newest export.",
+    help="The model to serve, as in simple_cnn or, for its first export, simple_cnn:1. It is "
+    "waited for until it is exported. Default: the newest export.",
 )
 @click.option("--host", default="127.0.0.1", help="Address to listen on; use 0.0.0.0 for all interfaces.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, help="Port to listen on; 0 selects a free port.")

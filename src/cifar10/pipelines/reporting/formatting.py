@@ -49,6 +49,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def machine(hardware: str) -> str:
+    """Return the name of a machine as prose has it; the recorded one of a single core says "1 cores"."""
+    return re.sub(r"\b1 cores$", "1 core", hardware)
+
+
 def latency(costs: Costs) -> str:
     """Return the latency in ms, with the percentiles where they are known."""
     low, high = costs.latency_low_ms, costs.latency_high_ms
@@ -94,6 +99,6 @@ def template(name: str) -> "jinja2.Template":
 
     loader = jinja2.PackageLoader("cifar10.pipelines.reporting", "")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    for function in (percent, duration, number, latency, spread, listed, data_uri):
+    for function in (percent, duration, number, machine, latency, spread, listed, data_uri):
         environment.filters[function.__name__] = function
     return environment.get_template(name)

@@ -224,7 +224,7 @@ def _table(leaderboard: pd.DataFrame, evaluations: Evaluations) -> str:
                 "seed": line["seed_numbers"].replace(" ", ", "),
                 "epoch kept": f"{line['best_epoch']} of {line['epochs']}",
                 "minutes": f"{line['training_seconds'] / 60:,.1f}",
-                "trained on": line["hardware"],
+                "trained on": formatting.machine(line["hardware"]),
                 **({"commit": row.first.record.versions["commit"] or "n/a"} if with_commit else {}),
             }
         )
