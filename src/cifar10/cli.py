@@ -305,7 +305,7 @@ run = _Command(
     reporting       make the leaderboard, its figures, and report.html
     export          write the winner as SavedModel, ONNX and LiteRT
     predict         classify images: --params=image=FILE_OR_FOLDER (by an older model: architecture=NAME:VERSION)
-    history         list all trained versions
+    history         list and draw all trained versions
     publish         copy what the evaluation stands on into data/published
     benchmark       measure the speed of training and inference
 

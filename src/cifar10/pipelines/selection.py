@@ -164,7 +164,7 @@ def choose(
     if is_row:
         model, why = _load(models, _named_row(name, leaderboard, statistics)), "as the leaderboard has it"
     elif version:
-        model, why = models.load(name, version), f"named by {parameter}"
+        model, why = models.load(name, version), f"named by --params={parameter}"
     elif row:
         model, why = _load(models, row), f"rank {row['rank']} of the leaderboard"
     elif name != WINNER:
