@@ -217,6 +217,15 @@ def test_an_image_that_the_service_would_reject_is_resized_first(page, url, size
     assert np.abs(difference).mean() < max_difference
 
 
+def test_an_image_is_resized_to_the_limit_of_the_service(visit, url):
+    limited = {**requests.get(url + "/model", timeout=10).json(), "max_pixels": 10_000}
+    page = visit(routes=[("**/model", lambda route: route.fulfill(json=limited))])
+    expect(page.locator("#samples button")).to_have_count(10)
+    upload(page, random_image(3, 240, 180))
+    expect(page.locator("#bars .predicted")).to_have_count(1)
+    assert Image.open(io.BytesIO(uploaded(page))).size == (100, 100)
+
+
 def test_an_invalid_file_shows_an_error_and_the_page_still_works(page):
     upload(page, random_image(1))
     expect(page.locator("#bars .predicted")).to_have_count(1)

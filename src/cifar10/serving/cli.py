@@ -56,7 +56,7 @@ def _check_choice(context: click.Context, option: click.Parameter, choice: str |
 )
 @click.option(
     "--max-pixels",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 22_000_000),  # Pillow opens images of up to four times as many
     default=Limits.max_pixels,
     help="Maximum number of pixels per image.",
 )

@@ -8,6 +8,7 @@ import logging
 import re
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 
 from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -66,9 +67,15 @@ class LimitsMiddleware:
             return
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}
-        start, status = time.perf_counter(), 0
+        start, status, body_ended = time.perf_counter(), 0, False
         policy = self._viewer_policy if scope["path"] == DOCS_PATH else self._policy
         extra_headers = [*SECURITY_HEADERS, (b"content-security-policy", policy.encode())]
+
+        async def receive_until_the_end() -> Message:
+            nonlocal body_ended
+            message = await receive()
+            body_ended = not message.get("more_body", False)
+            return message
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -79,15 +86,16 @@ class LimitsMiddleware:
 
         self._metrics.request_started()
         try:
-            await self._limited(scope, receive, send_with_headers)
+            await self._limited(scope, receive_until_the_end, send_with_headers)
         except HTTPException as error:
-            await _send_error(error, receive, send_with_headers)
+            await _send_error(error, None if body_ended else receive, send_with_headers)
         except _DisconnectError:
             status = 499  # nginx's status for a closed connection; it only appears in the metrics
         except Exception:
             logger.exception("A request to %s failed.", _route_template(scope))
             if not status:
-                await _send_error(HTTPException(500, INTERNAL_ERROR), receive, send_with_headers)
+                failure = HTTPException(500, INTERNAL_ERROR)
+                await _send_error(failure, None if body_ended else receive, send_with_headers)
         finally:
             seconds = time.perf_counter() - start
             self._metrics.request_finished(scope["method"], _route_template(scope), status, seconds)
@@ -194,8 +202,14 @@ def _route_template(scope: Scope) -> str:
     return getattr(scope.get("route"), "path", "none")
 
 
-async def _send_error(error: HTTPException, receive: Receive, send: Send) -> None:
-    """Send an error response and close the connection, after reading and discarding the request for a while."""
+async def _send_error(error: HTTPException, receive: Receive | None, send: Send) -> None:
+    """Send an error response and close the connection, after reading and discarding what is left of the request.
+
+    Args:
+        error: its status, message and headers.
+        receive: receives what is left, which is read for a while; None if the request has been received completely.
+        send: sends the response.
+    """
     content = json.dumps({"error": error.detail}).encode()
     headers = [
         (b"content-type", b"application/json"),
@@ -204,11 +218,11 @@ async def _send_error(error: HTTPException, receive: Receive, send: Send) -> Non
         *((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()),
     ]
     await send({"type": "http.response.start", "status": error.status_code, "headers": headers})
-    await send({"type": "http.response.body", "body": content, "more_body": True})
-    try:
+    await send({"type": "http.response.body", "body": content, "more_body": receive is not None})
+    if receive is None:
+        return
+    with suppress(TimeoutError):
         async with asyncio.timeout(DISCARD_SECONDS):
             while (await receive()).get("more_body", False):
                 pass
-    except TimeoutError:
-        pass
     await send({"type": "http.response.body", "body": b"", "more_body": False})
