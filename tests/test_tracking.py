@@ -273,3 +273,11 @@ def test_of_several_processes_only_the_first_is_tracked(monkeypatch, client):
     hooks.after_pipeline_run(Pipeline([]), catalog)
     hooks.on_pipeline_error()
     assert not client.method_calls
+
+
+def test_what_is_not_saved_as_a_version_is_not_logged(tmp_path, client):
+    """Export chooses a model that a training has logged."""
+    hooks = TrackingHooks()
+    hooks.catalog, hooks.tracker = DataCatalog({"exported.model": MemoryDataset()}), Mock()
+    hooks.after_dataset_saved("exported.model", TrainedModel(make_record(), lambda: None))
+    assert not hooks.tracker.method_calls

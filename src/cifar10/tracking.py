@@ -85,9 +85,9 @@ class TrackingHooks:
         """Log a model or evaluations."""
         if not self.tracker:
             return
-        if isinstance(data, TrainedModel):
-            version = self.catalog.get(dataset_name).path.parent.name  # type: ignore[union-attr]
-            self.tracker.later(self.tracker.finish, data.record, version)
+        dataset = self.catalog.get(dataset_name)
+        if isinstance(data, TrainedModel) and isinstance(dataset, LocalDataset):  # what export chooses stays in memory
+            self.tracker.later(self.tracker.finish, data.record, dataset.path.parent.name)
         elif isinstance(data, Evaluations):
             for row in data.rows:
                 for evaluation in (*row.seeds, *row.older):
