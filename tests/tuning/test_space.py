@@ -150,14 +150,24 @@ def test_pipelines_are_registered_without_optuna_and_keras():
     assert result.stderr.strip() == ""
 
 
-@pytest.mark.parametrize("env", ["base", "demo"])
+@pytest.mark.parametrize("env", ["base", "demo", "long", "notebook"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_space_of_an_architecture_fits_its_recipe(blocks, tuning, name, env):
     changed = yaml.safe_load((PROJECT / f"conf/{env}/parameters.yml").read_text()).get(name, {})
     options = Tuning.model_validate(tuning())
     if name not in options.spaces and name not in FACTS:
         pytest.skip("it was added without")
-    check_space(name, at_fidelity(name, {**blocks[name], **changed}, options.fidelity), options.space_of(name))
+    recipe = at_fidelity(name, {**blocks[name], **changed}, options.fidelity)
+    check_space(name, recipe, options.space_of(name, recipe))
+
+
+def test_the_space_of_an_architecture_has_what_the_recipe_or_a_trial_uses(blocks, tuning):
+    sgd = {**blocks["deep_cnn"], "optimizer": "sgd"}
+    options = Tuning.model_validate(tuning())
+    assert options.space_of("deep_cnn", sgd).keys() == options.spaces["deep_cnn"].keys() - {"muon_learning_rate"}
+    given = {**tuning()["spaces"]["deep_cnn"], "optimizer": {"of": ["sgd", "muon"]}}
+    options = Tuning.model_validate(tuning(spaces={"deep_cnn": given}))
+    assert options.space_of("deep_cnn", sgd).keys() == given.keys()
 
 
 class Choosing:

@@ -7,8 +7,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from cifar10.architectures import ARCHITECTURES
 from cifar10.errors import InputError, did_you_mean
 from cifar10.training.options import Count, Positive
-from cifar10.training.recipe import RECIPES, TransferRecipe
-from cifar10.tuning.space import Options, Space, check_space, why
+from cifar10.training.recipe import RECIPES, TransferRecipe, unused
+from cifar10.tuning.space import FIRST, Options, Space, check_space, why
 
 
 def _not_empty(space: Space) -> Space:
@@ -69,14 +69,25 @@ class Tuning(BaseModel):
             raise ValueError("give trials or minutes, without which a search never ends")
         return self
 
-    def space_of(self, architecture: str) -> Space:
+    def space_of(self, architecture: str, recipe: Options) -> Space:
         """Return the space of an architecture.
+
+        That of `spaces` serves each of its recipes, so it goes without the options that this one's optimizer and
+        schedule do not use, unless the trials choose these.
+
+        Args:
+            architecture: its name.
+            recipe: all options of the recipe that is tuned.
 
         Raises:
             InputError: there is none.
         """
-        if space := self.space or self.spaces.get(architecture):
-            return space
+        if self.space:
+            return self.space
+        space = self.spaces.get(architecture, {})
+        skipped = set() if space.keys() & set(FIRST) else unused(recipe)
+        if used := {option: values for option, values in space.items() if option not in skipped}:
+            return used
         raise InputError(f"tuning.spaces has no {architecture}: add a space for it, or set tuning.space.")
 
 
@@ -90,8 +101,8 @@ def check_tuning(architecture: str, recipe: dict[str, Any], tuning: dict[str, An
 
     import_optuna()
     options = Tuning.model_validate(tuning)
-    space = options.space_of(architecture)
     shipped = at_fidelity(architecture, recipe, options.fidelity)
+    space = options.space_of(architecture, shipped)
     for option in options.fidelity.options:
         if option in space:
             raise InputError(

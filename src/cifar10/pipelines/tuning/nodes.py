@@ -36,8 +36,8 @@ def searcher(architecture: str) -> Callable:
     ) -> Trials:
         """Try recipes until the budget is spent, and no other process tries one. Returns all trials of the study."""
         options, parsed = Tuning.model_validate(tuning), RECIPES[architecture].model_validate(recipe)
-        space = options.space_of(architecture)
         shipped = at_fidelity(architecture, recipe, options.fidelity)
+        space = options.space_of(architecture, shipped)
         for examples in [shipped["examples"], *(space["examples"].ends if "examples" in space else [])]:
             check_examples(architecture, train_on="train", examples=examples, train=len(train), val=len(val))
         described = {name: values.model_dump(exclude_defaults=True) for name, values in space.items()}
