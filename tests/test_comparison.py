@@ -327,26 +327,34 @@ def test_a_network_of_which_nothing_is_known_says_where_to_add_it(tmp_path, comm
 def test_unfinished_trainings_of_a_network(tmp_path, whole_command):
     """Whether a version has been trained or not; one that has not come to its first checkpoint is none."""
     checkpoints = Checkpoints(tmp_path / "06_models/simple_cnn_checkpoint")
-    for seed, history in ((7, [{}, {}]), (8, [])):
-        identity = {"architecture": "simple_cnn", "recipe": {"epochs": 3, "seed": seed}}
-        with checkpoints.lock(identity):
+
+    def identity(seed, backend="tensorflow"):
+        return {"architecture": "simple_cnn", "recipe": {"epochs": 3, "seed": seed}, "backend": backend}
+
+    for each, history in ((identity(7), [{}, {}]), (identity(8), []), (identity(9, "jax"), [{}])):
+        with checkpoints.lock(each):
             if history:
-                checkpoints.save(identity, Checkpoint([np.zeros(1)], None, {"history": history}))
+                checkpoints.save(each, Checkpoint([np.zeros(1)], None, {"history": history}))
     folder = f"--params=data_root={tmp_path}"
     lines = whole_command("models", "simple_cnn", "--env=demo", folder).output.splitlines()
     text = " ".join(lines)
-    assert text.count("Unfinished, seed ") == 1
+    assert text.count("Unfinished, seed ") == 2
     assert "Unfinished, seed 7, after 2 epochs. To resume it with the same network and data:" in text
     (resumes,) = (line for line in lines if line.startswith("kedro run --env=demo --pipelines=train_simple_cnn "))
     assert f"{folder},simple_cnn." in resumes
     assert {"simple_cnn.epochs=3", "simple_cnn.seed=7"} <= set(resumes.split(","))
-    assert Path(lines[-1]).parent == checkpoints.folder
-    assert (Path(lines[-1]) / "epoch_00002.npz").exists()
+    (on_jax,) = (line for line in lines if line.startswith("KERAS_BACKEND=jax kedro run --env=demo "))
+    assert "simple_cnn.seed=9" in on_jax.split(",")
+    folders = [Path(line) for line in lines if Path(line).parent == checkpoints.folder]
+    assert sorted(path.name for folder in folders for path in folder.glob("*.npz")) == [
+        "epoch_00001.npz",
+        "epoch_00002.npz",
+    ]
     assert "Unfinished" not in whole_command("models", "vgg16", "--env=demo", folder).output
-    with checkpoints.lock({"architecture": "simple_cnn", "recipe": {"epochs": 3, "seed": 7}}):
+    with checkpoints.lock(identity(7)):
         text = whole_command("models", "simple_cnn", "--env=demo", folder).output
     assert "Being trained now, seed 7: 2 epochs done." in text
-    assert "Unfinished" not in text
+    assert text.count("Unfinished, seed ") == 1
 
 
 @pytest.mark.parametrize(

@@ -107,8 +107,11 @@ def print_versions(to: Console, name: str, runs: pd.DataFrame, unfinished: Itera
         else:
             to.print(f"\nUnfinished, seed {each.seed}, after {epochs}.")
         if command:  # its architecture has not been removed
-            to.print("To resume it with the same network and data:")
-            to.print(command, soft_wrap=True)
+            is_file = f"{name}.weights=" in command and f"{name}.weights=imagenet" not in command
+            weights = ", where weights is the path of that file" if is_file else ""
+            to.print(f"To resume it with the same network and data{weights}:")
+            variable = "" if each.backend == "tensorflow" else f"KERAS_BACKEND={each.backend} "
+            to.print(variable + command, soft_wrap=True)
         to.print("To give it up, delete")
         to.print(str(each.folder), soft_wrap=True)
 

@@ -74,6 +74,19 @@ def test_the_command_names_what_differs_and_where_the_data_are():
     assert training_command("alexnet", {}, {}, None, None) == ""
 
 
+def test_the_command_names_a_file_of_weights_unless_the_configuration_has_it(tmp_path):
+    file = tmp_path / "mobilenet (1).weights.h5"  # as browsers name what they download again
+    file.write_bytes(b"weights")
+    name = "mobilenetv2_imagenet"
+    configured = {**CONFIGURED[name], "weights": str(file)}
+    recorded = RECIPES[name].model_validate(configured).described()
+    assert training_command(name, recorded, configured, None, None) == f"kedro run --pipelines=train_{name}"
+    elsewhere = training_command(name, recorded, CONFIGURED[name], None, None)
+    assert obeyed(elsewhere, name)[0].weights == file.name
+    file.unlink()
+    assert obeyed(training_command(name, recorded, configured, None, None), name)[0].weights == file.name
+
+
 def test_only_options_that_are_not_at_their_default_are_shown():
     (record,) = (each.record for each in MODELS if each.record.architecture == "batchnorm_cnn")
     assert chosen_options(record) == {

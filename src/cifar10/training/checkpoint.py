@@ -50,6 +50,7 @@ class Unfinished(NamedTuple):
         epochs: after how many the latest was saved.
         seed: of its recipe.
         recipe: all options that are not at their default.
+        backend: of Keras, without which it begins again.
         running: whether a process is training it now.
         saved: whether its model is saved, and only the run that has trained it has not come to its end.
     """
@@ -58,6 +59,7 @@ class Unfinished(NamedTuple):
     epochs: int
     seed: int
     recipe: dict[str, Any]
+    backend: str
     running: bool
     saved: bool
 
@@ -202,9 +204,10 @@ class Checkpoints:
             folder = path.parent
             if epochs := _epochs(folder):
                 with suppress(OSError, ValueError, KeyError, TypeError):
-                    recipe = json.loads(path.read_text(encoding="utf-8"))["recipe"]
+                    identity = json.loads(path.read_text(encoding="utf-8"))
+                    recipe, backend = identity["recipe"], identity["backend"]
                     running = _is_locked(folder)
-                    found.append(Unfinished(folder, epochs, recipe["seed"], recipe, running, folder in saved))
+                    found.append(Unfinished(folder, epochs, recipe["seed"], recipe, backend, running, folder in saved))
         return found
 
     def unfinished(self, record: "Record") -> bool:

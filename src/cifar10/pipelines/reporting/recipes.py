@@ -1,12 +1,16 @@
 """What a recipe sets, and the command that trains it again."""
 
+import re
 import shlex
 from typing import Any
 
 from pydantic import ValidationError
 
 from cifar10.contracts import Record
+from cifar10.errors import InputError
 from cifar10.training.recipe import RECIPES, Recipe, as_text, with_defaults
+
+HASH = re.compile(r" \([0-9a-f]{64}\)$")  # behind the name of a file of weights, in the description of a recipe
 
 
 def chosen_options(record: Record) -> dict[str, str]:
@@ -30,7 +34,8 @@ def training_command(
 
     Args:
         name: the architecture.
-        recipe: its options, as they are recorded. Of a file of weights, the command has the name, without its folder.
+        recipe: its options, as they are recorded. Of a file of weights, the command has the name, without its folder,
+            unless the recipe of the environment has the same file.
         configured: the recipe of that architecture in this environment; the command says what differs, or every option
             if that recipe is only valid with others that the command line gave.
         env: the environment of the data; None: the default one.
@@ -39,14 +44,12 @@ def training_command(
     if name not in RECIPES:
         return ""
     try:
-        current = RECIPES[name].model_validate(configured).model_dump()
-    except ValidationError:
+        current = RECIPES[name].model_validate(configured).described()
+    except (ValidationError, InputError):  # of the latter, a file of weights is the reason
         current = {}
     recorded = with_defaults(name, recipe)
-    if "weights" in recorded:
-        recorded["weights"] = recorded["weights"].partition(" (")[0]  # without the hash of the file
     changes = [
-        f"{name}.{option}={as_text(recorded[option])}"
+        f"{name}.{option}={HASH.sub('', as_text(recorded[option]))}"
         for option in RECIPES[name].model_fields
         if option in recorded and not (option in current and recorded[option] == current[option])
     ]
