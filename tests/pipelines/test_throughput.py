@@ -15,6 +15,8 @@ import pytest
 import yaml
 
 from cifar10.architectures import ARCHITECTURES, build
+from cifar10.architectures.imagenet import BACKBONE
+from cifar10.compute.flops import layer_flops
 from cifar10.errors import InputError
 from cifar10.figures import benchmark as draw_benchmark
 from cifar10.pipelines.benchmark import nodes
@@ -88,6 +90,18 @@ def test_benchmark_trains_on_reduced_images_and_on_what_enters_the_trained_layer
         subject = _Subject(name, recipe, "float32")  # in this process, which has imported everything already
         for side in set(recipe.sides):
             assert subject.train(8, 0.1, side)[0] > 1
+
+
+@pytest.mark.parametrize(("cache_gb", "unfreeze"), [(None, 20), (1.0, 20), (1.0, 0)])
+def test_what_transfer_learning_leaves_as_it_is_costs_no_backward_pass(cache_gb, unfreeze):
+    block = {**BLOCKS["mobilenetv2_imagenet"], "image_size": 32, "unfreeze": unfreeze, "cache_gb": cache_gb}
+    subject = _Subject("mobilenetv2_imagenet", RECIPES["mobilenetv2_imagenet"](**block), "float32")
+    layers = subject.network.get_layer(BACKBONE).layers
+    frozen = sum(map(layer_flops, layers[: len(layers) - unfreeze]))
+    described = subject.describe()
+    trained = described.flops - frozen
+    assert described.step_flops == pytest.approx(3 * trained if cache_gb else frozen + 3 * trained)
+    assert frozen > trained > 0
 
 
 def test_peak_memory_is_that_of_the_process_alone():
@@ -166,7 +180,7 @@ def test_benchmark_is_drawn_with_and_without_pytorch(table):
 @pytest.mark.parametrize(("python", "message"), [("/nowhere/python", "cannot be run"), ("false", "could not train")])
 def test_pytorch_that_does_not_work_is_named(python, message):
     with pytest.raises(InputError, match=rf"benchmark.torch: {python} {message}"):
-        torch_throughput(python, Description(1, 1, "float32", [], "a machine"), "train", 1, 1.0)
+        torch_throughput(python, Description(1, 1, 3.0, "float32", [], "a machine"), "train", 1, 1.0)
 
 
 def test_graph_says_what_a_layer_computes(statistics):

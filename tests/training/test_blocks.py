@@ -64,7 +64,7 @@ def block(request, blocks, statistics):
 
 @pytest.mark.parametrize("block", slow(LARGE, ARCHITECTURES), indirect=True)
 @pytest.mark.parametrize("env", ["base", "long"])
-def test_comment_states_the_cost_that_the_log_states(block, blocks_of, env):
+def test_comment_states_the_cost_of_the_recipe(block, blocks_of, env):
     name, recipe, network = block
     text = (PROJECT / "conf/base/parameters_architectures.yml").read_text()
     if env == "long":

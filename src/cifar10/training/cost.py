@@ -29,6 +29,11 @@ def recipe_seconds(network: keras.Model, recipe: Recipe, images: int, compute_dt
     return _recipe_cost(network, recipe, images, seconds) / cores
 
 
+def step_flops(network: keras.Model, recipe: Recipe) -> float:
+    """Return the FLOPs per image of a training step at full resolution; in transfer learning, of the second phase."""
+    return _step_cost(network, recipe, layer_flops)
+
+
 def recipe_flops(network: keras.Model, recipe: Recipe, images: int) -> float:
     """Return the FLOPs of all epochs on that number of training images; validation is not counted.
 
@@ -43,25 +48,32 @@ def _recipe_cost(network: keras.Model, recipe: Recipe, images: int, cost: Callab
 
     A backward pass counts as two forward passes, of the layers that it goes through: in transfer learning, those of the
     head, and in the second phase also the last `unfreeze` layers of the backbone. The features for the head are one
-    forward pass per copy of the images; with `cache_gb`, taken to be enough, the second phase needs no other one
-    through the frozen layers.
+    forward pass per copy of the images.
     """
-
-    def total(network: keras.Model) -> float:
-        return sum(map(cost, walk_layers(network)))
-
-    forward = total(network)
+    step = _step_cost(network, recipe, cost)
     if not isinstance(recipe, TransferRecipe):
-        costs = {side: total(at_resolution(network, side, layer=_copy)) for side in {*recipe.sides} - {SIZE}}
-        return images * 3 * sum(costs.get(side, forward) for side in recipe.sides)
+        reduced = {side: at_resolution(network, side, layer=_copy) for side in {*recipe.sides} - {SIZE}}
+        costs = {SIZE: step, **{side: _step_cost(each, recipe, cost) for side, each in reduced.items()}}
+        return images * sum(costs[side] for side in recipe.sides)
+    frozen = _total(network.get_layer(BACKBONE), cost)
+    head = _total(network, cost) - frozen
+    second = recipe.epochs * step if recipe.unfreeze else 0.0
+    return images * (recipe.copies * (frozen + recipe.head_epochs * 3 * head) + second)
+
+
+def _step_cost(network: keras.Model, recipe: Recipe, cost: Callable[[keras.Layer], float]) -> float:
+    """Return what a training step costs per image; with `cache_gb`, taken to be enough, without the frozen layers."""
+    forward = _total(network, cost)
+    if not isinstance(recipe, TransferRecipe):
+        return 3 * forward
     backbone = network.get_layer(BACKBONE)
-    frozen = total(backbone)
-    head = forward - frozen
-    passes = images * recipe.copies * (frozen + recipe.head_epochs * 3 * head)
-    if recipe.unfreeze:
-        trained = head + sum(map(cost, backbone.layers[-recipe.unfreeze :]))
-        passes += images * recipe.epochs * (3 * trained if recipe.cache_gb else forward + 2 * trained)
-    return passes
+    unfrozen = backbone.layers[-recipe.unfreeze :] if recipe.unfreeze else []
+    trained = forward - _total(backbone, cost) + sum(map(cost, unfrozen))
+    return 3 * trained if recipe.cache_gb else forward + 2 * trained
+
+
+def _total(network: keras.Model, cost: Callable[[keras.Layer], float]) -> float:
+    return sum(map(cost, walk_layers(network)))
 
 
 def _copy(layer: keras.Operation) -> keras.Operation:

@@ -135,7 +135,7 @@ def _measure(name: str, recipe: Recipe, benchmark: Benchmark) -> dict[str, Any]:
         **inferred,
         "overhead": statistics.median(overhead),
         "gflop_per_image": described.flops / 1e9,
-        "gflops": 3 * described.flops * training / 1e9,
+        "gflops": described.step_flops * training / 1e9,
         "peak_mb": memory / 1e6,
         "parameters": described.parameters,
         "hours": _hours(recipe, sides, fastest),

@@ -34,6 +34,7 @@ class Description(NamedTuple):
     Attributes:
         parameters: the number of weights.
         flops: of a forward pass of one image.
+        step_flops: of a training step, per image.
         compute_dtype: `float32` or `bfloat16`, in training.
         graph: of the network, from which PyTorch builds the same; empty for networks with ImageNet weights.
         device: on which it is measured.
@@ -41,6 +42,7 @@ class Description(NamedTuple):
 
     parameters: int
     flops: int
+    step_flops: float
     compute_dtype: str
     graph: list[dict[str, Any]]
     device: str
@@ -178,9 +180,11 @@ class _Subject:
     def describe(self) -> Description:
         from cifar10.compute.device import hardware
         from cifar10.compute.flops import flops
+        from cifar10.training.cost import step_flops
 
         layers = [] if isinstance(self.recipe, TransferRecipe) else graph(self.network)
-        return Description(self.network.count_params(), flops(self.network), self.compute_dtype, layers, hardware())
+        costs = flops(self.network), step_flops(self.network, self.recipe)
+        return Description(self.network.count_params(), *costs, self.compute_dtype, layers, hardware())
 
     def train(self, batch_size: int, seconds: float, side: int = 32) -> tuple[float, float]:
         from cifar10.compute.batches import batches, one_hot
