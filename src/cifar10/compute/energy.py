@@ -41,6 +41,8 @@ def read_counters(folder: Path = COUNTERS) -> dict[str, tuple[int, int]]:
     counters = {}
     for zone in folder.glob("intel-rapl:[0-9]"):  # nested zones (cores, memory) are parts of these
         try:
+            if (zone / "name").read_text().strip() == "psys":  # the whole platform, of which the packages are a part
+                continue
             value, wrap = (int((zone / name).read_text()) for name in ("energy_uj", "max_energy_range_uj"))
         except (OSError, ValueError):  # usually only root may read them
             return {}
