@@ -155,6 +155,18 @@ def kedro(*arguments: str, input: str | None = None, **environment: str) -> subp
     )
 
 
+@contextlib.contextmanager
+def full_disk(size: int):
+    """Let writes fail beyond that number of bytes of a file, as on a full disk."""
+    resource = pytest.importorskip("resource", reason="only POSIX has such a limit")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
 def launch(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     """Start `kedro ...` as a process of its own."""
     return subprocess.Popen(

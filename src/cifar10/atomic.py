@@ -94,6 +94,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     unfinished = target.with_name(f"{UNFINISHED}{secrets.token_hex(4)}-{target.name}")
     try:
         unfinished.mkdir(parents=True)
+        remove_abandoned(target)
         yield unfinished
         put(unfinished, target)
         unfinished.rename(target)

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
 from cifar10 import contracts
-from cifar10.atomic import atomic
+from cifar10.atomic import atomic, atomic_folder
 from cifar10.cli import _causes as causes
 from cifar10.contracts import Examples, Predictions, Statistics, TrainedModel, verify
 from cifar10.datasets.arrays import ExamplesDataset, PredictionsDataset, PredictionStore
@@ -45,7 +44,7 @@ from cifar10.datasets.files import (
 )
 from cifar10.datasets.model import ModelDataset, ModelsDataset
 from cifar10.errors import InputError
-from tests.helpers import make_evaluation, make_evaluations, make_record, make_trial, make_trials
+from tests.helpers import full_disk, make_evaluation, make_evaluations, make_record, make_trial, make_trials
 
 EXAMPLES = Examples((np.arange(2 * 3072) % 251).astype(np.uint8).reshape(2, 32, 32, 3), np.array([3, 4], np.uint8))
 OTHERS = Examples(255 - EXAMPLES.images, np.array([5, 6], np.uint8))
@@ -100,15 +99,9 @@ def test_full_disk_leaves_nothing_new_and_everything_old(tmp_path, cls, data, ex
     path = tmp_path / f"artifact.{extension}"
     cls(filepath=str(path), version=Version(None, FIRST)).save(data)
     before = files(tmp_path)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     smallest = min(len(content) for content in before.values())
-    resource.setrlimit(resource.RLIMIT_FSIZE, (smallest // 2, limits[1]))  # further writes fail, as on a full disk
-    try:
-        with pytest.raises((InputError, DatasetError), match="could not be written"):
-            cls(filepath=str(path), version=Version(None, SECOND)).save(data)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
+    with full_disk(smallest // 2), pytest.raises((InputError, DatasetError), match="could not be written"):
+        cls(filepath=str(path), version=Version(None, SECOND)).save(data)
     assert files(tmp_path) == before
     assert [each.name for each in path.iterdir()] == [FIRST]
 
@@ -566,13 +559,8 @@ def test_predictions_are_loaded_as_they_were_saved(tmp_path, predictions):
 
 
 def test_predictions_that_do_not_fit_on_the_disk_leave_nothing_behind(tmp_path):
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-    try:
-        with pytest.raises(InputError, match="could not be written"):
-            PredictionStore(tmp_path / "predictions").save(MODEL, PREDICTIONS)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with full_disk(100), pytest.raises(InputError, match="could not be written"):
+        PredictionStore(tmp_path / "predictions").save(MODEL, PREDICTIONS)
     assert not list(tmp_path.iterdir())
 
 
@@ -758,6 +746,17 @@ def test_old_unfinished_files_are_removed_whatever_the_name_of_the_target(tmp_pa
     with atomic(tmp_path / "run[1]") as path:
         path.write_text("complete")
     assert {path.name for path in files(tmp_path)} == {"run[1]", ".unfinished-old-run1"}
+
+
+def test_an_old_unfinished_folder_of_a_killed_run_is_removed(tmp_path):
+    leftover = tmp_path / ".unfinished-old-folder"
+    leftover.mkdir()
+    (leftover / "file").touch()
+    for path in (leftover / "file", leftover):
+        os.utime(path, (time.time() - 7200,) * 2)
+    with atomic_folder(tmp_path / "folder") as folder:
+        (folder / "file").write_text("complete")
+    assert {path.name for path in tmp_path.iterdir()} == {"folder"}
 
 
 def test_read_only_folder_is_an_input_error(tmp_path):

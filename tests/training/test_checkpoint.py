@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import os
-import resource
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from filelock import FileLock
 
 from cifar10.errors import BusyError, InputError
 from cifar10.training.checkpoint import Checkpoint, Checkpoints, FollowedCheckpoints
+from tests.helpers import full_disk
 
 IDENTITY = {"architecture": "vgg16", "recipe": {"seed": 0, "learning_rate": 0.1}, "data_version": "abc"}
 
@@ -149,13 +149,8 @@ def test_locked_training_is_not_cleared(checkpoints):
 
 def test_full_disk_is_an_input_error_and_keeps_the_checkpoint_before(checkpoints):
     checkpoints.save(IDENTITY, after(1))
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))  # further writes fail, as on a full disk
-    try:
-        with pytest.raises(InputError, match=r"epoch_00002.npz could not be written.*Free disk space"):
-            checkpoints.save(IDENTITY, after(2))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with full_disk(200), pytest.raises(InputError, match=r"epoch_00002.npz could not be written.*Free disk space"):
+        checkpoints.save(IDENTITY, after(2))
     assert [path.stem for path in files(checkpoints)] == ["epoch_00001"]
     assert len(checkpoints.latest(IDENTITY).facts["history"]) == 1
 
