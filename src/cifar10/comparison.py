@@ -14,7 +14,7 @@ from kedro.io import DataCatalog
 from cifar10 import metrics
 from cifar10.architectures import ARCHITECTURES
 from cifar10.colours import FEW
-from cifar10.contracts import Costs, Evaluation, Evaluations, Pair, Predictions, Record, Row, TrainedModel
+from cifar10.contracts import Costs, Evaluation, Evaluations, Pair, Predictions, Record, Row, TrainedModel, machine_name
 from cifar10.datasets.model import Models
 from cifar10.errors import InputError, did_you_mean
 from cifar10.scoring import compare_pairs
@@ -455,9 +455,10 @@ def _remarks(sides: list[Side], known: Mapping[str, Predictions], truth: Truth) 
     """Say how costs were measured, what could not be compared, and what to run."""
     notes = []
     if machines := dict.fromkeys(side.costs.measured_on for side in sides if side.costs):
+        names = "; ".join(map(machine_name, machines))
         notes.append(
-            f"Latency: the median of repeated predictions of one image with Keras, on {'; '.join(machines)}. It also "
-            "depends on what else the machine did during the evaluation."
+            f"Latency: the median of repeated predictions of one image with Keras, on {names}. It also depends on what "
+            "else the machine did during the evaluation."
         )
     if trained := [side.letter for side in sides if side.record.trained_on_val]:
         notes.append(

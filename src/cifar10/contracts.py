@@ -5,6 +5,7 @@ Whatever is stored as JSON derives from `Artifact`, which reads and writes it in
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -280,6 +281,11 @@ class Record(Artifact):
     def trained_on_val(self) -> bool:
         """Whether the val split was trained on, so that it says nothing about the model."""
         return self.recipe["train_on"] == "all"
+
+
+def machine_name(hardware: str) -> str:
+    """Return the name of a machine as prose has it; the recorded one of a single core says "1 cores"."""
+    return re.sub(r"\b1 cores$", "1 core", hardware)
 
 
 @dataclass(frozen=True)

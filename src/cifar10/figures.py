@@ -19,7 +19,18 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocato
 
 from cifar10.colours import BLUE, FEW, GREEN, GREY, ORANGE, PINK
 from cifar10.confidence import describe_unsure, percent
-from cifar10.contracts import Bin, Epoch, Evaluation, Evaluations, Examples, Row, TrainedModel, Trial, Trials
+from cifar10.contracts import (
+    Bin,
+    Epoch,
+    Evaluation,
+    Evaluations,
+    Examples,
+    Row,
+    TrainedModel,
+    Trial,
+    Trials,
+    machine_name,
+)
 from cifar10.metrics import pareto_front, wilson_interval
 
 WIDTH = 5.5  # inches, of every figure: text of 10 points, matplotlib's default, has 9 px on a phone, 358 px wide
@@ -209,7 +220,7 @@ def _names(colours: dict[str, str]) -> dict[str, str]:
         return {}
     shared = list(colours.values()).count(GREY) > 1
     return {
-        "others" if shared and colour == GREY else textwrap.fill(name, MAX_LINE): colour
+        "others" if shared and colour == GREY else textwrap.fill(machine_name(name), MAX_LINE): colour
         for name, colour in colours.items()
     }
 

@@ -35,7 +35,7 @@ def old_versions(root: Path, keep: int) -> list[OldVersion]:
     versions of which a part has been deleted. They never count as versions, and the first two stay for an hour, because
     a run may still be writing them. Of the versions of each artifact, the latest `keep` stay. So do, however old they
     are, the newest model of each recipe and seed on the data of the latest evaluation and of the latest training, the
-    models that the latest evaluation has, and the predictions of every model that stays.
+    models of each seed that the latest evaluation has, and the predictions of every model that stays.
 
     Raises:
         InputError: the latest evaluation is damaged, or was written by another version of this project.
@@ -95,7 +95,7 @@ def _megabytes(path: Path) -> float:
 
 
 def _needed(root: Path) -> set[tuple[str, str]]:
-    """Return the models that the latest evaluation has, or that the next one may: their folders and versions."""
+    """Return the models of each seed that the latest evaluation has, or the next may: their folders and versions."""
     models = Models(root / "06_models")
     records: dict[tuple[str, str], Record] = {}
     for version, name in sorted((version, each) for each in models.names() for version in models.versions(each)):

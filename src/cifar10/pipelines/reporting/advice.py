@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cifar10.architectures import ARCHITECTURES
-from cifar10.contracts import Evaluations, Row
+from cifar10.contracts import Evaluations, Row, machine_name
 from cifar10.metrics import MIN_SEEDS, pareto_front, t_interval
 from cifar10.pipelines.reporting import formatting
 
@@ -35,14 +35,14 @@ BUDGETS = (
         "Training time",
         lambda row: row.first.record.training_seconds,
         lambda value: f"{value / 60:,.1f} minutes" if value >= MINUTE else f"{value:.1f} seconds",
-        lambda row: row.first.record.hardware,
+        lambda row: machine_name(row.first.record.hardware),
     ),
     Budget("Size", lambda row: row.first.record.parameters, lambda value: f"{value:,} parameters", lambda row: ""),
     Budget(
         "Latency of one image",
         lambda row: row.first.costs.latency_ms,
         lambda value: f"{value:.2f} ms",
-        lambda row: row.first.costs.measured_on,
+        lambda row: machine_name(row.first.costs.measured_on),
     ),
 )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from cifar10 import colours
-from cifar10.contracts import Costs
+from cifar10.contracts import Costs, machine_name
 from cifar10.metrics import MIN_SEEDS
 
 if TYPE_CHECKING:
@@ -47,11 +47,6 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def machine(hardware: str) -> str:
-    """Return the name of a machine as prose has it; the recorded one of a single core says "1 cores"."""
-    return re.sub(r"\b1 cores$", "1 core", hardware)
 
 
 def latency(costs: Costs) -> str:
@@ -99,6 +94,6 @@ def template(name: str) -> "jinja2.Template":
 
     loader = jinja2.PackageLoader("cifar10.pipelines.reporting", "")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    for function in (percent, duration, number, machine, latency, spread, listed, data_uri):
+    for function in (percent, duration, number, machine_name, latency, spread, listed, data_uri):
         environment.filters[function.__name__] = function
     return environment.get_template(name)

@@ -24,6 +24,7 @@ from cifar10.contracts import (
     Pair,
     Row,
     check_class_names,
+    machine_name,
 )
 from cifar10.datasets import cifar10_c
 from cifar10.pipelines.reporting import advice, formatting, recipes
@@ -224,7 +225,7 @@ def _table(leaderboard: pd.DataFrame, evaluations: Evaluations) -> str:
                 "seed": line["seed_numbers"].replace(" ", ", "),
                 "epoch kept": f"{line['best_epoch']} of {line['epochs']}",
                 "minutes": f"{line['training_seconds'] / 60:,.1f}",
-                "trained on": formatting.machine(line["hardware"]),
+                "trained on": machine_name(line["hardware"]),
                 **({"commit": row.first.record.versions["commit"] or "n/a"} if with_commit else {}),
             }
         )
@@ -275,10 +276,10 @@ def explain_latency(leaderboard: pd.DataFrame) -> str:
             "" if leaderboard.latency_low_ms.notna().all() else " where they were recorded"
         )
     machines = leaderboard.measured_on.unique()
-    where = machines[0]
+    where = machine_name(machines[0])
     if len(machines) > 1:
         elsewhere: Any = leaderboard[leaderboard.measured_on != leaderboard.hardware].itertuples()
-        others = "; ".join(f"{row.name}: {row.measured_on}" for row in elsewhere)
+        others = "; ".join(f"{row.name}: {machine_name(row.measured_on)}" for row in elsewhere)
         where = f"the machine of the training{f' ({others})' if others else ''}"
     return f"Latency: the median of repeated predictions of one image with Keras{spread}, on {where}."
 
