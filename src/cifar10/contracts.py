@@ -151,7 +151,7 @@ class Epoch(TypedDict):
 
     `accuracy` and `loss` are means over the augmented images while the weights still change; `val_*` are None without a
     val split; `learning_rate` is that of the middle one of its steps; `seconds` includes validation; `joules` is None
-    where the machine does not report energy.
+    where the machine does not report energy, and in the first epoch of a head, which begins with the features.
     """
 
     phase: str
@@ -218,7 +218,7 @@ class Record(Artifact):
         best_epoch: the one whose weights were kept, from 1.
         val_accuracy: of that epoch; None if the val split was trained on.
         training_seconds: over all epochs.
-        training_joules: over all epochs; None where the machine does not report energy.
+        training_joules: over all epochs; None where the machine does not report energy, and in transfer learning.
         phases: name -> summary.
         initial_weights: `random`, `imagenet`, or a weights file by name and SHA-256.
         compute_dtype: `float32` or `bfloat16`, in which the network was trained.
